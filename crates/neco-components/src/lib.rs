@@ -1,0 +1,1 @@
+//! Describes what runs on a boot server as data: components, templates, recipe, differences.

@@ -1,0 +1,1 @@
+//! Frames a process: config, logs, signals, readiness, watchdog, listener, exit codes.

@@ -1,0 +1,1 @@
+//! Finds, resolves and downloads GitHub releases; can serve a directory the same way.

@@ -1,0 +1,1 @@
+//! Runs containers: the trait, a recorder for sandboxes, and a fake.

@@ -1,0 +1,78 @@
+//! Identities that are functions of other data.
+
+use sha2::{Digest, Sha256};
+
+use crate::{Lrn, NecoVersion, Timestamp};
+
+/// The identity of a request: the first 16 hex digits of SHA-256 over version, time and servers.
+///
+/// It is computed, not stored, so that a request which the original wrote, or rewrote to stop it, has the same one.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The identity of a request for `version` by `servers`, started at `started_at`.
+    ///
+    /// Hashed is `version LF time LF servers`: the time in UTC with nine fraction digits, the servers ascending as
+    /// numbers, decimal, joined by commas, without a final line feed.
+    pub fn of(version: &NecoVersion, started_at: Timestamp, servers: &[Lrn]) -> Self {
+        let mut sorted = servers.to_vec();
+        sorted.sort_unstable();
+        let list = sorted.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let text = format!("{version}\n{}\n{list}", started_at.fixed());
+        Self(hex(&Sha256::digest(text))[..16].to_owned())
+    }
+
+    /// The identity that a stored text claims to be; compare it with a computed one before trusting it.
+    pub fn claimed(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The 16 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for RequestId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The digest of everything that decides what a step does: recipe, components, templates.
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct RecipeDigest(pub String);
+
+impl std::fmt::Display for RecipeDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_is_the_one_of_the_design() {
+        let version = "2026.11.21-40152".parse().expect("a version");
+        let started_at = "2026-11-21T08:00:00.000000000Z".parse().expect("a time");
+        let servers = [Lrn::new(2), Lrn::new(0), Lrn::new(1)];
+        assert_eq!(RequestId::of(&version, started_at, &servers).as_str(), "43eef0a3d1a72173");
+    }
+}

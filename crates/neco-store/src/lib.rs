@@ -1,0 +1,1 @@
+//! Speaks etcd: typed reads, guarded transactions, resuming watch, session, campaign, turn.

@@ -1,0 +1,1 @@
+//! Drives units: the trait, a recorder for sandboxes, and a fake.

@@ -1,0 +1,1 @@
+//! Test-only: simulated clusters, virtual clock, fixtures, runners of the contract suites.

@@ -1,0 +1,1 @@
+//! Leads an update: elects, looks, decides, writes; finds releases and sends notices.

@@ -1,0 +1,1 @@
+//! The operators' command line: status, why, update, stop, recover and the rest.

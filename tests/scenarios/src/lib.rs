@@ -1,0 +1,1 @@
+//! Real processes on real etcd: whole updates under faults.

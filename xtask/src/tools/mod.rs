@@ -1,0 +1,344 @@
+//! The programs that building and testing need besides Rust: etcd, etcdctl and protoc.
+//!
+//! The system's are used where they work. Missing ones are fetched as Debian packages and unpacked
+//! under `target/tools/`: nothing is installed, no service starts, no root is needed. Every verb
+//! that builds asks for them first; once they are there, asking costs three short processes.
+
+mod apt;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::exit::{Doing, Done, Failure};
+use crate::run;
+use crate::workspace::Workspace;
+use apt::Apt;
+
+/// Set to `1`, the system's programs are passed over, so that the unpacked ones can be tried on a
+/// machine that has both.
+const IGNORE_SYSTEM: &str = "NECO_SETUP_IGNORE_SYSTEM";
+
+/// What a person runs where this program cannot help itself.
+const BY_HAND: &str =
+    "sudo apt-get install etcd-server etcd-client protobuf-compiler libprotobuf-dev";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tool {
+    Etcd,
+    Etcdctl,
+    Protoc,
+}
+
+impl Tool {
+    const ALL: [Self; 3] = [Self::Etcd, Self::Etcdctl, Self::Protoc];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
+            Self::Protoc => "protoc",
+        }
+    }
+
+    /// The variable by which a person names the program to use.
+    fn variable(self) -> &'static str {
+        match self {
+            Self::Etcd => "NECO_ETCD",
+            Self::Etcdctl => "NECO_ETCDCTL",
+            Self::Protoc => "PROTOC",
+        }
+    }
+
+    /// The packages to unpack; protoc is linked to libraries whose names carry their ABI's number,
+    /// so those are asked of apt.
+    fn packages(self, apt: &Apt) -> Done<Vec<String>> {
+        let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        match self {
+            Self::Etcd => Ok(named(&["etcd-server"])),
+            Self::Etcdctl => Ok(named(&["etcd-client"])),
+            Self::Protoc => {
+                let mut packages: Vec<String> = named(&["libprotobuf-dev"]);
+                packages.extend(apt.needs_beyond_apt("protobuf-compiler")?);
+                Ok(packages)
+            }
+        }
+    }
+
+    /// Tries the program for real: protoc must also find the well-known types.
+    fn works(self, program: &Path, tools: &Path) -> bool {
+        let mut command = Command::new(program);
+        match self {
+            Self::Etcd => run::works(command.arg("--version")),
+            Self::Etcdctl => run::works(command.arg("version").env("ETCDCTL_API", "3")),
+            Self::Protoc => {
+                command.arg("-I").arg(tools);
+                if let Some(include) = std::env::var_os("PROTOC_INCLUDE") {
+                    command.arg("-I").arg(include);
+                }
+                run::works(command.arg("--descriptor_set_out=/dev/null").arg("probe.proto"))
+            }
+        }
+    }
+}
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    /// `target/tools`: also home of cargo-deny and the private state of apt.
+    pub(crate) dir: PathBuf,
+    etcd: PathBuf,
+    etcdctl: PathBuf,
+    protoc: PathBuf,
+}
+
+impl Tools {
+    /// Finds the programs; fetches those that are missing.
+    pub(crate) fn bring(workspace: &Workspace) -> Done<Self> {
+        let dir = workspace.target.join("tools");
+        fs::create_dir_all(&dir).doing(|| format!("cannot create {}", dir.display()))?;
+        write_if_different(&dir.join("probe.proto"), PROBE)?;
+        if let Ok(tools) = Self::look(&dir)? {
+            return Ok(tools);
+        }
+        let lock = dir.join("lock");
+        let lock = File::create(&lock).doing(|| format!("cannot create {}", lock.display()))?;
+        lock.lock().doing(|| "cannot lock target/tools".into())?;
+        // Another verb may have brought them while this one waited for the lock.
+        let missing = match Self::look(&dir)? {
+            Ok(tools) => return Ok(tools),
+            Err(missing) => missing,
+        };
+        fetch(&dir, &missing)?;
+        Self::look(&dir)?.map_err(|missing| {
+            let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
+            Failure::cannot_run(format!(
+                "{} was unpacked into {} but does not run there; install it: {BY_HAND}",
+                names.join(", "),
+                dir.display()
+            ))
+        })
+    }
+
+    /// Lets a child find them: cargo's build scripts, the tests, the playground.
+    pub(crate) fn lend(&self, command: &mut Command) {
+        for (name, value) in self.variables() {
+            command.env(name, value);
+        }
+    }
+
+    /// The same for a shell.
+    pub(crate) fn exports(&self) -> String {
+        let line = |(name, value): (&str, OsString)| {
+            let value = value.to_string_lossy().replace('\'', r"'\''");
+            format!("export {name}='{value}'\n")
+        };
+        self.variables().into_iter().map(line).collect()
+    }
+
+    fn variables(&self) -> Vec<(&'static str, OsString)> {
+        let mut variables = vec![
+            (Tool::Etcd.variable(), self.etcd.clone().into()),
+            (Tool::Etcdctl.variable(), self.etcdctl.clone().into()),
+            (Tool::Protoc.variable(), self.protoc.clone().into()),
+        ];
+        let bin = self.dir.join("bin");
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if bin.is_dir() && !std::env::split_paths(&path).any(|dir| dir == bin) {
+            let dirs = std::iter::once(bin).chain(std::env::split_paths(&path));
+            if let Ok(path) = std::env::join_paths(dirs) {
+                variables.push(("PATH", path));
+            }
+        }
+        variables
+    }
+
+    /// The programs as they are now, or those that are missing.
+    fn look(dir: &Path) -> Done<Result<Self, Vec<Tool>>> {
+        let mut found = Vec::new();
+        let mut missing = Vec::new();
+        for tool in Tool::ALL {
+            match find(tool, dir)? {
+                Some(program) => found.push(program),
+                None => missing.push(tool),
+            }
+        }
+        Ok(match <[PathBuf; 3]>::try_from(found) {
+            Ok([etcd, etcdctl, protoc]) => Ok(Self { dir: dir.to_owned(), etcd, etcdctl, protoc }),
+            Err(_) => Err(missing),
+        })
+    }
+}
+
+/// A file that needs what Debian keeps apart from the compiler, in libprotobuf-dev.
+const PROBE: &str = r#"syntax = "proto3";
+import "google/protobuf/descriptor.proto";
+message Probe { google.protobuf.FileDescriptorSet files = 1; }
+"#;
+
+fn find(tool: Tool, dir: &Path) -> Done<Option<PathBuf>> {
+    let unpacked = dir.join("bin").join(tool.name());
+    let ignore_system = std::env::var_os(IGNORE_SYSTEM).is_some_and(|value| value == "1");
+    if !ignore_system {
+        if let Some(named) = std::env::var_os(tool.variable()) {
+            let named = PathBuf::from(named);
+            if tool.works(&named, dir) {
+                return Ok(Some(named));
+            }
+            return Err(Failure::cannot_run(format!(
+                "{}={} does not work; unset it, or name a {} that does",
+                tool.variable(),
+                named.display(),
+                tool.name()
+            )));
+        }
+        if let Some(system) = on_path(tool.name(), &dir.join("bin"))
+            && tool.works(&system, dir)
+        {
+            return Ok(Some(system));
+        }
+    }
+    Ok(tool.works(&unpacked, dir).then_some(unpacked))
+}
+
+/// The first program of that name on the PATH or where Debian keeps daemons, but not our own.
+pub(crate) fn on_path(name: &str, but_not_in: &Path) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .filter(|dir| dir != but_not_in)
+        .map(|dir| dir.join(name))
+        .find(|file| {
+            file.metadata()
+                .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o111 != 0)
+        })
+}
+
+fn fetch(dir: &Path, missing: &[Tool]) -> Done {
+    let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
+    eprintln!("xtask: bringing {} as Debian packages into {}", names.join(", "), dir.display());
+    for needed in ["apt-get", "apt-cache", "dpkg-deb"] {
+        if on_path(needed, OsStr::new("").as_ref()).is_none() {
+            return Err(Failure::cannot_run(format!(
+                "{} is missing, and so is {needed} to bring it; install it, on Debian by: {BY_HAND}",
+                names.join(", ")
+            )));
+        }
+    }
+    let packages = fetch_packages(dir, missing).map_err(|failure| {
+        Failure::cannot_run(format!(
+            "cannot bring {}; install it by hand: {BY_HAND}\n{}",
+            names.join(", "),
+            failure.message
+        ))
+    })?;
+    let root = dir.join("root");
+    fs::create_dir_all(&root).doing(|| format!("cannot create {}", root.display()))?;
+    for package in packages {
+        run::capture(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&root))?;
+    }
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).doing(|| format!("cannot create {}", bin.display()))?;
+    for &tool in missing {
+        let link = bin.join(tool.name());
+        if link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).doing(|| format!("cannot replace {}", link.display()))?;
+        }
+        match tool {
+            Tool::Protoc => {
+                write_if_different(&link, &protoc_wrapper(&library_dirs(&root)))?;
+                fs::set_permissions(&link, fs::Permissions::from_mode(0o755))
+                    .doing(|| format!("cannot make {} executable", link.display()))?;
+            }
+            Tool::Etcd | Tool::Etcdctl => {
+                symlink(format!("../root/usr/bin/{}", tool.name()), &link)
+                    .doing(|| format!("cannot create {}", link.display()))?
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fetch_packages(dir: &Path, missing: &[Tool]) -> Done<Vec<PathBuf>> {
+    let apt = Apt::prepare(&dir.join("apt"))?;
+    apt.update()?;
+    let mut packages = Vec::new();
+    for tool in missing {
+        packages.extend(tool.packages(&apt)?);
+    }
+    packages.sort();
+    packages.dedup();
+    apt.download(&packages)
+}
+
+/// Where the unpacked libraries are, relative to the unpacked root.
+fn library_dirs(root: &Path) -> Vec<String> {
+    let mut dirs = vec!["usr/lib".to_owned()];
+    for entry in fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten() {
+        if let Some(name) = entry.file_name().to_str().filter(|name| name.contains("-linux-")) {
+            dirs.push(format!("usr/lib/{name}"));
+        }
+    }
+    dirs.sort();
+    dirs
+}
+
+/// A script that works wherever the folder is moved to; protoc itself finds `../include`.
+fn protoc_wrapper(library_dirs: &[String]) -> String {
+    let dirs: Vec<_> = library_dirs.iter().map(|dir| format!("$root/{dir}")).collect();
+    format!(
+        "#!/bin/sh\n\
+         # Runs the unpacked protoc with the libraries unpacked beside it.\n\
+         root=$(dirname \"$(readlink -f \"$0\")\")/../root\n\
+         export LD_LIBRARY_PATH=\"{}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}\"\n\
+         exec \"$root/usr/bin/protoc\" \"$@\"\n",
+        dirs.join(":")
+    )
+}
+
+fn write_if_different(path: &Path, text: &str) -> Done {
+    if fs::read_to_string(path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    fs::write(path, text).doing(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exports_survive_a_quote_in_a_path() {
+        let tools = Tools {
+            dir: "/it's".into(),
+            etcd: "/it's/etcd".into(),
+            etcdctl: "/e".into(),
+            protoc: "/p".into(),
+        };
+        let script = format!("{}printf %s \"$NECO_ETCD\"", tools.exports());
+        let heard = run::capture(Command::new("sh").args(["-c", &script])).unwrap();
+        assert_eq!(heard, "/it's/etcd");
+    }
+
+    #[test]
+    fn the_wrapper_finds_its_libraries_from_its_own_place() {
+        let dir = std::env::temp_dir().join(format!("xtask-wrapper-{}", std::process::id()));
+        let real = dir.join("root/usr/bin");
+        fs::create_dir_all(&real).unwrap();
+        fs::create_dir_all(dir.join("bin")).unwrap();
+        let executable = |path: &Path, text: &str| {
+            fs::write(path, text).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        executable(&real.join("protoc"), "#!/bin/sh\necho \"$LD_LIBRARY_PATH $1\"\n");
+        executable(&dir.join("bin/protoc"), &protoc_wrapper(&["usr/lib".into()]));
+        let heard = run::capture(
+            Command::new(dir.join("bin/protoc")).arg("a b").env_remove("LD_LIBRARY_PATH"),
+        );
+        fs::remove_dir_all(&dir).unwrap();
+        let heard = heard.unwrap();
+        assert!(heard.trim_end().ends_with("/bin/../root/usr/lib a b"), "{heard}");
+    }
+}

@@ -61,6 +61,9 @@ impl Cluster {
                 Some(places) => places.clone(),
                 None => choose_places(count, &template.name)?,
             };
+            if let (Some(dir), None) = (&options.data_dir, &known) {
+                places.iter().try_for_each(|place| refuse_orphan(&dir.join(&place.name)))?;
+            }
             let configs = configure(&template, options.data_dir.as_deref(), &places);
             let error = match start_all(&binary, configs).await {
                 Ok(members) => {
@@ -71,13 +74,13 @@ impl Cluster {
                 }
                 Err(error) => error,
             };
+            // What the members wrote in these seconds names addresses that nobody recorded.
+            if let (Some(dir), None) = (&options.data_dir, &known) {
+                places.iter().try_for_each(|place| remove_tree(&dir.join(&place.name)))?;
+            }
             let taken = matches!(&error, Error::EarlyExit(exit) if exit.says(PORT_IN_USE));
             if known.is_some() || !taken || tries == TRIES {
                 return Err(error);
-            }
-            // What the others wrote names addresses that will not be used, and is seconds old.
-            if let Some(dir) = &options.data_dir {
-                places.iter().try_for_each(|place| remove_tree(&dir.join(&place.name)))?;
             }
             tracing::info!(tries, %error, "the cluster did not start, trying other ports");
             tries += 1;
@@ -234,6 +237,16 @@ fn write_addresses(file: &Path, places: &[Place]) -> Result<()> {
     let value: Vec<Value> = places.iter().map(member).collect();
     fs::write(file, format!("{:#}\n", Value::from(value)))
         .map_err(|source| Error::Prepare { path: file.to_owned(), source })
+}
+
+/// Data without recorded addresses are not ours to start, nor to remove.
+fn refuse_orphan(dir: &Path) -> Result<()> {
+    if fs::symlink_metadata(dir).is_err() {
+        return Ok(());
+    }
+    let what = format!("exists already, but no {ADDRESSES} beside it; move it away");
+    let source = io::Error::new(io::ErrorKind::AlreadyExists, what);
+    Err(Error::Prepare { path: dir.to_owned(), source })
 }
 
 fn remove_tree(dir: &Path) -> Result<()> {

@@ -235,8 +235,10 @@ impl MemberConfig {
         }
         let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if !name.chars().all(known) {
-            problems.add("name", format!("{name:?} may have letters, digits, '.', '-' and '_' only"));
-        } else if name.starts_with(['.', '-']) || !name.contains(|c: char| c.is_ascii_alphanumeric())
+            problems
+                .add("name", format!("{name:?} may have letters, digits, '.', '-' and '_' only"));
+        } else if name.starts_with(['.', '-'])
+            || !name.contains(|c: char| c.is_ascii_alphanumeric())
         {
             problems.add("name", format!("{name:?} must start with a letter, a digit or '_'"));
         }
@@ -294,7 +296,8 @@ impl MemberConfig {
             }
         }
         if let Some(shared) = client.iter().find(|url| url.collides_with(&peer)) {
-            problems.add("peer_url", format!("{peer} shares its port with the client URL {shared}"));
+            problems
+                .add("peer_url", format!("{peer} shares its port with the client URL {shared}"));
         }
         if !self.initial_cluster.is_empty() {
             let own = (self.name.clone(), peer.to_string());
@@ -308,10 +311,11 @@ impl MemberConfig {
 
     fn check_tls(&self, problems: &mut Problems) {
         let Some(tls) = &self.tls else { return };
-        let files = [("cert", Some(&tls.cert)), ("key", Some(&tls.key)), (
-            "trusted_ca",
-            tls.trusted_ca.as_ref(),
-        )];
+        let files = [
+            ("cert", Some(&tls.cert)),
+            ("key", Some(&tls.key)),
+            ("trusted_ca", tls.trusted_ca.as_ref()),
+        ];
         for (role, file) in files {
             let Some(file) = file else { continue };
             if let Err(error) = std::fs::File::open(file) {
@@ -348,7 +352,8 @@ impl MemberConfig {
         if self.election_timeout.is_some_and(|timeout| !elects.contains(&timeout)) {
             problems.add("election_timeout", "must be between 100 ms and 50 s");
         }
-        for (setting, bound) in [("start_within", self.start_within), ("stop_within", self.stop_within)]
+        for (setting, bound) in
+            [("start_within", self.start_within), ("stop_within", self.stop_within)]
         {
             if bound.is_zero() {
                 problems.add(setting, "must be more than nothing");
@@ -419,24 +424,30 @@ mod tests {
             .max_txn_ops(0)
             .election_timeout(Duration::from_secs(51))
             .start_within(Duration::ZERO);
-        assert_eq!(settings(&config), [
-            "name",
-            "data_dir",
-            "client_url",
-            "peer_url",
-            "tls",
-            "tls",
-            "tls",
-            "auth_token_ttl",
-            "quota",
-            "auto_compaction",
-            "max_txn_ops",
-            "election_timeout",
-            "start_within",
-        ]);
+        assert_eq!(
+            settings(&config),
+            [
+                "name",
+                "data_dir",
+                "client_url",
+                "peer_url",
+                "tls",
+                "tls",
+                "tls",
+                "auth_token_ttl",
+                "quota",
+                "auto_compaction",
+                "max_txn_ops",
+                "election_timeout",
+                "start_within",
+            ]
+        );
         let text = config.validate().unwrap_err().to_string();
         assert!(!text.contains('\n'), "{text}");
-        assert!(text.contains("shares its port with the client URL https://127.0.0.1:2379"), "{text}");
+        assert!(
+            text.contains("shares its port with the client URL https://127.0.0.1:2379"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -451,16 +462,20 @@ mod tests {
 
     #[test]
     fn a_member_that_listens_elsewhere_listens_on_loopback_too() {
-        let listeners = MemberConfig::new("m").client_url("http://0.0.0.0:2379").listeners().unwrap();
+        let listeners =
+            MemberConfig::new("m").client_url("http://0.0.0.0:2379").listeners().unwrap();
         let urls: Vec<String> = listeners.client.iter().map(ToString::to_string).collect();
         assert_eq!(urls, ["http://127.0.0.1:0", "http://0.0.0.0:2379"]);
     }
 
     #[test]
     fn listeners_must_not_share_a_socket() {
-        let config = MemberConfig::new("m").client_url("http://localhost:1").client_url("http://127.0.0.1:1");
+        let config = MemberConfig::new("m")
+            .client_url("http://localhost:1")
+            .client_url("http://127.0.0.1:1");
         assert_eq!(settings(&config), ["client_url"]);
-        let config = MemberConfig::new("m").client_url("http://0.0.0.0:1").peer_url("http://127.0.0.1:1");
+        let config =
+            MemberConfig::new("m").client_url("http://0.0.0.0:1").peer_url("http://127.0.0.1:1");
         assert_eq!(settings(&config), ["peer_url"]);
     }
 

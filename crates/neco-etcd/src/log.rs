@@ -4,17 +4,30 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+use tokio::sync::watch;
 
 const KEPT_LINES: usize = 200;
 const KEPT_CHARS: usize = 4096;
 
+/// What etcd says of each client listener when it has loaded its certificates and serves on it.
+const SERVING: &str = "serving client traffic";
+
 /// The last lines a server wrote; clones share them.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Tail(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    lines: Mutex<VecDeque<String>>,
+    serving: watch::Sender<usize>,
+}
 
 impl Tail {
     pub(crate) fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.contains(SERVING) {
+            self.0.serving.send_modify(|listeners| *listeners += 1);
+        }
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == KEPT_LINES {
             lines.pop_front();
         }
@@ -22,7 +35,13 @@ impl Tail {
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Resolves when so many client listeners are served.
+    pub(crate) async fn serves(&self, listeners: usize) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.0.serving.subscribe().wait_for(|serving| *serving >= listeners).await;
     }
 }
 
@@ -116,6 +135,27 @@ mod tests {
         ]);
         assert_eq!(said, "ready to serve client requests");
         assert_eq!(words(&[]), "it said nothing");
+    }
+
+    #[tokio::test]
+    async fn serving_is_noticed_per_listener() {
+        let tail = Tail::default();
+        tail.push(r#"{"msg":"serving client traffic insecurely, this is strongly discouraged!"}"#);
+        let both = tail.serves(2);
+        tokio::pin!(both);
+        assert!(poll_once(&mut both).await.is_none());
+        tail.push(r#"{"msg":"serving client traffic securely","address":"127.0.0.1:1"}"#);
+        assert!(poll_once(&mut both).await.is_some());
+    }
+
+    /// Polls once.
+    async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+        use std::task::Poll;
+        std::future::poll_fn(|cx| match std::pin::Pin::new(&mut future).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
     }
 
     #[test]

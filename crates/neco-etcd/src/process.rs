@@ -62,10 +62,12 @@ pub(crate) struct Process {
 type Order = (Signal, oneshot::Sender<nix::Result<()>>);
 
 impl Process {
-    /// Spawns `command`; `work` is kept until the child is gone.
+    /// Spawns `command`, which will serve clients on so many `listeners`; `work` is kept until the
+    /// child is gone.
     pub(crate) async fn spawn(
         mut command: Command,
         member: &str,
+        listeners: usize,
         work: Arc<TempDir>,
     ) -> std::io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,8 +84,9 @@ impl Process {
         // One order at a time: the sender waits for the answer.
         let (signals, orders) = mpsc::channel(1);
         let (phase_sender, phase) = watch::channel(Phase::Starting);
-        let owned = Owned { child, _work: work };
-        let owner = tokio::spawn(own(owned, pid, readers, orders, phase_sender)).abort_handle();
+        let ready = becomes_ready(pid, listeners, tail.clone());
+        let owned = Owned { child, _work: work, phase: phase_sender };
+        let owner = tokio::spawn(own(owned, pid, readers, orders, ready)).abort_handle();
         Ok(Self { pid, started: Instant::now(), signals, phase, tail, owner })
     }
 
@@ -131,10 +134,11 @@ pub(crate) async fn ending(phase: &mut watch::Receiver<Phase>) -> Ending {
     }
 }
 
-/// The child, and the directory it works in, in the order in which they have to go.
+/// The child, the directory it works in, and the news of both, in the order in which they go.
 struct Owned {
     child: Child,
     _work: Arc<TempDir>,
+    phase: watch::Sender<Phase>,
 }
 
 impl Drop for Owned {
@@ -152,8 +156,9 @@ async fn own(
     pid: u32,
     mut readers: JoinSet<()>,
     mut orders: mpsc::Receiver<Order>,
-    phase: watch::Sender<Phase>,
+    ready: impl Future<Output = ()>,
 ) {
+    tokio::pin!(ready);
     let (mut requested, mut was_ready) = (false, false);
     let status = loop {
         tokio::select! {
@@ -168,19 +173,22 @@ async fn own(
                 requested |= sent.is_ok() && matches!(signal, Signal::SIGTERM | Signal::SIGKILL);
                 let _ = reply.send(sent);
             }
-            () = becomes_healthy(pid), if !was_ready => {
+            () = &mut ready, if !was_ready => {
                 was_ready = true;
-                phase.send_replace(Phase::Ready);
+                owned.phase.send_replace(Phase::Ready);
             }
         }
     };
     orders.close();
     let read_all = async { while readers.join_next().await.is_some() {} };
     let _ = timeout(LAST_WORDS, read_all).await;
-    phase.send_replace(Phase::Ended(Ending { status, requested, was_ready }));
+    owned.phase.send_replace(Phase::Ended(Ending { status, requested, was_ready }));
 }
 
-async fn becomes_healthy(pid: u32) {
+/// The member is in its cluster, answers reads, and has loaded what its client listeners need:
+/// etcd calls itself healthy before the last.
+async fn becomes_ready(pid: u32, listeners: usize, tail: Tail) {
+    tail.serves(listeners).await;
     while !health::is_healthy(pid).await {
         sleep(HEALTH_INTERVAL).await;
     }

@@ -147,7 +147,8 @@ impl Server {
             }
         }
         let prepare = |source| Error::Prepare { path: std::env::temp_dir(), source };
-        let work = Arc::new(tempfile::Builder::new().prefix("neco-etcd-").tempdir().map_err(prepare)?);
+        let work =
+            Arc::new(tempfile::Builder::new().prefix("neco-etcd-").tempdir().map_err(prepare)?);
         let data_dir = match &config.data_dir {
             Some(dir) => absolute(dir)?,
             None => work.path().join("data"),
@@ -209,7 +210,9 @@ impl Server {
                 Ok(Ok(Phase::Ended(ending))) => Err(exit(member, ending, &tail).while_ready()),
                 Ok(Ok(_)) => Ok(()),
                 Ok(Err(_)) => Err(Error::NotRunning { name: member }),
-                Err(_) => Err(Error::NotReady { name: member, within, words: own_words(&tail.lines()) }),
+                Err(_) => {
+                    Err(Error::NotReady { name: member, within, words: own_words(&tail.lines()) })
+                }
             }
         }
     }
@@ -314,9 +317,11 @@ impl Server {
         match self.process.signal(signal).await {
             None => Ok(false),
             Some(Ok(())) => Ok(true),
-            Some(Err(source)) => {
-                Err(Error::Signal { name: self.config.name.clone(), signal: signal.as_str(), source })
-            }
+            Some(Err(source)) => Err(Error::Signal {
+                name: self.config.name.clone(),
+                signal: signal.as_str(),
+                source,
+            }),
         }
     }
 
@@ -386,7 +391,7 @@ async fn spawn(
             command.env_remove(name);
         }
     }
-    Process::spawn(command, &config.name, work.clone())
+    Process::spawn(command, &config.name, listeners.client.len(), work.clone())
         .await
         .map_err(|source| Error::Spawn { path, source })
 }
@@ -407,7 +412,8 @@ fn arguments(
     let members =
         if config.initial_cluster.is_empty() { &own[..] } else { &config.initial_cluster[..] };
     let members: Vec<String> = members.iter().map(|(name, url)| format!("{name}={url}")).collect();
-    let told: Vec<&ListenUrl> = listeners.client.iter().filter(|url| !url.is_unspecified()).collect();
+    let told: Vec<&ListenUrl> =
+        listeners.client.iter().filter(|url| !url.is_unspecified()).collect();
 
     add("name", (&config.name).into());
     add("data-dir", data_dir.into());
@@ -416,10 +422,13 @@ fn arguments(
     add("listen-peer-urls", (&peer).into());
     add("initial-advertise-peer-urls", (&peer).into());
     add("initial-cluster", members.join(",").into());
-    add("initial-cluster-state", match config.cluster_state {
-        ClusterState::New => "new".into(),
-        ClusterState::Existing => "existing".into(),
-    });
+    add(
+        "initial-cluster-state",
+        match config.cluster_state {
+            ClusterState::New => "new".into(),
+            ClusterState::Existing => "existing".into(),
+        },
+    );
     add("listen-metrics-urls", health::LISTEN_URL.into());
     add("logger", "zap".into());
     add("log-outputs", "stderr".into());

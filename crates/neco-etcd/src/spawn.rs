@@ -33,7 +33,10 @@ pub(crate) async fn spawn(mut command: Command) -> io::Result<Child> {
         // The parent may have died before the line above.
         if getppid() == parent { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
     };
-    #[expect(unsafe_code, reason = "the standard library offers no other way between fork and exec")]
+    #[expect(
+        unsafe_code,
+        reason = "the standard library offers no other way between fork and exec"
+    )]
     // SAFETY: the closure makes two async-signal-safe system calls and does not allocate.
     unsafe {
         command.pre_exec(tie_to_parent);

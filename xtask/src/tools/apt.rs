@@ -25,6 +25,9 @@ impl Apt {
             let sub = dir.join(sub);
             fs::create_dir_all(&sub).doing(|| format!("cannot create {}", sub.display()))?;
         }
+        // Lists alone say what can be had; what is installed would count as known without them.
+        let status = dir.join("state/status");
+        fs::write(&status, "").doing(|| format!("cannot write {}", status.display()))?;
         let file = dir.join("apt.conf");
         fs::write(&file, configuration(dir))
             .doing(|| format!("cannot write {}", file.display()))?;
@@ -103,6 +106,7 @@ fn configuration(dir: &Path) -> String {
     format!(
         r#"Dir::State "{dir}/state";
 Dir::State::lists "lists";
+Dir::State::status "{dir}/state/status";
 Dir::Cache "{dir}/cache";
 Dir::Cache::archives "archives";
 // No privileges are needed here, so none have to be dropped; _apt could not write to this folder.

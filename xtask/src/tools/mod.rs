@@ -188,7 +188,7 @@ fn find(tool: Tool, dir: &Path) -> Done<Option<PathBuf>> {
                 return Ok(Some(named));
             }
             return Err(Failure::cannot_run(format!(
-                "{}={} does not work; unset it, or name a {} that does",
+                "{}={} does not work; unset it, or let it name a working {}",
                 tool.variable(),
                 named.display(),
                 tool.name()

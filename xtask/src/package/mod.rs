@@ -106,3 +106,122 @@ fn source_date(workspace: &Workspace) -> Done<u64> {
     })?;
     text.trim().parse().doing(|| format!("git says that the last commit was at `{}`", text.trim()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// This tree, with some program of the system in the place of each of ours.
+    fn stage(name: &str) -> (Scratch, Workspace, Programs) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
+        let scratch =
+            Scratch(std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id())));
+        let dir = scratch.0.join("programs");
+        fs::create_dir_all(&dir).unwrap();
+        for name in SHIPPED {
+            fs::copy("/bin/true", dir.join(name)).unwrap();
+        }
+        let workspace = Workspace { root, target: scratch.0.join("target") };
+        (scratch, workspace, Programs { dir })
+    }
+
+    fn dpkg_deb(args: &[&str], file: &Path) -> String {
+        run::capture(Command::new("dpkg-deb").args(args).arg(file)).unwrap()
+    }
+
+    #[test]
+    fn the_package_contains_what_it_promises_and_nothing_of_ours() {
+        let (scratch, workspace, programs) = stage("contents");
+        let version = Version::parse("2026.11.21-40152").unwrap();
+        let file =
+            pack(&workspace, &programs, &version, Compression::Zstd, Quality::Sound, &scratch.0)
+                .unwrap();
+        assert!(file.ends_with("neco_2026.11.21-40152_amd64.deb"), "{}", file.display());
+        let fields = dpkg_deb(&["-f"], &file);
+        let field = |name: &str| {
+            fields.lines().find_map(|line| {
+                let (found, value) = line.split_once(": ")?;
+                (found == name).then(|| value.to_owned())
+            })
+        };
+        assert_eq!(field("Package").as_deref(), Some("neco"));
+        assert_eq!(field("Version").as_deref(), Some("2026.11.21-40152"));
+        assert_eq!(field("Architecture").as_deref(), Some("amd64"));
+        assert!(field("Depends").unwrap().starts_with("libc6 (>= 2."), "{:?}", field("Depends"));
+
+        let listing = dpkg_deb(&["-c"], &file);
+        let has = |line: &str| {
+            listing.lines().any(|found| {
+                let words: Vec<_> = found.split_whitespace().collect();
+                format!("{} {} {}", words[0], words[1], words[5..].join(" ")) == line
+            })
+        };
+        for line in [
+            "-rwxr-xr-x root/root ./usr/sbin/neco-updater",
+            "-rwxr-xr-x root/root ./usr/sbin/neco-worker",
+            "-rwxr-xr-x root/root ./usr/bin/necoctl",
+            "lrwxrwxrwx root/root ./usr/bin/neco -> necoctl",
+            "-rw-r--r-- root/root ./usr/share/neco/VERSION",
+            "-rw-r--r-- root/root ./lib/systemd/system/neco-updater.service",
+            "-rw-r--r-- root/root ./lib/systemd/system/neco-worker.service",
+            "drwxr-xr-x root/root ./usr/share/neco/",
+        ] {
+            assert!(has(line), "no `{line}` in\n{listing}");
+        }
+        assert!(!listing.contains("README") && !listing.contains(".in"), "{listing}");
+
+        let root = scratch.0.join("root");
+        run::capture(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root)).unwrap();
+        let version = fs::read_to_string(root.join("usr/share/neco/VERSION")).unwrap();
+        assert_eq!(version, "2026.11.21-40152\n");
+    }
+
+    #[test]
+    fn the_same_sources_make_the_same_bytes_for_both_compressions() {
+        let (scratch, workspace, programs) = stage("same");
+        let version = Version::parse("2026.11.21-40152").unwrap();
+        for compression in [Compression::Zstd, Compression::Xz] {
+            let [one, other] = ["one", "other"].map(|name| {
+                let out = scratch.0.join(name);
+                let file = pack(&workspace, &programs, &version, compression, Quality::Sound, &out)
+                    .unwrap();
+                fs::read(file).unwrap()
+            });
+            assert!(one == other, "{compression:?}: two packings differ");
+        }
+    }
+
+    #[test]
+    fn the_worker_of_a_bad_package_says_so_and_dies() {
+        let (scratch, workspace, programs) = stage("bad");
+        let version = Version::parse("2026.11.21-40152").unwrap();
+        let file =
+            pack(&workspace, &programs, &version, Compression::Zstd, Quality::Bad, &scratch.0)
+                .unwrap();
+        let root = scratch.0.join("root");
+        run::capture(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root)).unwrap();
+        let output = Command::new(root.join("usr/sbin/neco-worker")).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(said, "neco-worker: this package is broken on purpose\n");
+    }
+
+    #[test]
+    fn a_program_that_was_not_built_is_named() {
+        let (scratch, workspace, programs) = stage("missing");
+        fs::remove_file(programs.program("necoctl")).unwrap();
+        let version = Version::parse("2026.11.21-40152").unwrap();
+        let failure =
+            pack(&workspace, &programs, &version, Compression::Zstd, Quality::Sound, &scratch.0);
+        let message = failure.unwrap_err().message;
+        assert!(message.contains("necoctl"), "{message}");
+    }
+}

@@ -37,7 +37,7 @@ macro_rules! schema {
 
 schema! {
     original "status/current" "status/current"
-        "request: `version`, `servers`, `stop`, `started_at`; ours adds `id`, `kind` (`release`, `reconfigure`, `manual`), `package` (`file`, `size`, `sha256`), `allow_downgrade`, `allow_no_way_back`, `ending` (`superseded`)"
+        "request: `version`, `servers`, `stop`, `started_at`; ours adds `id`, `kind` (`release`, `reconfigure`, `manual`), `package` (`file`, `size`, `sha256`), `allow_downgrade`, `allow_no_way_back`, `ending` (`superseded`), `stopped` (`by`, `leader`, `reason`, `at`)"
         "leader updater; `necoctl stop`, `recover`; setup"
         "One update of all members. Deleted by `recover`."
     original "status/bootservers/<LRN>" "status/bootservers/0"

@@ -11,6 +11,11 @@ use crate::{NecoVersion, PackageRef, RequestId, Revision, Way};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "kebab-case")]
 pub enum Entry {
+    /// Everything that follows from the entries before: written first in a new segment, so that old ones may go.
+    Checkpoint {
+        /// The folded state, in the form of the crate that folds it.
+        state: serde_json::Value,
+    },
     /// The worker began to run. Whatever step was begun and not ended before this, without a planned exit, crashed.
     ProcessStarted {
         /// The version it runs as.

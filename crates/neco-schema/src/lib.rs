@@ -23,6 +23,7 @@ mod lrn;
 mod membership;
 mod rebooter;
 mod request;
+mod severity;
 mod status;
 mod time;
 mod txn;
@@ -37,7 +38,8 @@ pub use key::{Key, KeyError, PREFIX, prefixes};
 pub use lrn::{Lrn, LrnError};
 pub use membership::{Alive, Group, Turn, Way};
 pub use rebooter::{RebootListEntry, RebootStatus};
-pub use request::{Ending, PackageRef, RequestKind, UpdateRequest};
+pub use request::{Ending, PackageRef, RequestKind, StopNote, UpdateRequest};
+pub use severity::Severity;
 pub use status::{
     ClockRecord, Condition, ContentsStatus, Control, MemberPlan, Origin, Progress, Seen, Target,
     UpdateStatus,

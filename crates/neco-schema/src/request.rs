@@ -26,6 +26,8 @@ pub struct UpdateRequest {
     pub allow_no_way_back: bool,
     /// Set together with `stop` when the request is to be replaced without an operator.
     pub ending: Option<Ending>,
+    /// Who stopped it, why and when; absent when a Go leader did.
+    pub stopped: Option<StopNote>,
     /// Fields that this version does not know.
     pub unknown: Map<String, Value>,
 }
@@ -63,6 +65,22 @@ pub struct PackageRef {
     pub sha256: String,
 }
 
+/// Who stopped a request.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StopNote {
+    /// Who: an operator, or the updater on some host.
+    pub by: String,
+    /// Whether the leader stopped it, because it failed; otherwise an operator wished it.
+    #[serde(default)]
+    pub leader: bool,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// When.
+    #[serde(default)]
+    pub at: Timestamp,
+}
+
 impl UpdateRequest {
     /// A request for `version` by `servers` without anything special about it.
     pub fn new(version: NecoVersion, servers: Vec<Lrn>, started_at: Timestamp) -> Self {
@@ -76,6 +94,7 @@ impl UpdateRequest {
             allow_downgrade: false,
             allow_no_way_back: false,
             ending: None,
+            stopped: None,
             unknown: Map::new(),
         }
     }
@@ -188,6 +207,7 @@ impl Record for UpdateRequest {
             allow_downgrade: fields.bool("allow_downgrade")?,
             allow_no_way_back: fields.bool("allow_no_way_back")?,
             ending: fields.optional_string("ending")?.map(Ending::from_name),
+            stopped: fields.nested("stopped", "an object with by, reason and at")?,
             unknown: Map::new(),
         };
         // A claimed identity is dropped: the computed one is the truth, and it is written anew.
@@ -217,6 +237,10 @@ impl Record for UpdateRequest {
         }
         if let Some(ending) = &self.ending {
             known.push(("ending", ending.name().into()));
+        }
+        if let Some(StopNote { by, leader, reason, at }) = &self.stopped {
+            let note = serde_json::json!({ "by": by, "leader": leader, "reason": reason, "at": at.to_string() });
+            known.push(("stopped", note));
         }
         encode_object(known, &self.unknown)
     }

@@ -1,0 +1,343 @@
+//! One consistent snapshot of etcd, parsed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use neco_schema::{
+    Alive, ClockRecord, ConfigKey, ContentsStatus, Control, Group, HistoryRecord, Key, KeyValue,
+    Lrn, MemberPlan, NecoVersion, Progress, Range, Record, RequestId, Revision, Seen, Snapshot,
+    Target, Timestamp, Turn, UpdateRequest, UpdateStatus, prefixes,
+};
+
+/// A value with the revisions that guard it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// The revision of its last change.
+    pub mod_revision: Revision,
+    /// The revision at which its key came into being.
+    pub create_revision: Revision,
+}
+
+/// A key that may be absent or hold something unreadable.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Slot<T> {
+    /// No such key.
+    #[default]
+    Absent,
+    /// There, but not to be understood.
+    Unreadable {
+        /// The revision of its last change.
+        mod_revision: Revision,
+        /// Why not.
+        error: String,
+    },
+    /// There.
+    Present(Versioned<T>),
+}
+
+impl<T> Slot<T> {
+    /// The value, where there is one to be understood.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Present(versioned) => Some(&versioned.value),
+            Self::Absent | Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// The revision of the last change; 0 when absent.
+    pub fn mod_revision(&self) -> Revision {
+        match self {
+            Self::Absent => Revision(0),
+            Self::Unreadable { mod_revision, .. } => *mod_revision,
+            Self::Present(versioned) => versioned.mod_revision,
+        }
+    }
+}
+
+/// Something under the prefix that Neco cannot read: a stray key or a malformed value.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// The key, relative to the prefix.
+    pub key: String,
+    /// What is wrong with it.
+    pub error: String,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "key {}: {}; put a right value there or delete the key", self.key, self.error)
+    }
+}
+
+/// Everything that decisions are made from, as it stood at one revision.
+///
+/// Built from whatever part of the key space was read: a folder that was not read is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The revision.
+    pub revision: Revision,
+    /// The cluster that answered.
+    pub cluster_id: u64,
+    /// `status/current`.
+    pub request: Slot<UpdateRequest>,
+    /// `status/bootservers/`, the readable ones.
+    pub statuses: BTreeMap<Lrn, Versioned<UpdateStatus>>,
+    /// `status/bootservers/`, the others.
+    pub unreadable_statuses: BTreeMap<Lrn, (Revision, String)>,
+    /// `info/bootservers/`.
+    pub registered: BTreeSet<Lrn>,
+    /// `info/neco-release`.
+    pub release: Option<NecoVersion>,
+    /// The revision of `info/neco-release`; 0 when absent.
+    pub release_revision: Revision,
+    /// `alive/`.
+    pub alive: BTreeMap<Lrn, Versioned<Alive>>,
+    /// `plan/`.
+    pub plans: BTreeMap<Lrn, Versioned<MemberPlan>>,
+    /// `progress/`.
+    pub progress: BTreeMap<Lrn, Versioned<Progress>>,
+    /// `turn/`.
+    pub turns: BTreeMap<String, Versioned<Turn>>,
+    /// `group/`.
+    pub groups: BTreeMap<String, Versioned<Group>>,
+    /// `clock/`.
+    pub clocks: BTreeMap<RequestId, Versioned<ClockRecord>>,
+    /// `contents/`.
+    pub contents: BTreeMap<String, Versioned<ContentsStatus>>,
+    /// `control/target`.
+    pub target: Slot<Target>,
+    /// `control/pause`; an unreadable one pauses as well.
+    pub pause: Slot<Control>,
+    /// `control/withdrawn/`; the key alone withdraws.
+    pub withdrawn: BTreeMap<NecoVersion, Control>,
+    /// `control/epoch`; 0 when absent.
+    pub epoch: u64,
+    /// The revision of `control/epoch`; 0 when absent.
+    pub epoch_revision: Revision,
+    /// `seen/`.
+    pub seen: BTreeMap<NecoVersion, Versioned<Seen>>,
+    /// `history/<time>-<id>`; the record is absent when only keys were read.
+    pub history: BTreeMap<(Timestamp, RequestId), Option<HistoryRecord>>,
+    /// Requests that have a `history/<time>-<id>/<LRN>`, with the servers.
+    pub history_servers: BTreeMap<(Timestamp, RequestId), BTreeSet<Lrn>>,
+    /// `config/`, as stored; secret values are left out.
+    pub config: BTreeMap<ConfigKey, Vec<u8>>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+}
+
+fn folder(prefix: &str) -> Range {
+    Range::Prefix(prefix.to_owned())
+}
+
+/// What a worker reads to decide.
+pub fn worker_ranges() -> Vec<Range> {
+    [
+        prefixes::STATUS,
+        prefixes::INFO,
+        prefixes::ALIVE,
+        prefixes::PLAN,
+        prefixes::TURN,
+        prefixes::GROUP,
+        prefixes::CONTROL,
+        prefixes::CONTENTS,
+    ]
+    .map(folder)
+    .to_vec()
+}
+
+/// What the leader reads to decide: of the history only the keys.
+pub fn leader_ranges() -> Vec<Range> {
+    let mut ranges = worker_ranges();
+    ranges.extend(
+        [prefixes::PROGRESS, prefixes::CLOCK, prefixes::SEEN, prefixes::CONFIG].map(folder),
+    );
+    ranges.push(Range::KeysOnly(prefixes::HISTORY.to_owned()));
+    ranges
+}
+
+/// What an operator's tool reads to explain: everything, so that stray keys are found too.
+pub fn operator_ranges() -> Vec<Range> {
+    vec![folder("")]
+}
+
+impl View {
+    /// Parses a snapshot. Never fails: what cannot be read is kept as a [`Problem`].
+    pub fn assemble(snapshot: &Snapshot) -> Self {
+        let mut view = Self {
+            revision: snapshot.revision,
+            cluster_id: snapshot.cluster_id,
+            ..Self::default()
+        };
+        for kv in snapshot.kvs.values() {
+            match kv.key.parse::<Key>() {
+                Ok(key) => view.take(key, kv),
+                Err(error) => view.problem(&kv.key, error.to_string()),
+            }
+        }
+        view
+    }
+
+    fn problem(&mut self, key: &str, error: String) {
+        self.problems.push(Problem { key: key.to_owned(), error });
+    }
+
+    fn take(&mut self, key: Key, kv: &KeyValue) {
+        match key {
+            Key::Request => self.request = self.slot(kv),
+            Key::Status(lrn) => match UpdateStatus::decode(&kv.value) {
+                Ok(status) => {
+                    self.statuses.insert(lrn, versioned(kv, status));
+                }
+                Err(error) => {
+                    self.unreadable_statuses.insert(lrn, (kv.mod_revision, error.to_string()));
+                    self.problem(&kv.key, error.to_string());
+                }
+            },
+            Key::BootServer(lrn) => {
+                self.registered.insert(lrn);
+            }
+            Key::Release => {
+                self.release_revision = kv.mod_revision;
+                let text = String::from_utf8_lossy(&kv.value);
+                match text.trim().parse() {
+                    Ok(version) => self.release = Some(version),
+                    // Setup may leave it empty.
+                    Err(_) if text.trim().is_empty() => {}
+                    Err(error) => self.problem(&kv.key, error.to_string()),
+                }
+            }
+            Key::Alive(lrn) => collect(&mut self.alive, &mut self.problems, lrn, kv),
+            Key::Plan(lrn) => collect(&mut self.plans, &mut self.problems, lrn, kv),
+            Key::Progress(lrn) => collect(&mut self.progress, &mut self.problems, lrn, kv),
+            Key::Turn(name) => collect(&mut self.turns, &mut self.problems, name, kv),
+            Key::Group(name) => collect(&mut self.groups, &mut self.problems, name, kv),
+            Key::Clock(id) => collect(&mut self.clocks, &mut self.problems, id, kv),
+            Key::Contents(name) => collect(&mut self.contents, &mut self.problems, name, kv),
+            Key::Seen(version) => collect(&mut self.seen, &mut self.problems, version, kv),
+            Key::Target => self.target = self.slot(kv),
+            Key::Pause => self.pause = self.slot(kv),
+            Key::Withdrawn(version) => {
+                let control = Control::decode(&kv.value).unwrap_or_default();
+                self.withdrawn.insert(version, control);
+            }
+            Key::Epoch => {
+                self.epoch_revision = kv.mod_revision;
+                match Control::decode(&kv.value).map(|control| control.epoch) {
+                    Ok(Some(epoch)) => self.epoch = epoch,
+                    Ok(None) => self.problem(&kv.key, "field epoch is missing".to_owned()),
+                    Err(error) => self.problem(&kv.key, error.to_string()),
+                }
+            }
+            Key::History(at, id) => {
+                let record =
+                    (!kv.value.is_empty()).then(|| HistoryRecord::decode(&kv.value)).transpose();
+                let record = record.unwrap_or_else(|error| {
+                    self.problem(&kv.key, error.to_string());
+                    None
+                });
+                self.history.insert((at, id), record);
+            }
+            Key::HistoryServer(at, id, lrn) => {
+                self.history_servers.entry((at, id)).or_default().insert(lrn);
+            }
+            Key::Config(key) => {
+                let shown = if key.is_secret() { Vec::new() } else { kv.value.clone() };
+                self.config.insert(key, shown);
+            }
+            Key::SshPublicKey
+            | Key::InstalledContainer(..)
+            | Key::InstalledDeb(..)
+            | Key::Finish(_)
+            | Key::Candidate { .. }
+            | Key::Bmc(_)
+            | Key::TeleportAuthToken
+            | Key::CkeWeight
+            | Key::VaultUnsealKey
+            | Key::VaultRootToken
+            | Key::RebootListEntry(_)
+            | Key::RebooterWriteIndex
+            | Key::RebooterProcessingGroup
+            | Key::RebooterIsEnabled => {}
+        }
+    }
+
+    fn slot<T: Record>(&mut self, kv: &KeyValue) -> Slot<T> {
+        match T::decode(&kv.value) {
+            Ok(value) => Slot::Present(versioned(kv, value)),
+            Err(error) => {
+                self.problem(&kv.key, error.to_string());
+                Slot::Unreadable { mod_revision: kv.mod_revision, error: error.to_string() }
+            }
+        }
+    }
+
+    /// The request, where there is one to be understood.
+    pub fn current(&self) -> Option<&UpdateRequest> {
+        self.request.value()
+    }
+
+    /// The status of `lrn` that belongs to `request`.
+    pub fn status_of(&self, request: &UpdateRequest, lrn: Lrn) -> Option<&Versioned<UpdateStatus>> {
+        self.statuses
+            .get(&lrn)
+            .filter(|status| status.value.belongs_to(&request.id(), &request.version))
+    }
+
+    /// The statuses of the members that belong to `request`, ascending.
+    pub fn member_statuses<'a>(
+        &'a self,
+        request: &'a UpdateRequest,
+    ) -> impl Iterator<Item = (Lrn, &'a Versioned<UpdateStatus>)> {
+        let id = request.id();
+        request.members().into_iter().filter_map(move |lrn| {
+            let status = self.statuses.get(&lrn)?;
+            status.value.belongs_to(&id, &request.version).then_some((lrn, status))
+        })
+    }
+
+    /// Whether an operator has paused everything.
+    pub fn is_paused(&self) -> bool {
+        !matches!(self.pause, Slot::Absent)
+    }
+
+    /// Whether `lrn` has a living worker of ours.
+    pub fn is_alive(&self, lrn: Lrn) -> bool {
+        self.alive.contains_key(&lrn)
+    }
+
+    /// Whether `lrn` is known to run a worker of ours, living or not: such a server is asked to be alive.
+    pub fn speaks_our_protocol(&self, lrn: Lrn) -> bool {
+        self.is_alive(lrn)
+            || self.statuses.get(&lrn).is_some_and(|status| status.value.request.is_some())
+            || self.plans.contains_key(&lrn)
+            || self.history_servers.values().any(|servers| servers.contains(&lrn))
+    }
+
+    /// The turns that `lrn` holds, with the revision each came into being.
+    pub fn turns_of(&self, lrn: Lrn) -> impl Iterator<Item = (&str, &Versioned<Turn>)> {
+        self.turns
+            .iter()
+            .filter(move |(_, turn)| turn.value.lrn == lrn)
+            .map(|(name, turn)| (name.as_str(), turn))
+    }
+}
+
+fn versioned<T>(kv: &KeyValue, value: T) -> Versioned<T> {
+    Versioned { value, mod_revision: kv.mod_revision, create_revision: kv.create_revision }
+}
+
+fn collect<K: Ord, T: Record>(
+    into: &mut BTreeMap<K, Versioned<T>>,
+    problems: &mut Vec<Problem>,
+    name: K,
+    kv: &KeyValue,
+) {
+    match T::decode(&kv.value) {
+        Ok(value) => {
+            into.insert(name, versioned(kv, value));
+        }
+        Err(error) => problems.push(Problem { key: kv.key.clone(), error: error.to_string() }),
+    }
+}

@@ -1,0 +1,116 @@
+//! Errors of unit jobs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use neco_sandbox::{FaultError, LedgerError};
+use neco_schema::Severity;
+use serde::{Deserialize, Serialize};
+
+use crate::UnitName;
+
+/// What is asked of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Job {
+    /// Make it start at boot.
+    Enable,
+    /// Make it not start at boot.
+    Disable,
+    /// Start it unless it runs.
+    Start,
+    /// Stop it if it runs.
+    Stop,
+    /// Stop it if it runs, and start it.
+    Restart,
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+        })
+    }
+}
+
+/// Why a unit is not what it was asked to be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnitError {
+    /// There is no definition of the unit.
+    #[error("cannot {job} {unit}: there is no such unit")]
+    NotFound {
+        /// The unit.
+        unit: UnitName,
+        /// What was asked of it.
+        job: Job,
+    },
+    /// The job ended with another result than done.
+    #[error("cannot {job} {unit}: {result} (see `journalctl -u {unit}`)")]
+    JobFailed {
+        /// The unit.
+        unit: UnitName,
+        /// What was asked of it.
+        job: Job,
+        /// What came of it.
+        result: String,
+    },
+    /// The job did not end in time.
+    #[error("{job} {unit} did not end within {after:?}")]
+    TimedOut {
+        /// The unit.
+        unit: UnitName,
+        /// What was asked of it.
+        job: Job,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// A unit file cannot be read.
+    #[error("reading {path}")]
+    Definition {
+        /// The file.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The sandbox's record cannot be read or changed.
+    #[error("keeping the sandbox's record of units")]
+    Record(#[from] LedgerError),
+    /// The sandbox's file of faults cannot be read.
+    #[error("asking for the sandbox's faults")]
+    Faults(#[source] FaultError),
+    /// A task of this program ended before its time.
+    #[error("the task that changes units was lost")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl UnitError {
+    /// What this error asks for.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::TimedOut { .. } => Severity::TryAgain,
+            Self::NotFound { .. }
+            | Self::JobFailed { .. }
+            | Self::Definition { .. }
+            | Self::Record(_)
+            | Self::Faults(_) => Severity::AskAPerson,
+            Self::Task(_) => Severity::Bug,
+        }
+    }
+
+    /// The error that a fault of the sandbox stands for.
+    pub(crate) fn asked(unit: &UnitName, job: Job, fault: FaultError) -> Self {
+        match fault {
+            FaultError::Asked { message } => {
+                Self::JobFailed { unit: unit.clone(), job, result: message }
+            }
+            FaultError::Held { after, .. } => Self::TimedOut { unit: unit.clone(), job, after },
+            other => Self::Faults(other),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What systemd says about a unit, as values.
+
+use serde::{Deserialize, Serialize};
+
+/// The state of a unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitState {
+    /// Whether its definition could be loaded.
+    pub load: LoadState,
+    /// Whether it runs.
+    pub active: ActiveState,
+    /// The finer state that depends on the type of the unit, such as `running`.
+    pub sub: String,
+    /// Whether its file makes it start at boot.
+    pub file_state: FileState,
+    /// Whether its file was changed after it was loaded, so that a daemon-reload is due.
+    pub needs_reload: bool,
+}
+
+impl UnitState {
+    /// Whether systemd knows a definition of this unit.
+    pub fn exists(&self) -> bool {
+        self.load != LoadState::NotFound
+    }
+
+    /// Whether it runs.
+    pub fn is_active(&self) -> bool {
+        self.active == ActiveState::Active
+    }
+
+    /// Whether it starts at boot.
+    pub fn is_enabled(&self) -> bool {
+        self.file_state == FileState::Enabled
+    }
+}
+
+macro_rules! states {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(from = "String", into = "String")]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+            /// One that this version does not know, in systemd's word.
+            Other(String),
+        }
+
+        impl From<String> for $name {
+            fn from(word: String) -> Self {
+                match word.as_str() {
+                    $($text => Self::$variant,)*
+                    _ => Self::Other(word),
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(state: $name) -> Self {
+                state.to_string()
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(match self {
+                    $(Self::$variant => $text,)*
+                    Self::Other(word) => word,
+                })
+            }
+        }
+    };
+}
+
+states! {
+    /// Whether the definition of a unit could be loaded.
+    LoadState {
+        /// It was.
+        Loaded = "loaded",
+        /// There is none.
+        NotFound = "not-found",
+        /// It is linked to nothing on purpose.
+        Masked = "masked",
+        /// It cannot be parsed.
+        Error = "error",
+        /// It says something that makes no sense.
+        BadSetting = "bad-setting",
+    }
+}
+
+states! {
+    /// Whether a unit runs.
+    ActiveState {
+        /// It does.
+        Active = "active",
+        /// It does, and loads its configuration anew.
+        Reloading = "reloading",
+        /// It does not.
+        Inactive = "inactive",
+        /// It does not, because it failed.
+        Failed = "failed",
+        /// It is about to.
+        Activating = "activating",
+        /// It is about to end.
+        Deactivating = "deactivating",
+    }
+}
+
+states! {
+    /// Whether the file of a unit makes it start at boot.
+    FileState {
+        /// It does.
+        Enabled = "enabled",
+        /// It would if it were enabled.
+        Disabled = "disabled",
+        /// It has no `[Install]` section, so it cannot be enabled.
+        Static = "static",
+        /// It is linked to nothing on purpose.
+        Masked = "masked",
+        /// It was made by a program and lives until the next boot.
+        Transient = "transient",
+        /// There is no file; systemd says so with an empty word.
+        Missing = "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_of_systemd_become_values_and_back() {
+        for word in ["active", "inactive", "failed", "activating", "refreshing"] {
+            assert_eq!(ActiveState::from(word.to_owned()).to_string(), word);
+        }
+        assert_eq!(ActiveState::from("active".to_owned()), ActiveState::Active);
+        assert_eq!(
+            ActiveState::from("refreshing".to_owned()),
+            ActiveState::Other("refreshing".to_owned())
+        );
+        assert_eq!(FileState::from(String::new()), FileState::Missing);
+        assert_eq!(LoadState::from("not-found".to_owned()), LoadState::NotFound);
+    }
+}

@@ -1,0 +1,89 @@
+//! Errors of container engines.
+
+use std::time::Duration;
+
+use neco_sandbox::{FaultError, LedgerError};
+use neco_schema::Severity;
+
+use crate::ImageRef;
+
+/// Why a container engine did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RuntimeError {
+    /// An image could not be transferred.
+    #[error("cannot pull {image}: {reason}")]
+    Pull {
+        /// The image.
+        image: ImageRef,
+        /// What the engine said.
+        reason: String,
+        /// Whether another try may help.
+        severity: Severity,
+    },
+    /// An image that is to be run was not pulled.
+    #[error("image {image} is not on this machine; pull it first")]
+    ImageMissing {
+        /// The image.
+        image: ImageRef,
+    },
+    /// A container name is in use.
+    #[error("container {name} runs already, from image {image}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// What it runs.
+        image: ImageRef,
+    },
+    /// A container does not run.
+    #[error("container {name} does not run")]
+    NotRunning {
+        /// The name.
+        name: String,
+    },
+    /// A command in a container ended with another status than 0.
+    #[error("{call} failed{}: {}", status.map(|status| format!(" with status {status}")).unwrap_or_default(), stderr.trim_end())]
+    Failed {
+        /// What was asked, such as `run ghcr.io/cybozu/serf:0.10.1.7`.
+        call: String,
+        /// The command; empty for the image's own.
+        command: Vec<String>,
+        /// The status, where there was one.
+        status: Option<i32>,
+        /// What it wrote to its standard error.
+        stderr: String,
+    },
+    /// A call did not end in time.
+    #[error("{call} did not end within {after:?}")]
+    TimedOut {
+        /// What was asked.
+        call: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// The sandbox's record cannot be read or changed.
+    #[error("keeping the sandbox's record of containers")]
+    Record(#[from] LedgerError),
+    /// The sandbox's file of faults cannot be read.
+    #[error("asking for the sandbox's faults")]
+    Faults(#[source] FaultError),
+    /// A task of this program ended before its time.
+    #[error("the task that changes containers was lost")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl RuntimeError {
+    /// What this error asks for.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Pull { severity, .. } => *severity,
+            Self::TimedOut { .. } | Self::NotRunning { .. } => Severity::TryAgain,
+            Self::ImageMissing { .. }
+            | Self::NameTaken { .. }
+            | Self::Failed { .. }
+            | Self::Record(_)
+            | Self::Faults(_) => Severity::AskAPerson,
+            Self::Task(_) => Severity::Bug,
+        }
+    }
+}

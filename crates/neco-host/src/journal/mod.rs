@@ -1,0 +1,469 @@
+//! The journal on disk: what this server has announced and done, durable before anything else happens.
+//!
+//! A directory of *segments* (`journal-<first sequence number>.jsonl`), each a file of lines that carry a sequence
+//! number, a time and a checksum. A damaged line is named and skipped; the rest stays. When a segment is full, the
+//! next one begins with a *checkpoint*, the state folded from everything before, and only when that is durable the
+//! oldest segment goes: what is still open never leaves with an old segment.
+//!
+//! Several processes may append (the worker and the unit that installs the package); a lock file keeps them apart,
+//! and each notices what the other has done. Everything here blocks: async callers use `spawn_blocking`.
+
+mod line;
+mod lock;
+#[cfg(feature = "testing")]
+mod memory;
+mod segment;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use neco_schema::Timestamp;
+use neco_schema::journal::Entry;
+
+use self::line::Body;
+use self::lock::Lock;
+#[cfg(feature = "testing")]
+pub use self::memory::MemoryJournal;
+use self::segment::{Place, Segment};
+use crate::error::Doing;
+use crate::replace::create_dirs;
+use crate::{FileError, FileSystem, RealFs};
+
+/// Where the journal lies below the root.
+pub const DIRECTORY: &str = "/var/lib/neco/journal";
+
+/// The name under which the next segment is written until it is whole.
+const NEXT: &str = ".next";
+
+/// Who may read a segment: its owner and its group.
+const MODE: u32 = 0o640;
+
+/// Keeps entries and gives them back.
+pub trait JournalStore: Send + Sync {
+    /// Makes all these entries durable, in order; after an error none of them counts.
+    fn append(&self, entries: &[Entry]) -> Result<(), JournalError>;
+
+    /// The entries from which the present state follows, oldest first: those of the newest checkpoint and those
+    /// appended since.
+    fn entries(&self) -> Result<Vec<Record>, JournalError>;
+}
+
+/// An entry, and when it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number; grows from entry to entry, with gaps.
+    pub seq: u64,
+    /// When it was written, by the writer's clock.
+    pub at: Timestamp,
+    /// What it says.
+    pub entry: Entry,
+}
+
+/// A part of the journal that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// The line, counted from 1; 0 for the file as a whole.
+    pub line: usize,
+    /// What is wrong with it.
+    pub kind: DamageKind,
+}
+
+/// What is wrong with a part of the journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DamageKind {
+    /// The last line, or the last lines that were written at once, have no end: the writer died, or the disk was
+    /// full.
+    Truncated,
+    /// The line is not what was written.
+    Checksum,
+    /// The line is what was written, but this version does not understand it.
+    Unknown(String),
+    /// Lines are missing before this one.
+    Missing {
+        /// The first missing sequence number.
+        from: u64,
+        /// The last one.
+        to: u64,
+    },
+    /// The line carries a number that was given out before.
+    Repeated {
+        /// The number.
+        seq: u64,
+    },
+    /// The file cannot be read.
+    Unreadable(String),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if self.line > 0 {
+            write!(f, ":{}", self.line)?;
+        }
+        match &self.kind {
+            DamageKind::Truncated => f.write_str(": what was written last is cut off; skipped"),
+            DamageKind::Checksum => f.write_str(": the line does not match its checksum; skipped"),
+            DamageKind::Unknown(why) => {
+                write!(f, ": the entry is of another version ({why}); skipped")
+            }
+            DamageKind::Missing { from, to } if from == to => {
+                write!(f, ": entry {from} is missing before it")
+            }
+            DamageKind::Missing { from, to } => {
+                write!(f, ": entries {from} to {to} are missing before it")
+            }
+            DamageKind::Repeated { seq } => write!(f, ": entry {seq} stands twice; skipped"),
+            DamageKind::Unreadable(why) => write!(f, ": the file cannot be read ({why}); skipped"),
+        }
+    }
+}
+
+/// Why the journal could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("the journal was not {operation}")]
+    File {
+        /// What was to be done with it.
+        operation: &'static str,
+        /// The operation that failed.
+        #[source]
+        source: FileError,
+    },
+    /// Another process holds the lock for too long.
+    #[error(
+        "the journal is locked: another process has held {} for {}s (see who with `fuser {}`)",
+        path.display(), within.as_secs(), path.display()
+    )]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// How long it was waited for.
+        within: Duration,
+    },
+    /// An entry has no written form: a bug.
+    #[error("an entry of the journal cannot be written as JSON")]
+    Encode(#[from] serde_json::Error),
+}
+
+impl JournalError {
+    /// The failed file operation, where it was one.
+    pub fn file(&self) -> Option<&FileError> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            Self::Locked { .. } | Self::Encode(_) => None,
+        }
+    }
+
+    fn reading(source: FileError) -> Self {
+        Self::File { operation: "read", source }
+    }
+
+    fn writing(source: FileError) -> Self {
+        Self::File { operation: "written", source }
+    }
+}
+
+/// Tells the time of an entry.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Folds records into entries from which the same state follows; see [`Options::checkpoint`].
+pub type Checkpoint = Arc<dyn Fn(&[Record]) -> Vec<Entry> + Send + Sync>;
+
+/// How a journal is kept.
+#[derive(Clone)]
+pub struct Options {
+    /// Tells the time.
+    pub clock: Clock,
+    /// Called when a new segment begins, with the records of [`JournalStore::entries`]; what it returns stands at
+    /// the head of the segment and replaces them. Every process that appends must pass the same.
+    pub checkpoint: Checkpoint,
+    /// A segment takes as many bytes of entries, its checkpoint not counted.
+    pub segment_bytes: u64,
+    /// As many segments are kept.
+    pub segments: usize,
+    /// The lock is waited for so long.
+    pub lock_within: Duration,
+    /// The file system.
+    pub fs: Arc<dyn FileSystem>,
+}
+
+impl Options {
+    /// A ring of 8 segments of 8 MiB on the machine's own file system.
+    pub fn new(clock: Clock, checkpoint: Checkpoint) -> Self {
+        Self {
+            clock,
+            checkpoint,
+            segment_bytes: 8 << 20,
+            segments: 8,
+            lock_within: Duration::from_secs(10),
+            fs: Arc::new(RealFs),
+        }
+    }
+}
+
+/// A journal in a directory.
+pub struct Journal {
+    dir: PathBuf,
+    options: Options,
+    state: Mutex<State>,
+}
+
+/// What this process knows about the end of the journal.
+#[derive(Debug, Default)]
+struct State {
+    tail: Option<Tail>,
+    /// A sync failed: the kernel may have forgotten what was not written, so nothing more goes to that file.
+    suspect: bool,
+}
+
+/// The end of the newest segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tail {
+    path: PathBuf,
+    /// Bytes on disk.
+    len: u64,
+    /// Bytes that are whole lines.
+    whole_len: u64,
+    appended_len: u64,
+    next_seq: u64,
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Journal").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, making the directory if it is missing, and returns what it says: the entries
+    /// as of [`JournalStore::entries`], and the damage in all of it.
+    pub fn open(
+        dir: impl Into<PathBuf>,
+        options: Options,
+    ) -> Result<(Self, Vec<Record>, Vec<Damage>), JournalError> {
+        let dir = dir.into();
+        create_dirs(&*options.fs, &dir).map_err(JournalError::writing)?;
+        let journal = Self { dir, options, state: Mutex::default() };
+        let lock = journal.lock()?;
+        let places = segment::places(journal.fs(), &journal.dir).map_err(JournalError::reading)?;
+        let damage = segment::damage(journal.fs(), &places);
+        for found in &damage {
+            tracing::warn!(damage = %found, "the journal is damaged");
+        }
+        let records = segment::state_records(journal.fs(), places);
+        drop(lock);
+        Ok((journal, records, damage))
+    }
+
+    /// Makes one entry durable.
+    pub fn append(&self, entry: &Entry) -> Result<(), JournalError> {
+        self.append_all(std::slice::from_ref(entry))
+    }
+
+    /// Makes several entries durable with one sync; after an error none of them counts.
+    pub fn append_all(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let _lock = self.lock()?;
+        let places = segment::places(self.fs(), &self.dir).map_err(JournalError::reading)?;
+        let known = state.tail.take();
+        let tail = self.tail(places.last(), known).map_err(JournalError::reading)?;
+        let at = (self.options.clock)();
+        let suspect = std::mem::take(&mut state.suspect);
+        let next = match tail {
+            Some(tail) if !suspect => {
+                let mut text = Vec::new();
+                let next_seq = encode_all(&mut text, tail.next_seq, at, entries)?;
+                let full = tail.appended_len + text.len() as u64 > self.options.segment_bytes;
+                if full && tail.appended_len > 0 {
+                    self.rotate(places, Some(tail), at, entries)
+                } else {
+                    self.extend(&mut state, tail, &text, next_seq)
+                }
+            }
+            tail => {
+                let rotated = self.rotate(places, tail, at, entries);
+                state.suspect = suspect && rotated.is_err();
+                rotated
+            }
+        }?;
+        state.tail = Some(next);
+        Ok(())
+    }
+
+    /// Where this journal lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn fs(&self) -> &dyn FileSystem {
+        &*self.options.fs
+    }
+
+    fn lock(&self) -> Result<Lock, JournalError> {
+        Lock::exclusive(&self.dir, self.options.lock_within)
+    }
+
+    /// The end of the newest segment: as this process left it, or as another has moved it.
+    fn tail(&self, newest: Option<&Place>, known: Option<Tail>) -> Result<Option<Tail>, FileError> {
+        let Some(newest) = newest else { return Ok(None) };
+        let found = self.fs().metadata(&newest.path).doing("looking at", &newest.path)?;
+        let len = found.map_or(0, |found| found.len);
+        if let Some(known) = known.filter(|known| known.path == newest.path && known.len == len) {
+            return Ok(Some(known));
+        }
+        let segment = Segment::read(self.fs(), newest.clone());
+        Ok(Some(Tail {
+            path: newest.path.clone(),
+            len: segment.len,
+            whole_len: segment.whole_len,
+            appended_len: segment.appended_len,
+            next_seq: segment.next_seq,
+        }))
+    }
+
+    /// Appends whole lines to the newest segment.
+    fn extend(
+        &self,
+        state: &mut State,
+        tail: Tail,
+        text: &[u8],
+        next_seq: u64,
+    ) -> Result<Tail, JournalError> {
+        let path = &tail.path;
+        let file = self.fs().open_append(path).doing("opening", path);
+        let file = file.map_err(JournalError::writing)?;
+        let write = || {
+            if tail.len > tail.whole_len {
+                tracing::warn!(path = %path.display(), "a line that was cut off is removed");
+                self.fs().truncate(&file, tail.whole_len).doing("truncating", path)?;
+            }
+            self.fs().write(&file, text).doing("writing", path)
+        };
+        let written = write();
+        let synced = match &written {
+            Ok(()) => self.fs().sync(&file).doing("syncing", path),
+            Err(_) => Ok(()),
+        };
+        state.suspect = synced.is_err();
+        if let Err(error) = written.and(synced) {
+            // Best effort: whatever stays is a line that is cut off, or one that was not acknowledged.
+            if let Err(error) = self.fs().truncate(&file, tail.whole_len) {
+                tracing::warn!(path = %path.display(), %error, "a part of an entry stays behind");
+            }
+            return Err(JournalError::writing(error));
+        }
+        let len = tail.whole_len + text.len() as u64;
+        let appended_len = tail.appended_len + text.len() as u64;
+        Ok(Tail { len, whole_len: len, appended_len, next_seq, ..tail })
+    }
+
+    /// Begins a new segment with a checkpoint and the entries, then lets the oldest ones go.
+    fn rotate(
+        &self,
+        mut places: Vec<Place>,
+        tail: Option<Tail>,
+        at: Timestamp,
+        entries: &[Entry],
+    ) -> Result<Tail, JournalError> {
+        let first = tail.map_or(1, |tail| tail.next_seq);
+        let records = segment::state_records(self.fs(), places.clone());
+        let kept = if records.is_empty() { vec![] } else { (self.options.checkpoint)(&records) };
+        drop(records);
+        let mut text = Vec::new();
+        line::encode(&mut text, first, at, &Body::Head { kept: kept.len() as u64 })?;
+        let mut seq = first + 1;
+        for entry in kept {
+            line::encode(&mut text, seq, at, &Body::Kept(entry))?;
+            seq += 1;
+        }
+        let checkpoint_len = text.len() as u64;
+        let next_seq = encode_all(&mut text, seq, at, entries)?;
+        let path = segment::path_of(&self.dir, first);
+        self.write_segment(&path, &text).map_err(JournalError::writing)?;
+        places.push(Place { path: path.clone(), first });
+        let surplus = places.len().saturating_sub(self.options.segments.max(1));
+        for place in &places[..surplus] {
+            if let Err(error) = self.fs().remove(&place.path) {
+                tracing::warn!(path = %place.path.display(), %error, "an old segment stays");
+            }
+        }
+        let len = text.len() as u64;
+        Ok(Tail { path, len, whole_len: len, appended_len: len - checkpoint_len, next_seq })
+    }
+
+    /// Writes a segment that is there whole or not at all.
+    fn write_segment(&self, path: &Path, text: &[u8]) -> Result<(), FileError> {
+        let fs = self.fs();
+        let next = self.dir.join(NEXT);
+        let file = match fs.create(&next) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Under the lock nobody else is writing it: its writer died.
+                fs.remove(&next).doing("removing", &next)?;
+                fs.create(&next)
+            }
+            created => created,
+        }
+        .doing("making", &next)?;
+        let fill = || {
+            fs.write(&file, text).doing("writing", &next)?;
+            fs.set_mode(&file, MODE).doing("setting the mode of", &next)?;
+            fs.sync(&file).doing("syncing", &next)?;
+            fs.rename(&next, path).doing("renaming", &next)
+        };
+        let undo = |leftover: &Path| {
+            if let Err(error) = fs.remove(leftover) {
+                tracing::warn!(path = %leftover.display(), %error, "a part of a segment stays");
+            }
+        };
+        fill().inspect_err(|_| undo(&next))?;
+        fs.sync_dir(&self.dir).doing("syncing", &self.dir).inspect_err(|_| undo(path))
+    }
+}
+
+impl JournalStore for Journal {
+    fn append(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.append_all(entries)
+    }
+
+    fn entries(&self) -> Result<Vec<Record>, JournalError> {
+        let _lock = self.lock()?;
+        let places = segment::places(self.fs(), &self.dir).map_err(JournalError::reading)?;
+        Ok(segment::state_records(self.fs(), places))
+    }
+}
+
+/// Everything that was appended to the journal in `dir` and is still there, oldest first, and what is damaged in
+/// it. Changes nothing; reads beside a writer where the lock can be had, and without it where not.
+pub fn read_all(dir: &Path) -> Result<(Vec<Record>, Vec<Damage>), JournalError> {
+    let _lock = Lock::shared(dir, Duration::from_secs(2));
+    let places = segment::places(&RealFs, dir).map_err(JournalError::reading)?;
+    let (mut records, mut damage) = (Vec::new(), Vec::new());
+    segment::each(&RealFs, &places, |mut segment| {
+        damage.append(&mut segment.damage);
+        records.extend(segment.records(false));
+    });
+    Ok((records, damage))
+}
+
+/// Encodes entries as appended lines and returns the sequence number after them.
+fn encode_all(
+    text: &mut Vec<u8>,
+    mut seq: u64,
+    at: Timestamp,
+    entries: &[Entry],
+) -> Result<u64, JournalError> {
+    for (more, entry) in (0..entries.len() as u64).rev().zip(entries) {
+        line::encode(text, seq, at, &Body::Appended { entry: entry.clone(), more })?;
+        seq += 1;
+    }
+    Ok(seq)
+}

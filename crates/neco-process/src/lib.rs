@@ -1,1 +1,27 @@
 //! Frames a process: config, logs, signals, readiness, watchdog, listener, exit codes.
+//!
+//! What every daemon and command of Neco needs before it does its own work. A daemon's `main` reads
+//! like this: [`exit::run`] around everything, [`config::load`], [`logs::init`],
+//! [`lock::LocalLock`], [`signals::Shutdown`], [`listener::Listener`], [`ready::Ready`], and then the
+//! engine. This crate knows nothing of updates, etcd or boot servers.
+//!
+//! Every path that a function takes with a `root` is an absolute path below that root, so that a
+//! whole system can run inside a directory; see [`under`].
+
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod crypto;
+pub mod duration;
+pub mod exit;
+pub mod listener;
+pub mod lock;
+pub mod logs;
+pub mod notify;
+pub mod ready;
+mod root;
+mod secret;
+pub mod signals;
+
+pub use root::under;
+pub use secret::Secret;

@@ -1,0 +1,215 @@
+//! What only a whole process shows: signals, exit codes, broken pipes, notifications to systemd.
+//!
+//! Each test starts this test program again, to play one part.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use neco_process::exit::{ExitCode, Failure, OrFail, run};
+use neco_process::logs::{LogFormat, LogOptions};
+use neco_process::signals::Shutdown;
+use neco_process::{logs, notify};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const PART: &str = "NECO_PROCESS_TEST_PART";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The entry of the processes that the tests start.
+#[test]
+fn play() {
+    let Ok(part) = std::env::var(PART) else { return };
+    match part.as_str() {
+        "refused" => run(|| {
+            Err(anyhow!("rack 2 is alive"))
+                .context("releasing turn etcd")
+                .or_exit(ExitCode::Refused)
+                .or_hint("use --force")
+        }),
+        "yes" => run(|| {
+            println!("said");
+            Ok(ExitCode::NothingYet)
+        }),
+        "chatter" => run(|| {
+            let mut out = std::io::stdout();
+            loop {
+                writeln!(out, "more")?;
+            }
+        }),
+        "wait" => in_runtime(async {
+            let shutdown = Shutdown::listen()?;
+            say("listening");
+            shutdown.token().cancelled().await;
+            say("ending");
+            std::future::pending().await
+        }),
+        "end" => in_runtime(async {
+            let shutdown = Shutdown::listen()?;
+            say("listening");
+            shutdown.token().cancelled().await;
+            Ok(ExitCode::Done)
+        }),
+        "notify" => in_runtime(async {
+            notify::ready();
+            notify::status("two\nlines");
+            let _watchdog = notify::Watchdog::start(|| true);
+            std::future::pending().await
+        }),
+        "log" => run(|| {
+            logs::init(
+                "test",
+                &LogOptions { format: Some(LogFormat::Logfmt), ..Default::default() },
+            )?;
+            tracing::info!("hello");
+            let twice = logs::init("test", &LogOptions::default());
+            Err(twice.unwrap_err()).or_exit(ExitCode::Usage)
+        }),
+        other => panic!("no part {other}"),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = Result<ExitCode, Failure>>) -> ! {
+    run(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+fn say(word: &str) {
+    println!("{word}");
+}
+
+struct Process(Child);
+
+impl Process {
+    fn start(part: &str, environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "play", "--nocapture", "--test-threads=1"]);
+        command.env(PART, part).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
+        command.envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self(command.spawn().unwrap())
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "waited in vain for the end of a process");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn errors(&mut self) -> String {
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Reads until a line ends with this word.
+fn hear(output: &mut impl BufRead, word: &str) {
+    let mut line = String::new();
+    while !line.trim_end().ends_with(word) {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "ended before it said {word}");
+    }
+}
+
+#[test]
+fn an_error_is_one_line_a_hint_and_a_code() {
+    let mut process = Process::start("refused", &[]);
+    assert_eq!(process.wait().code(), Some(5));
+    let expected = "error: releasing turn etcd: rack 2 is alive\nhint: use --force\n";
+    assert_eq!(process.errors(), expected);
+}
+
+#[test]
+fn a_result_has_a_code_and_no_error() {
+    let mut process = Process::start("yes", &[]);
+    hear(&mut BufReader::new(process.0.stdout.take().unwrap()), "said");
+    assert_eq!(process.wait().code(), Some(3));
+    assert_eq!(process.errors(), "");
+}
+
+#[test]
+fn a_closed_pipe_ends_in_silence() {
+    let mut process = Process::start("chatter", &[]);
+    hear(&mut BufReader::new(process.0.stdout.take().unwrap()), "more");
+    // The reader is gone here.
+    assert_eq!(process.wait().code(), Some(0));
+    assert_eq!(process.errors(), "");
+}
+
+#[test]
+fn the_first_signal_ends_in_order() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut process = Process::start("end", &[]);
+        hear(&mut BufReader::new(process.0.stdout.take().unwrap()), "listening");
+        process.signal(signal);
+        assert_eq!(process.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_second_signal_ends_at_once() {
+    let mut process = Process::start("wait", &[]);
+    let mut output = BufReader::new(process.0.stdout.take().unwrap());
+    hear(&mut output, "listening");
+    process.signal(Signal::SIGTERM);
+    hear(&mut output, "ending");
+    assert_eq!(process.0.try_wait().unwrap(), None);
+    process.signal(Signal::SIGINT);
+    let status = process.wait();
+    assert_eq!((status.code(), status.signal()), (Some(130), None));
+}
+
+#[test]
+fn systemd_is_told_and_its_watchdog_fed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let receive = || {
+        let mut buffer = [0; 1000];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
+    };
+    let path = path.to_str().unwrap();
+    let _process = Process::start("notify", &[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "20000")]);
+    assert_eq!(receive(), "READY=1");
+    assert_eq!(receive(), "STATUS=two lines");
+    assert_eq!(receive(), "WATCHDOG=1");
+    assert_eq!(receive(), "WATCHDOG=1");
+}
+
+#[tokio::test]
+async fn without_systemd_there_is_no_watchdog() {
+    notify::ready();
+    assert!(notify::Watchdog::start(|| true).is_none());
+}
+
+#[test]
+fn logs_go_to_standard_error_and_are_set_up_once() {
+    // A variable inherited from some service does not mean that this output is the journal's.
+    let mut process = Process::start("log", &[("JOURNAL_STREAM", "1:2")]);
+    assert_eq!(process.wait().code(), Some(64));
+    let errors = process.errors();
+    let (first, second) = errors.split_once('\n').unwrap();
+    assert!(first.ends_with("level=info topic=process msg=hello"), "{errors}");
+    assert_eq!(second, "error: logs are set up twice in one process\n");
+}

@@ -8,8 +8,11 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::root::under;
 
@@ -104,8 +107,8 @@ impl ReadyFile {
 /// The daemon's own hold on its file: the file goes when this is dropped.
 #[derive(Debug)]
 pub struct Ready {
-    path: PathBuf,
-    content: ReadyFile,
+    own: Arc<Own>,
+    follower: Option<AbortHandle>,
 }
 
 impl Ready {
@@ -121,33 +124,77 @@ impl Ready {
             source,
         })?;
         content.write(&path)?;
-        Ok(Self { path, content })
+        let own = Arc::new(Own { path, content: Mutex::new(Some(content)) });
+        Ok(Self { own, follower: None })
     }
 
-    /// Adds where the listener was bound.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn set_listen(&mut self, address: SocketAddr) -> Result<(), ReadyError> {
-        self.content.listen = Some(address);
-        self.content.write(&self.path)
-    }
-
-    /// What the file says.
-    pub fn content(&self) -> &ReadyFile {
-        &self.content
+    /// Adds to the file where a listener is, as soon as it is bound: see
+    /// [`Listener::bound`](crate::listener::Listener::bound).
+    pub fn follow(&mut self, mut bound: watch::Receiver<Option<SocketAddr>>) {
+        let own = self.own.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let address = *bound.borrow_and_update();
+                if let Err(error) = own.set_listen(address) {
+                    tracing::warn!(error = %chain(&error), "the ready file lacks the listener");
+                }
+                if bound.changed().await.is_err() {
+                    break;
+                }
+            }
+        });
+        if let Some(before) = self.follower.replace(task.abort_handle()) {
+            before.abort();
+        }
     }
 }
 
 impl Drop for Ready {
     fn drop(&mut self) {
+        if let Some(follower) = &self.follower {
+            follower.abort();
+        }
+        self.own.remove();
+    }
+}
+
+/// The file and what we last wrote to it; nothing once it is given up.
+#[derive(Debug)]
+struct Own {
+    path: PathBuf,
+    content: Mutex<Option<ReadyFile>>,
+}
+
+impl Own {
+    fn content(&self) -> MutexGuard<'_, Option<ReadyFile>> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_listen(&self, address: Option<SocketAddr>) -> Result<(), ReadyError> {
+        match &mut *self.content() {
+            Some(content) if content.listen != address => {
+                content.listen = address;
+                content.write(&self.path)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn remove(&self) {
+        let mut content = self.content();
         // A successor may have written its own by now.
-        if let Ok(Some(found)) = ReadyFile::read(&self.path)
-            && found == self.content
+        if content.is_some()
+            && matches!(ReadyFile::read(&self.path), Ok(found) if found == *content)
         {
             let _ = fs::remove_file(&self.path);
         }
+        *content = None;
     }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Replaces a file in one piece: its reader sees the old content or the new, also after a crash.
@@ -199,18 +246,38 @@ mod tests {
         assert_eq!(path, root.path().join("run/neco/worker.ready"));
         assert_eq!(ReadyFile::read(&path).unwrap(), None);
 
-        let mut ready = Ready::announce(root.path(), "worker", "2026.11.21-1").unwrap();
+        let ready = Ready::announce(root.path(), "worker", "2026.11.21-1").unwrap();
         let found = ReadyFile::read(&path).unwrap().unwrap();
         assert_eq!((found.pid, &*found.version), (std::process::id(), "2026.11.21-1"));
         assert!(found.is_alive());
-
-        let address = "127.0.0.1:10080".parse().unwrap();
-        ready.set_listen(address).unwrap();
-        assert_eq!(ReadyFile::read(&path).unwrap().unwrap().listen, Some(address));
         drop(ready);
         assert_eq!(ReadyFile::read(&path).unwrap(), None);
         let left: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn the_listener_is_told_when_it_is_bound_and_never_after_the_end() {
+        let root = tempfile::tempdir().unwrap();
+        let path = ReadyFile::path(root.path(), "worker");
+        let listen = || ReadyFile::read(&path).unwrap().unwrap().listen;
+        let (bound, receiver) = watch::channel(None);
+        let mut ready = Ready::announce(root.path(), "worker", "1").unwrap();
+        ready.follow(receiver);
+        assert_eq!(listen(), None);
+        let address = "127.0.0.1:10080".parse().unwrap();
+        bound.send_replace(Some(address));
+        let told = async {
+            while listen() != Some(address) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), told).await.unwrap();
+
+        let own = ready.own.clone();
+        drop(ready);
+        own.set_listen(None).unwrap();
+        assert_eq!(ReadyFile::read(&path).unwrap(), None);
     }
 
     #[test]
@@ -248,7 +315,8 @@ mod tests {
         let new = Ready::announce(root.path(), "worker", "2").unwrap();
         drop(old);
         let path = ReadyFile::path(root.path(), "worker");
-        assert_eq!(ReadyFile::read(&path).unwrap().as_ref(), Some(new.content()));
+        assert_eq!(ReadyFile::read(&path).unwrap(), *new.own.content());
+        assert_eq!(ReadyFile::read(&path).unwrap().unwrap().version, "2");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -57,6 +58,17 @@ fn play() {
             notify::ready();
             notify::status("two\nlines");
             let _watchdog = notify::Watchdog::start(|| true);
+            std::future::pending().await
+        }),
+        "stuck" => in_runtime(async {
+            let asked = AtomicU32::new(0);
+            let _watchdog = notify::Watchdog::start(move || {
+                let nth = asked.fetch_add(1, Ordering::Relaxed);
+                if nth == 3 {
+                    notify::status("asked four times");
+                }
+                nth == 0
+            });
             std::future::pending().await
         }),
         "log" => run(|| {
@@ -178,23 +190,49 @@ fn the_second_signal_ends_at_once() {
     assert_eq!((status.code(), status.signal()), (Some(130), None));
 }
 
+/// Systemd's end of the notifications.
+struct Systemd {
+    dir: tempfile::TempDir,
+    socket: UnixDatagram,
+}
+
+impl Systemd {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        Self { dir, socket }
+    }
+
+    fn start(&self, part: &str) -> Process {
+        let path = self.dir.path().join("notify");
+        let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
+        Process::start(part, &environment)
+    }
+
+    fn receive(&self) -> String {
+        let mut buffer = [0; 1000];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
+    }
+}
+
 #[test]
 fn systemd_is_told_and_its_watchdog_fed() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let receive = || {
-        let mut buffer = [0; 1000];
-        let length = socket.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
-    };
-    let path = path.to_str().unwrap();
-    let _process = Process::start("notify", &[("NOTIFY_SOCKET", path), ("WATCHDOG_USEC", "20000")]);
-    assert_eq!(receive(), "READY=1");
-    assert_eq!(receive(), "STATUS=two lines");
-    assert_eq!(receive(), "WATCHDOG=1");
-    assert_eq!(receive(), "WATCHDOG=1");
+    let systemd = Systemd::new();
+    let _process = systemd.start("notify");
+    assert_eq!(systemd.receive(), "READY=1");
+    assert_eq!(systemd.receive(), "STATUS=two lines");
+    assert_eq!(systemd.receive(), "WATCHDOG=1");
+    assert_eq!(systemd.receive(), "WATCHDOG=1");
+}
+
+#[test]
+fn the_watchdog_of_a_stuck_engine_is_not_fed() {
+    let systemd = Systemd::new();
+    let _process = systemd.start("stuck");
+    assert_eq!(systemd.receive(), "WATCHDOG=1");
+    assert_eq!(systemd.receive(), "STATUS=asked four times");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ pub(super) fn check(workspace: &Workspace) -> Done<Vec<String>> {
 
 fn tree(workspace: &Workspace, package: &str, edges: &str) -> Done<String> {
     let mut command = workspace.cargo();
-    command.args(["tree", "--offline", "--prefix", "none", "--no-dedupe"]);
+    command.args(["tree", "--offline", "--prefix", "none"]);
     command.args(["--package", package, "--edges", edges]);
     run::capture(&mut command)
 }

@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -374,14 +372,6 @@ async fn spawn(
     data_dir: &Path,
     work: &Arc<TempDir>,
 ) -> Result<Process> {
-    // A killed server leaves its socket behind, and the next cannot bind over it.
-    let socket = work.path().join(health::SOCKET);
-    match fs::remove_file(&socket) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::Prepare { path: socket, source });
-        }
-        _ => {}
-    }
     let path = absolute(binary.path())?;
     let mut command = Command::new(&path);
     command.current_dir(work.path()).args(arguments(binary, config, listeners, data_dir)?);

@@ -23,7 +23,7 @@ pub enum Severity {
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// No server answered in time.
-    #[error("etcd does not answer at {} within {}s{}", list(endpoints), within.as_secs_f64(), hint(reason))]
+    #[error("etcd does not answer at {} within {:.1}s{}", list(endpoints), within.as_secs_f64(), hint(reason))]
     Unreachable {
         /// The endpoints that were tried.
         endpoints: Vec<String>,
@@ -37,8 +37,8 @@ pub enum StoreError {
     },
     /// The answer to a transaction was lost.
     #[error(
-        "whether etcd at {} executed the transaction is unknown{}; read again",
-        list(endpoints),
+        "it is not known whether etcd{} executed the transaction{}",
+        at(endpoints),
         hint(reason)
     )]
     Unknown {
@@ -51,7 +51,7 @@ pub enum StoreError {
         source: Option<Cause>,
     },
     /// The connection cannot be made for a reason that stays.
-    #[error("etcd at {endpoint} cannot be trusted or does not trust us: {reason}; {remedy}")]
+    #[error("no trusted connection to etcd at {endpoint}: {reason}; {remedy}")]
     Tls {
         /// The endpoint.
         endpoint: String,
@@ -59,9 +59,6 @@ pub enum StoreError {
         reason: String,
         /// What to do.
         remedy: &'static str,
-        /// The error beneath.
-        #[source]
-        source: Option<Cause>,
     },
     /// User or password are wrong, or missing.
     #[error(
@@ -88,12 +85,10 @@ pub enum StoreError {
         user: Option<String>,
     },
     /// The configuration cannot be used.
-    #[error("the etcd configuration is not usable: {what}: {reason}")]
+    #[error("the etcd configuration is not usable: {}", problems.join("; "))]
     Options {
-        /// Which setting.
-        what: String,
-        /// What is wrong with it.
-        reason: String,
+        /// Every problem, with the setting it is about.
+        problems: Vec<String>,
     },
     /// The revision was compacted.
     #[error("revision {revision} is compacted; list again at the newest revision")]
@@ -186,10 +181,29 @@ impl StoreError {
             }
         }
     }
+
+    /// The same trouble as the reason why the outcome of a transaction is not known.
+    pub(crate) fn into_unknown(self) -> Self {
+        match self {
+            Self::Unknown { .. } => self,
+            Self::Unreachable { endpoints, reason, source, .. } => {
+                Self::Unknown { endpoints, reason, source }
+            }
+            other => Self::Unknown {
+                endpoints: Vec::new(),
+                reason: other.to_string(),
+                source: Some(Arc::new(other)),
+            },
+        }
+    }
 }
 
 fn list(endpoints: &[String]) -> String {
     endpoints.join(", ")
+}
+
+fn at(endpoints: &[String]) -> String {
+    if endpoints.is_empty() { String::new() } else { format!(" at {}", list(endpoints)) }
 }
 
 fn hint(reason: &str) -> String {

@@ -1,0 +1,371 @@
+//! One client per endpoint, chosen by health, with retries.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use etcd_client::{Client, Error, GetOptions};
+use neco_schema::{LeaseId, Op, Revision, Txn};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::options::Options;
+use super::repeat::Repeat;
+use super::verdict::{Peer, Trouble, Verdict, judge};
+use crate::StoreError;
+use crate::retry::{Backoff, jittered};
+
+/// The first wait after all endpoints failed, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(20);
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How often endpoints that failed are asked whether they are back.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// What a call is about, for the texts of errors.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    pub(super) revision: Revision,
+    pub(super) lease: LeaseId,
+    pub(super) operations: usize,
+    pub(super) bytes: usize,
+}
+
+impl Default for Asked {
+    fn default() -> Self {
+        Self { revision: Revision(0), lease: LeaseId(0), operations: 0, bytes: 0 }
+    }
+}
+
+impl Asked {
+    pub(super) fn commit(txn: &Txn) -> Self {
+        let mut leases = txn.ops.iter().filter_map(|op| match op {
+            Op::Put { lease, .. } => *lease,
+            Op::Delete(_) => None,
+        });
+        let bytes = txn.ops.iter().map(|op| match op {
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Delete(range) => range.text().len(),
+        });
+        Self {
+            lease: leases.next_back().unwrap_or(LeaseId(0)),
+            operations: txn.compares.len().max(txn.ops.len()),
+            bytes: bytes.sum(),
+            ..Self::default()
+        }
+    }
+}
+
+/// The answer to a call.
+pub(super) struct Answer<T> {
+    pub(super) value: T,
+    /// Whether an earlier try may have been executed, too.
+    pub(super) doubtful: bool,
+    /// Who answered.
+    pub(super) endpoint: Arc<Endpoint>,
+}
+
+/// One endpoint and its client.
+pub(super) struct Endpoint {
+    url: String,
+    up: watch::Sender<bool>,
+    client: Mutex<Option<Client>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), up: watch::Sender::new(true), client: Mutex::new(None) }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        *self.up.borrow()
+    }
+
+    /// Whether it is up, and when that changes.
+    pub(super) fn state(&self) -> watch::Receiver<bool> {
+        self.up.subscribe()
+    }
+
+    /// Drops the client, so that the next use connects and logs in anew.
+    pub(super) async fn forget(&self) {
+        *self.client.lock().await = None;
+    }
+
+    /// The client; made, and logged in, when there is none.
+    pub(super) async fn client(&self, options: &Options, leader: bool) -> Result<Client, Error> {
+        let mut kept = self.client.lock().await;
+        if let Some(client) = &*kept {
+            return Ok(client.clone());
+        }
+        let made = self.make(options, leader).await?;
+        *kept = Some(made.clone());
+        Ok(made)
+    }
+
+    async fn make(&self, options: &Options, leader: bool) -> Result<Client, Error> {
+        let plain = options.connect_options(&self.url, leader);
+        let Some(user) = &options.user else {
+            return Client::connect([&self.url], Some(plain)).await;
+        };
+        let password = options.password.as_deref().unwrap_or_default();
+        let with_user = plain.clone().with_user(user, password);
+        match Client::connect([&self.url], Some(with_user)).await {
+            // Until authentication is enabled, everybody may do everything.
+            Err(Error::GRpcStatus(status))
+                if status.message().contains("authentication is not enabled") =>
+            {
+                Client::connect([&self.url], Some(plain)).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// All endpoints, and the task that looks after those that failed.
+pub(super) struct Endpoints {
+    shared: Arc<Shared>,
+    prober: JoinHandle<()>,
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        self.prober.abort();
+    }
+}
+
+struct Shared {
+    options: Options,
+    all: Vec<Arc<Endpoint>>,
+    preferred: AtomicUsize,
+    failed: Notify,
+}
+
+impl Endpoints {
+    pub(super) async fn new(options: Options) -> Result<Arc<Self>, StoreError> {
+        let all: Vec<_> =
+            options.endpoints.iter().map(|url| Arc::new(Endpoint::new(url))).collect();
+        // Certificates are parsed here, so that nonsense is told at once.
+        for endpoint in &all {
+            let plain = options.connect_options(endpoint.url(), false);
+            if let Err(error) = Client::connect([endpoint.url()], Some(plain)).await {
+                let cause = match &error {
+                    Error::TransportError(error) => super::verdict::chain(error),
+                    other => other.to_string(),
+                };
+                let problem = format!("{}: {cause}", endpoint.url());
+                return Err(StoreError::Options { problems: vec![problem] });
+            }
+        }
+        let preferred = AtomicUsize::new(rand::random_range(0..all.len()));
+        let shared = Arc::new(Shared { options, all, preferred, failed: Notify::new() });
+        let prober = tokio::spawn(probe(shared.clone()));
+        Ok(Arc::new(Self { shared, prober }))
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    pub(super) fn urls(&self) -> Vec<String> {
+        self.shared.options.endpoints.clone()
+    }
+
+    pub(super) fn peer<'a>(&'a self, endpoint: &'a Endpoint) -> Peer<'a> {
+        self.shared.peer(endpoint)
+    }
+
+    /// Makes a call: first on the endpoint that answered last, then on the others, then, after
+    /// ever longer waits, on all of them again, until the call's deadline.
+    ///
+    /// An error comes with whether a try may have been executed.
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        repeat: Repeat,
+        asked: Asked,
+        run: F,
+    ) -> Result<Answer<T>, (StoreError, bool)>
+    where
+        F: Fn(Client) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<T, Error>> + Send,
+        T: Send,
+    {
+        let shared = &*self.shared;
+        let started = Instant::now();
+        let end = started + shared.options.deadline;
+        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut doubtful = false;
+        loop {
+            let mut last = None;
+            let mut lasting = 0;
+            let round = shared.round();
+            for endpoint in &round {
+                let trouble = match shared.attempt(endpoint, end, asked, &run).await {
+                    Ok(value) => {
+                        shared.prefer(endpoint);
+                        return Ok(Answer { value, doubtful, endpoint: endpoint.clone() });
+                    }
+                    Err(Verdict::Final(error) | Verdict::LogIn(error)) => {
+                        shared.prefer(endpoint);
+                        return Err((error, doubtful));
+                    }
+                    Err(Verdict::Again(trouble)) => trouble,
+                };
+                if trouble.avoid {
+                    shared.avoid(endpoint);
+                }
+                tracing::debug!(reason = trouble.reason, "a try on etcd failed");
+                doubtful |= trouble.sent && repeat != Repeat::Always;
+                lasting += usize::from(trouble.lasting.is_some());
+                let give_up = Instant::now() >= end || (doubtful && repeat == Repeat::Never);
+                last = Some(trouble);
+                if give_up {
+                    break;
+                }
+            }
+            let wait = backoff.wait();
+            let out_of_time = Instant::now() + wait >= end;
+            if let Some(trouble) = last {
+                let all_lasting = lasting == round.len();
+                if out_of_time || all_lasting || (doubtful && repeat == Repeat::Never) {
+                    let within = started.elapsed();
+                    return Err((self.gave_up(trouble, all_lasting, doubtful, within), doubtful));
+                }
+            }
+            sleep(wait).await;
+        }
+    }
+
+    fn gave_up(
+        &self,
+        trouble: Trouble,
+        all_lasting: bool,
+        doubtful: bool,
+        within: Duration,
+    ) -> StoreError {
+        match trouble.lasting {
+            Some(lasting) if all_lasting && !doubtful => lasting,
+            _ => StoreError::Unreachable {
+                endpoints: self.urls(),
+                within,
+                reason: trouble.reason,
+                source: trouble.source.map(|source| source as crate::Cause),
+            },
+        }
+    }
+}
+
+impl Shared {
+    fn peer<'a>(&'a self, endpoint: &'a Endpoint) -> Peer<'a> {
+        Peer {
+            url: endpoint.url(),
+            user: self.options.user.as_deref(),
+            has_identity: self.options.cert.is_some(),
+        }
+    }
+
+    fn avoid(&self, endpoint: &Endpoint) {
+        if endpoint.up.send_replace(false) {
+            tracing::info!(endpoint = endpoint.url, "etcd endpoint is taken out");
+            self.failed.notify_one();
+        }
+    }
+
+    fn prefer(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(index) = self.all.iter().position(|one| Arc::ptr_eq(one, endpoint)) {
+            self.preferred.store(index, Ordering::Relaxed);
+        }
+        endpoint.up.send_if_modified(|up| !std::mem::replace(up, true));
+    }
+
+    /// All endpoints from the preferred one on, those that are down last.
+    fn round(&self) -> Vec<Arc<Endpoint>> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut round = self.all.clone();
+        round.rotate_left(first % self.all.len());
+        round.sort_by_key(|endpoint| !endpoint.is_up());
+        round
+    }
+
+    /// One try on one endpoint. If its token is not valid any more, it logs in and tries once more.
+    async fn attempt<T, F, Fut>(
+        &self,
+        endpoint: &Endpoint,
+        end: Instant,
+        asked: Asked,
+        run: &F,
+    ) -> Result<T, Verdict>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let mut logged_in = false;
+        loop {
+            let limit = self
+                .options
+                .timeout
+                .min(end.saturating_duration_since(Instant::now()))
+                .max(FIRST_WAIT);
+            let connected = timeout(limit, endpoint.client(&self.options, true)).await;
+            let result = match connected {
+                Ok(Ok(client)) => timeout(limit, run(client)).await,
+                Ok(Err(error)) => {
+                    // Nothing but the login was sent.
+                    return Err(match judge(error, self.peer(endpoint), asked) {
+                        Verdict::Again(trouble) => {
+                            Verdict::Again(Trouble { sent: false, ..trouble })
+                        }
+                        stands => stands,
+                    });
+                }
+                Err(_) => {
+                    let trouble = Trouble::timed_out(endpoint.url(), limit);
+                    return Err(Verdict::Again(Trouble { sent: false, ..trouble }));
+                }
+            };
+            let verdict = match result {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(error)) => judge(error, self.peer(endpoint), asked),
+                Err(_) => Verdict::Again(Trouble::timed_out(endpoint.url(), limit)),
+            };
+            match verdict {
+                Verdict::LogIn(_) if !logged_in && self.options.user.is_some() => {
+                    logged_in = true;
+                    endpoint.forget().await;
+                }
+                other => return Err(other),
+            }
+        }
+    }
+}
+
+/// Asks endpoints that failed, until they answer a linearizable read.
+async fn probe(shared: Arc<Shared>) {
+    loop {
+        let down: Vec<_> = shared.all.iter().filter(|endpoint| !endpoint.is_up()).collect();
+        if down.is_empty() {
+            shared.failed.notified().await;
+        }
+        sleep(jittered(PROBE_EVERY)).await;
+        for endpoint in down {
+            let end = Instant::now() + shared.options.timeout;
+            let key = shared.options.prefix.as_bytes();
+            let key = if key.is_empty() { b"\0" } else { key };
+            let asked = shared
+                .attempt(endpoint, end, Asked::default(), &|client: Client| async move {
+                    let options = GetOptions::new().with_count_only();
+                    client.kv_client().get(key, Some(options)).await
+                })
+                .await;
+            // Any answer that stands, be it a refusal, is one.
+            if !matches!(asked, Err(Verdict::Again(_))) {
+                tracing::info!(endpoint = endpoint.url, "etcd endpoint is back");
+                endpoint.up.send_replace(true);
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! What an error of the client library means: an answer that stands, or a reason to try again.
+
+use std::error::Error as _;
+use std::sync::Arc;
+
+use etcd_client::Error;
+use tonic::{Code, Status};
+
+use super::endpoints::Asked;
+use crate::StoreError;
+
+/// What to make of a failed try.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// Trying again changes nothing.
+    Final(StoreError),
+    /// The token is not valid: log in again.
+    LogIn(StoreError),
+    /// Another try may go better.
+    Again(Trouble),
+}
+
+/// A failure that may pass.
+#[derive(Clone, Debug)]
+pub(super) struct Trouble {
+    /// Whether the server may have executed the call.
+    pub(super) sent: bool,
+    /// Whether this endpoint should be left alone for a while.
+    pub(super) avoid: bool,
+    /// What was heard, for people.
+    pub(super) reason: String,
+    /// The error that a call ends with if all endpoints fail like this.
+    pub(super) lasting: Option<StoreError>,
+    pub(super) source: Option<Arc<Error>>,
+}
+
+impl Trouble {
+    pub(super) fn timed_out(url: &str, after: std::time::Duration) -> Self {
+        Self {
+            sent: true,
+            avoid: true,
+            reason: format!("{url} gave no answer for {}s", after.as_secs_f64()),
+            lasting: None,
+            source: None,
+        }
+    }
+}
+
+/// Who was spoken to, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer<'a> {
+    pub(super) url: &'a str,
+    pub(super) user: Option<&'a str>,
+    pub(super) has_identity: bool,
+}
+
+impl Peer<'_> {
+    fn is_tls(&self) -> bool {
+        self.url.starts_with("https://")
+    }
+
+    fn unauthenticated(&self, reason: &str) -> StoreError {
+        StoreError::Unauthenticated {
+            endpoint: self.url.to_owned(),
+            user: self.user.map(str::to_owned),
+            reason: reason.to_owned(),
+        }
+    }
+
+    fn denied(&self) -> StoreError {
+        StoreError::PermissionDenied {
+            endpoint: self.url.to_owned(),
+            user: self.user.map(str::to_owned),
+        }
+    }
+
+    fn refused(&self, error: Error) -> StoreError {
+        StoreError::Refused {
+            endpoint: self.url.to_owned(),
+            reason: error.to_string(),
+            source: Some(Arc::new(error)),
+        }
+    }
+}
+
+const NO_CLIENT_CERT: &str =
+    "the server may require a client certificate: set tls-cert-file and tls-key-file";
+const REFUSED_CERT: &str =
+    "the server does not accept the client certificate: check tls-cert-file and tls-key-file";
+const UNKNOWN_CA: &str =
+    "set tls-ca-file to the certificate of the authority that signed the server's";
+const WRONG_CERT: &str = "check the server's certificate: its names, dates and authority";
+
+/// Judges the error of one try.
+pub(super) fn judge(error: Error, peer: Peer<'_>, asked: Asked) -> Verdict {
+    let status = match &error {
+        Error::GRpcStatus(status) => status,
+        Error::TransportError(_) | Error::IoError(_) | Error::WatchError(_) => {
+            return again(true, true, error, peer);
+        }
+        Error::LeaseKeepAliveError(_) => return again(true, false, error, peer),
+        _ => return Verdict::Final(peer.refused(error)),
+    };
+    let said = status.message().to_owned();
+    let says = |words: &str| said.contains(words);
+    match status.code() {
+        Code::Unauthenticated => Verdict::LogIn(peer.unauthenticated(&said)),
+        Code::PermissionDenied => Verdict::Final(peer.denied()),
+        Code::InvalidArgument if says("authentication failed") => {
+            Verdict::Final(peer.unauthenticated("wrong user name or password"))
+        }
+        Code::InvalidArgument if says("user name is empty") => {
+            Verdict::LogIn(peer.unauthenticated("the server requires a user"))
+        }
+        Code::InvalidArgument if says("revision of auth store is old") => {
+            Verdict::LogIn(peer.unauthenticated(&said))
+        }
+        // A token outlived the server's authentication.
+        Code::FailedPrecondition if says("authentication is not enabled") => {
+            Verdict::LogIn(peer.unauthenticated(&said))
+        }
+        Code::InvalidArgument if says("duplicate key") => Verdict::Final(StoreError::DuplicateKey),
+        Code::InvalidArgument if says("too many operations") => {
+            Verdict::Final(StoreError::TooManyOperations { operations: asked.operations })
+        }
+        Code::InvalidArgument if says("request is too large") => {
+            Verdict::Final(StoreError::TooLarge { bytes: asked.bytes })
+        }
+        Code::ResourceExhausted if says("larger than max") => {
+            Verdict::Final(StoreError::TooLarge { bytes: asked.bytes })
+        }
+        Code::ResourceExhausted if says("database space exceeded") => {
+            Verdict::Final(StoreError::NoSpace { endpoint: peer.url.to_owned() })
+        }
+        Code::ResourceExhausted if says("too many requests") => again(false, false, error, peer),
+        Code::OutOfRange if says("compacted") => {
+            Verdict::Final(StoreError::Compacted { revision: asked.revision })
+        }
+        Code::OutOfRange if says("future revision") => {
+            Verdict::Final(StoreError::FutureRevision { revision: asked.revision })
+        }
+        Code::NotFound if says("lease not found") => {
+            Verdict::Final(StoreError::LeaseGone { lease: asked.lease })
+        }
+        Code::Unavailable if says("no leader") || says("for learner") => {
+            again(false, true, error, peer)
+        }
+        Code::Unavailable if says("leader changed") => again(true, false, error, peer),
+        Code::Unavailable
+        | Code::Cancelled
+        | Code::DeadlineExceeded
+        | Code::Unknown
+        | Code::Internal
+        | Code::Aborted
+        | Code::DataLoss => {
+            let sent = !never_connected(status);
+            again(sent, true, error, peer)
+        }
+        _ => Verdict::Final(peer.refused(error)),
+    }
+}
+
+fn again(sent: bool, avoid: bool, error: Error, peer: Peer<'_>) -> Verdict {
+    let heard = heard(&error);
+    let lasting = remedy(&heard, peer).map(|remedy| StoreError::Tls {
+        endpoint: peer.url.to_owned(),
+        reason: heard.clone(),
+        remedy,
+    });
+    let reason = match &lasting {
+        Some(_) => format!("{}: {heard} ({})", peer.url, remedy(&heard, peer).unwrap_or_default()),
+        None => format!("{}: {heard}", peer.url),
+    };
+    Verdict::Again(Trouble { sent, avoid, reason, lasting, source: Some(Arc::new(error)) })
+}
+
+/// What to do about a connection that fails for a reason that stays.
+fn remedy(heard: &str, peer: Peer<'_>) -> Option<&'static str> {
+    if !peer.is_tls() {
+        return None;
+    }
+    let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
+    if hears(&["UnknownIssuer"]) {
+        Some(UNKNOWN_CA)
+    } else if hears(&["invalid peer certificate"]) {
+        Some(WRONG_CERT)
+    } else if hears(&["received fatal alert"]) {
+        Some(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT })
+    // A server that misses the certificate drops the connection after the handshake.
+    } else if hears(&["connection closed", "operation was canceled", "connection reset"]) {
+        (!peer.has_identity).then_some(NO_CLIENT_CERT)
+    } else {
+        None
+    }
+}
+
+/// The layers of the error, outermost first, each said once. The library's own type hides them.
+fn heard(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else { return error.to_string() };
+    let mut parts = vec![status.message().to_owned()];
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !parts.iter().any(|part| part.contains(&text)) {
+            parts.push(text);
+        }
+        cause = error.source();
+    }
+    parts.retain(|part| !part.is_empty() && part != "transport error");
+    if parts.is_empty() { format!("{:?}", status.code()) } else { parts.join(": ") }
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether no connection was made, so that nothing can have been executed.
+fn never_connected(status: &Status) -> bool {
+    let text = chain(status);
+    ["tcp connect error", "dns error", "invalid peer certificate"]
+        .iter()
+        .any(|words| text.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Severity;
+
+    fn judged(code: Code, said: &str) -> Verdict {
+        let peer = Peer { url: "https://boot-0:2379", user: Some("neco"), has_identity: false };
+        judge(Error::GRpcStatus(Status::new(code, said)), peer, Asked::default())
+    }
+
+    #[test]
+    fn what_stands_is_told_at_once() {
+        for (code, said, severity) in [
+            (Code::PermissionDenied, "etcdserver: permission denied", Severity::AskAPerson),
+            (Code::InvalidArgument, "etcdserver: authentication failed, …", Severity::AskAPerson),
+            (Code::InvalidArgument, "etcdserver: request is too large", Severity::Bug),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+                Severity::AskAPerson,
+            ),
+            (Code::OutOfRange, "… required revision has been compacted", Severity::Retry),
+            (Code::NotFound, "etcdserver: requested lease not found", Severity::Retry),
+        ] {
+            match judged(code, said) {
+                Verdict::Final(error) => assert_eq!(error.severity(), severity, "{error}"),
+                other => panic!("{said}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn only_a_connection_never_made_is_known_to_have_done_nothing() {
+        for (code, said, sent) in [
+            (Code::Unavailable, "tcp connect error", false),
+            (Code::Unavailable, "etcdserver: no leader", false),
+            (Code::Unavailable, "etcdserver: leader changed", true),
+            (Code::Unavailable, "etcdserver: request timed out", true),
+            (Code::Unknown, "h2 protocol error: error reading a body from connection", true),
+            (Code::Cancelled, "operation was canceled", true),
+        ] {
+            match judged(code, said) {
+                Verdict::Again(trouble) => assert_eq!(trouble.sent, sent, "{said}"),
+                other => panic!("{said}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_dropped_connection_hints_at_the_client_certificate() {
+        let Verdict::Again(trouble) = judged(Code::Cancelled, "operation was canceled") else {
+            panic!("it may pass");
+        };
+        assert!(trouble.reason.contains("may require a client certificate"), "{}", trouble.reason);
+        let lasting = trouble.lasting.expect("it may also stay");
+        assert_eq!(lasting.severity(), Severity::AskAPerson);
+    }
+}

@@ -1,0 +1,280 @@
+//! Carrying a move out: take a fresh view, decide again, and only if the same comes out, act.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
+use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
+use neco_schema::{Key, Way};
+use neco_store::{Committed, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{StepContext, StepError, chain};
+use crate::engine::{Engine, mark_of};
+use crate::installer::Installer;
+use crate::progress::ProgressSink;
+use crate::running::Running;
+use crate::shared::Shared;
+use crate::steps::Steps;
+
+/// How often a group is tried to be restored before its service is left stopped.
+const RESTORE_TRIES: u32 = 3;
+/// How long finding out what a request would change may take.
+const PLAN_WITHIN: Duration = Duration::from_secs(60);
+
+/// What became of a move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Acted {
+    /// It was carried out, or begun.
+    Changed,
+    /// The world is not as it was when it was decided.
+    Refused,
+}
+
+/// Why a move could not be carried out now.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ActError {
+    /// etcd.
+    #[error("etcd: {}", chain(.0))]
+    Store(#[from] StoreError),
+    /// The journal.
+    #[error("the journal cannot be written: {}", chain(.0))]
+    Journal(#[from] neco_host::journal::JournalError),
+    /// This server.
+    #[error("{0}")]
+    Host(String),
+}
+
+impl Engine {
+    /// Carries out a move that does something.
+    pub(crate) async fn act(&mut self, decided: &Move, stop: &CancellationToken) -> Result<Acted, ActError> {
+        match decided {
+            Move::DropIntent { intent } => {
+                self.shared.record(&[Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped }])?;
+                Ok(Acted::Changed)
+            }
+            Move::CompleteIntent { intent } => Ok(self.complete_intent(intent)),
+            Move::Restore { group, request, way, decided: true } => {
+                let doing = Doing::Restore { group: group.clone() };
+                let work = restore(Arc::clone(&self.shared), Arc::clone(&self.steps), group.clone(), request.clone(), *way);
+                self.shared.set_doing(Some(doing.clone()));
+                self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
+                Ok(Acted::Changed)
+            }
+            _ => self.act_on_fresh_view(decided, stop).await,
+        }
+    }
+
+    async fn act_on_fresh_view(&mut self, decided: &Move, stop: &CancellationToken) -> Result<Acted, ActError> {
+        let view = self.shared.look().await?;
+        let local = self.shared.local();
+        let (row, again) = next_move_with_row(&view, &local);
+        if again != *decided {
+            return Ok(Acted::Changed);
+        }
+        let mut entries = vec![
+            Entry::Mark(mark_of(&view)),
+            Entry::Decision {
+                revision: view.revision,
+                decided: format!("row {} {}", row.0, decided.name()),
+                keys: decided_by(&view),
+            },
+        ];
+        match decided {
+            Move::Post(post) => self.post(&view, decided, post, entries).await,
+            Move::PublishPlan { .. } => {
+                let Some(request) = view.current() else { return Ok(Acted::Refused) };
+                let changes = tokio::time::timeout(PLAN_WITHIN, self.steps.changes(request))
+                    .await
+                    .map_err(|_| ActError::Host(format!("finding out what would change took longer than {PLAN_WITHIN:?}")))?
+                    .map_err(|error| ActError::Host(error.to_string()))?;
+                let write = StatusWrite { now: self.shared.now(), changes, steps: Vec::new() };
+                self.commit(decided, &view, &write).await
+            }
+            Move::ReleaseTurn { .. } | Move::Restore { decided: false, .. } => {
+                let write = StatusWrite { now: self.shared.now(), changes: Vec::new(), steps: Vec::new() };
+                self.commit(decided, &view, &write).await
+            }
+            Move::Run { request, step, attempt } => {
+                let Some(current) = view.current().cloned() else { return Ok(Acted::Refused) };
+                entries.push(Entry::StepBegun {
+                    request: request.clone(),
+                    step: *step,
+                    attempt: *attempt,
+                    revision: view.revision,
+                });
+                self.shared.record(&entries)?;
+                let context = self.context(&view, current, *step, *attempt);
+                let steps = Arc::clone(&self.steps);
+                self.start(Doing::Step { request: request.clone(), step: *step }, context, move |context| async move {
+                    steps.run(&context).await
+                });
+                Ok(Acted::Changed)
+            }
+            Move::Install { request, version, package, allow_no_way_back } => {
+                let Some(current) = view.current().cloned() else { return Ok(Acted::Refused) };
+                self.shared.record(&entries)?;
+                let context = self.context(&view, current, 0, 1);
+                let installer = Arc::clone(&self.installer);
+                let (version, package, without) = (version.clone(), package.clone(), *allow_no_way_back);
+                self.start(Doing::Install { request: request.clone() }, context, move |context| async move {
+                    installer.install(&context, &version, package, without).await
+                });
+                Ok(Acted::Changed)
+            }
+            Move::CompleteIntent { .. }
+            | Move::DropIntent { .. }
+            | Move::Restore { .. }
+            | Move::Cancel { .. }
+            | Move::Keep
+            | Move::ExitForNewBinary
+            | Move::Rest(_) => {
+                let _ = stop;
+                Ok(Acted::Refused)
+            }
+        }
+    }
+
+    async fn post(
+        &mut self,
+        view: &View,
+        decided: &Move,
+        post: &Post,
+        mut entries: Vec<Entry>,
+    ) -> Result<Acted, ActError> {
+        let local = self.shared.local();
+        if let Some(request) = view.current() {
+            self.times.follow(&*self.shared.store, request, local.lrn).await;
+        }
+        let closing = !matches!(post.kind, PostKind::Running);
+        let now = self.shared.now();
+        let steps = self.times.after(post.step, closing, now);
+        entries.push(Entry::Posting { request: post.request.clone(), step: post.step, cond: post.condition().code() });
+        self.shared.record(&entries)?;
+        let write = StatusWrite { now, changes: Vec::new(), steps: steps.clone() };
+        let acted = self.commit(decided, view, &write).await?;
+        if acted == Acted::Changed {
+            self.times.set(steps);
+            tracing::info!(version = %post.version, step = post.step, "posted: {}", post.condition());
+            if matches!(post.kind, PostKind::Settled | PostKind::Aborted(_)) {
+                self.shared.record(&[Entry::RequestEnded { request: post.request.clone() }])?;
+            }
+        }
+        Ok(acted)
+    }
+
+    async fn commit(&self, decided: &Move, view: &View, write: &StatusWrite) -> Result<Acted, ActError> {
+        let Some(txn) = decided.txn(view, &self.shared.local(), write) else { return Ok(Acted::Refused) };
+        match self.shared.store.commit(&txn).await? {
+            Committed::Done(_) => Ok(Acted::Changed),
+            Committed::Refused => Ok(Acted::Refused),
+        }
+    }
+
+    fn context(&self, view: &View, request: neco_schema::UpdateRequest, step: u32, attempt: u32) -> StepContext {
+        let progress =
+            ProgressSink::new(request.id(), view.request.mod_revision(), step, attempt, self.shared.now());
+        StepContext {
+            shared: Arc::clone(&self.shared),
+            cancel: CancellationToken::new(),
+            progress,
+            request,
+            step,
+            attempt,
+            lrn: self.shared.local().lrn,
+        }
+    }
+
+    /// Runs `work` as the one thing that runs, with its progress published beside it.
+    fn start<F>(&mut self, doing: Doing, context: StepContext, work: impl FnOnce(StepContext) -> F)
+    where
+        F: Future<Output = Result<(), StepError>> + Send + 'static,
+    {
+        self.shared.set_doing(Some(doing.clone()));
+        let cancel = context.cancel.clone();
+        let publish = ProgressSink::publish(context.progress.words(), Arc::clone(&self.shared));
+        let work = work(context);
+        let both = async move {
+            tokio::select! {
+                biased;
+                result = work => result,
+                () = publish => std::future::pending().await,
+            }
+        };
+        self.running = Some(Running::spawn(doing, cancel, both));
+    }
+
+    fn complete_intent(&mut self, intent: &IntentId) -> Acted {
+        let local = self.shared.local();
+        let Some(state) = local.journal.intents.get(intent).cloned() else { return Acted::Refused };
+        let doing = Doing::Complete { intent: intent.clone() };
+        let work = complete(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.steps),
+            Arc::clone(&self.installer),
+            intent.clone(),
+            state,
+        );
+        self.shared.set_doing(Some(doing.clone()));
+        self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
+        Acted::Changed
+    }
+}
+
+/// The keys a decision was made from.
+fn decided_by(view: &View) -> Vec<String> {
+    let statuses = view.statuses.iter().map(|(lrn, status)| format!("{}@{}", Key::Status(*lrn), status.mod_revision));
+    std::iter::once(format!("{}@{}", Key::Request, view.request.mod_revision())).chain(statuses).collect()
+}
+
+/// Brings a begun effect to its end and closes its intent; a failure aborts the request it was for.
+pub(crate) async fn complete(
+    shared: Arc<Shared>,
+    steps: Arc<dyn Steps>,
+    installer: Arc<dyn Installer>,
+    intent: IntentId,
+    state: IntentState,
+) -> Result<(), StepError> {
+    if matches!(state.effect, Effect::Install { .. }) {
+        // The unit that installs closes the intent itself.
+        return installer.await_verdict(&intent).await;
+    }
+    match steps.complete(&state.effect).await {
+        Ok(()) => Ok(shared.record(&[Entry::IntentClosed { intent, end: IntentEnd::Completed }])?),
+        Err(error) => {
+            let cause = error.to_string();
+            shared.record(&[
+                Entry::StepFailed { request: state.request, step: state.step, cause: cause.clone() },
+                Entry::IntentClosed { intent, end: IntentEnd::Failed { cause } },
+            ])?;
+            Err(error)
+        }
+    }
+}
+
+/// Restores a group; after some tries its service stays stopped, and the request's abort says so.
+async fn restore(
+    shared: Arc<Shared>,
+    steps: Arc<dyn Steps>,
+    group: String,
+    request: neco_schema::RequestId,
+    way: Way,
+) -> Result<(), StepError> {
+    let mut tries = 0;
+    let mut entries = loop {
+        tries += 1;
+        match steps.restore(&group, &request, way).await {
+            Ok(()) => break Vec::new(),
+            Err(error) if tries >= RESTORE_TRIES => {
+                let cause = format!("group {group} stays stopped: {error}");
+                break vec![Entry::StepFailed { request: request.clone(), step: 0, cause }];
+            }
+            Err(error) => {
+                tracing::warn!(%group, error = %error, "restoring failed, trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    };
+    entries.push(Entry::GroupClosed { group, request, way });
+    Ok(shared.record(&entries)?)
+}

@@ -1,0 +1,274 @@
+//! What a step may use: fences, journalled effects, intents, turns, progress.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_host::journal::JournalError;
+use neco_plan::{Fence, View, fence};
+use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
+use neco_schema::{Lrn, Revision, Turn, UpdateRequest, Way};
+use neco_store::{Committed, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::progress::ProgressSink;
+use crate::shared::Shared;
+
+/// How often a step that must wait at a safe point asks again, at least.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Why a step did not get done.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// It was left at a safe point because its request ended.
+    #[error("cancelled: {0}")]
+    Cancelled(String),
+    /// It failed; the request is to be aborted with this cause.
+    #[error("{0}")]
+    Failed(String),
+    /// The journal cannot be written: nothing may begin.
+    #[error("writing the journal")]
+    Journal(#[from] JournalError),
+}
+
+impl StepError {
+    /// A failure told with its causes.
+    pub fn failed(context: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
+        Self::Failed(format!("{context}: {}", chain(error)))
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let line = source.to_string();
+        if !text.contains(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = source.source();
+    }
+    text
+}
+
+/// The surroundings of one running step.
+pub struct StepContext {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) progress: ProgressSink,
+    /// The request.
+    pub request: UpdateRequest,
+    /// The step, from 1; 0 for the package.
+    pub step: u32,
+    /// How often it was begun here.
+    pub attempt: u32,
+    /// This server.
+    pub lrn: Lrn,
+}
+
+impl StepContext {
+    /// A safe point: returns with a fresh view once the next effect may begin.
+    ///
+    /// While etcd does not answer, or the view asks to wait, this waits. A request that ended cancels.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`].
+    pub async fn fence(&self) -> Result<View, StepError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(StepError::Cancelled("left at a safe point".to_owned()));
+            }
+            let why = match self.shared.look().await {
+                Ok(view) => match fence(&view, &self.shared.local()) {
+                    Fence::Go => return Ok(view),
+                    Fence::Cancel(why) => return Err(StepError::Cancelled(why)),
+                    Fence::Wait(why) => why,
+                },
+                Err(error) => format!("etcd does not answer: {}", chain(&error)),
+            };
+            self.progress.waiting(&why);
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => {}
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// Says what is being done.
+    pub fn doing(&self, what: impl Into<String>) {
+        self.progress.doing(what.into());
+    }
+
+    /// Says how many bytes are done.
+    pub fn bytes(&self, done: u64, total: Option<u64>) {
+        self.progress.bytes(done, total);
+    }
+
+    /// Whether the step was asked to leave at its next safe point.
+    pub fn cancel(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Writes entries into the journal.
+    ///
+    /// # Errors
+    /// They are not durable: nothing may begin.
+    pub fn record(&self, entries: &[Entry]) -> Result<(), StepError> {
+        Ok(self.shared.record(entries)?)
+    }
+
+    /// The digest that `unit` was last started with.
+    pub fn started_with(&self, unit: &str) -> Option<String> {
+        self.shared.local().journal.started_with.get(unit).cloned()
+    }
+
+    /// Notes the begin of an effect, for the auditor.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn effect_begins(&self, what: &str, view: &View) -> Result<(), StepError> {
+        self.record(&[self.effect(what, Phase::Begin, view.revision)])
+    }
+
+    /// Notes the end of an effect, for the auditor.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn effect_ends(&self, what: &str, view: &View) -> Result<(), StepError> {
+        self.record(&[self.effect(what, Phase::End, view.revision)])
+    }
+
+    fn effect(&self, what: &str, phase: Phase, revision: Revision) -> Entry {
+        Entry::Effect {
+            request: self.request.id(),
+            step: self.step,
+            attempt: self.attempt,
+            what: what.to_owned(),
+            phase,
+            revision,
+        }
+    }
+
+    /// Opens an intent: what follows takes something away, or must not be cut off.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn open_intent(&self, name: &str, effect: Effect) -> Result<IntentId, StepError> {
+        let intent = IntentId(format!("{}-{}-{}-{name}", self.request.id(), self.step, self.attempt));
+        self.record(&[Entry::IntentOpened {
+            intent: intent.clone(),
+            request: self.request.id(),
+            step: self.step,
+            effect,
+        }])?;
+        Ok(intent)
+    }
+
+    /// From here the intent's effect must be completed, whatever happens.
+    ///
+    /// # Errors
+    /// The journal cannot be written: the effect must not begin.
+    pub fn begin_intent(&self, intent: &IntentId, view: &View) -> Result<(), StepError> {
+        self.record(&[Entry::IntentBegun { intent: intent.clone(), revision: view.revision }])
+    }
+
+    /// The intent is over.
+    ///
+    /// # Errors
+    /// The journal cannot be written.
+    pub fn close_intent(&self, intent: &IntentId, end: IntentEnd) -> Result<(), StepError> {
+        self.record(&[Entry::IntentClosed { intent: intent.clone(), end }])
+    }
+
+    /// Takes the turn `name`, waiting for it as long as the request lasts. A turn of one's own is held.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`].
+    pub async fn take_turn(&self, name: &str) -> Result<Turn, StepError> {
+        loop {
+            let view = self.fence().await?;
+            match view.turns.get(name) {
+                Some(turn) if turn.value.lrn == self.lrn => return Ok(turn.value.clone()),
+                Some(turn) => {
+                    self.progress.waiting(&format!("boot server {} holds the turn {name}", turn.value.lrn));
+                    self.pause().await;
+                }
+                None => {
+                    let txn =
+                        neco_plan::take_turn(&view, name, self.lrn, &self.request.id(), self.shared.now());
+                    // Whether or not it was taken: the next look tells.
+                    if self.commit(&txn).await.is_err() {
+                        self.pause().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the turn `name` back, waiting until etcd has taken note.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`]; then the engine gives it back.
+    pub async fn release_turn(&self, name: &str) -> Result<(), StepError> {
+        loop {
+            if self.cancel.is_cancelled() {
+                return Err(StepError::Cancelled("left at a safe point".to_owned()));
+            }
+            if let Ok(view) = self.shared.look().await {
+                let Some(turn) = view.turns.get(name).filter(|turn| turn.value.lrn == self.lrn) else {
+                    return Ok(());
+                };
+                if self.commit(&neco_plan::release_turn(name, turn.create_revision)).await.is_ok() {
+                    continue;
+                }
+            }
+            self.pause().await;
+        }
+    }
+
+    /// Decides that `group` goes `way`, unless the way of this request is decided already; says which it is.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`].
+    pub async fn decide_way(&self, group: &str, way: Way) -> Result<Way, StepError> {
+        loop {
+            let view = self.fence().await?;
+            let id = self.request.id();
+            if let Some(decided) = view.groups.get(group).filter(|group| group.value.request == id) {
+                return Ok(decided.value.way);
+            }
+            if self.commit(&neco_plan::decide_way(&view, group, &id, way)).await.is_err() {
+                self.pause().await;
+            }
+        }
+    }
+
+    /// Executes a transaction of the step's own.
+    ///
+    /// # Errors
+    /// etcd did not answer, or it is unknown whether it happened.
+    pub async fn commit(&self, txn: &neco_schema::Txn) -> Result<Committed, StoreError> {
+        self.shared.store.commit(txn).await
+    }
+
+    /// Waits a moment, or until the step is cancelled.
+    pub async fn pause(&self) {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep(ASK_AGAIN) => {}
+        }
+    }
+
+    /// The store, for steps that keep records of their own.
+    pub fn store(&self) -> &Arc<dyn neco_store::Store> {
+        &self.shared.store
+    }
+
+    /// The wall clock; for people.
+    pub fn now(&self) -> neco_schema::Timestamp {
+        self.shared.now()
+    }
+}

@@ -1,0 +1,388 @@
+//! The loop of a worker: look, decide, act.
+//!
+//! Events only say "look again". One thing runs at a time, in a task of its own, so that a stop is heard in the middle of
+//! a step. Nothing that etcd, the journal or a step does ends the loop; only a signal and a new binary do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_plan::{Doing, Local, Move, Row, View, next_move_with_row, worker_ranges};
+use neco_process::backoff::{Backoff, Retry};
+use neco_schema::Alive;
+use neco_schema::journal::{Entry, IntentEnd, Mark};
+use neco_store::alive::BEAT_EVERY;
+use neco_store::{Beat, Follower, Heart};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::act::Acted;
+use crate::context::{StepError, chain};
+use crate::installer::Installer;
+use crate::running::{Finished, Running};
+use crate::shared::Shared;
+use crate::steps::Steps;
+use crate::times::Times;
+
+/// Delays after something did not work.
+const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// How long a running step may take to its next safe point once this process is to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to.
+    Stopped,
+    /// A new binary is installed; whoever supervises this process starts it.
+    NewBinary,
+}
+
+/// One boot server's worker.
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) steps: Arc<dyn Steps>,
+    pub(crate) installer: Arc<dyn Installer>,
+    pub(crate) running: Option<Running>,
+    pub(crate) times: Times,
+    retry: Retry,
+    last: Option<(Row, Move)>,
+    /// Who this server says it is while it lives.
+    identity: Identity,
+}
+
+/// What a living server tells about itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// The server's address, for people.
+    pub address: String,
+}
+
+impl Engine {
+    /// A worker on `shared` state that follows `steps` and installs packages through `installer`.
+    pub fn new(shared: Arc<Shared>, steps: Arc<dyn Steps>, installer: Arc<dyn Installer>, identity: Identity) -> Self {
+        let retry = TRY_AGAIN.retry();
+        Self { shared, steps, installer, running: None, times: Times::default(), retry, last: None, identity }
+    }
+
+    /// Runs until `stop` is cancelled or a new binary is to take over.
+    pub async fn run(mut self, stop: CancellationToken) -> Exit {
+        let local = self.shared.local();
+        let started = Entry::ProcessStarted {
+            version: local.running.clone(),
+            boot_id: self.identity.boot_id.clone(),
+            pid: std::process::id(),
+        };
+        if !self.persist(&[started], &stop).await {
+            return Exit::Stopped;
+        }
+        // Before the first call to etcd: this server may have stopped its own etcd and died.
+        if !self.complete_leftovers(&stop).await {
+            return Exit::Stopped;
+        }
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_alive(Arc::clone(&self.shared), self.identity.clone(), Arc::clone(&self.installer)));
+        let mut follower = Follower::new(Arc::clone(&self.shared.store), worker_ranges());
+        loop {
+            if stop.is_cancelled() {
+                break self.wind_down().await;
+            }
+            let next = match self.shared.look().await {
+                Ok(view) => self.turn(&view, &stop).await,
+                Err(error) => {
+                    self.waiting(format!("etcd does not answer: {}", chain(&error)));
+                    Next::Again
+                }
+            };
+            match next {
+                Next::Look => self.retry.reset(),
+                Next::Exit => {
+                    let _ = self.persist(&[Entry::PlannedExit { why: "a new binary is installed".to_owned() }], &stop).await;
+                    break Exit::NewBinary;
+                }
+                Next::Wait => {
+                    self.retry.reset();
+                    self.wait(&mut follower, &stop).await;
+                }
+                Next::Again => {
+                    let delay = self.retry.next_delay(&mut rand::rng());
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        finished = Running::finished(&mut self.running) => self.ended(finished, &stop).await,
+                        () = tokio::time::sleep(delay) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One look: decides and acts.
+    async fn turn(&mut self, view: &View, stop: &CancellationToken) -> Next {
+        let local = self.shared.local();
+        let (row, decided) = next_move_with_row(view, &local);
+        self.note(view, &local, row, &decided);
+        match self.accept_epoch(view, &local, &decided) {
+            Ok(true) => return Next::Look,
+            Ok(false) => {}
+            Err(error) => {
+                self.waiting(format!("the journal cannot be written: {}", chain(&error)));
+                return Next::Again;
+            }
+        }
+        match decided {
+            Move::Rest(_) | Move::Keep => Next::Wait,
+            Move::Cancel { .. } => {
+                if let Some(running) = &self.running {
+                    running.cancel();
+                }
+                Next::Wait
+            }
+            Move::ExitForNewBinary => Next::Exit,
+            decided => match self.act(&decided, stop).await {
+                Ok(Acted::Changed) => Next::Look,
+                Ok(Acted::Refused) => Next::Again,
+                Err(error) => {
+                    self.waiting(error.to_string());
+                    Next::Again
+                }
+            },
+        }
+    }
+
+    /// Tells what was decided, once.
+    fn note(&mut self, view: &View, local: &Local, row: Row, decided: &Move) {
+        let waiting_for = match decided {
+            Move::Rest(rest) => rest.to_string(),
+            Move::Cancel { why } => format!("leaving at a safe point: {why}"),
+            _ => String::new(),
+        };
+        let now = self.shared.now();
+        let changed = self.last.as_ref() != Some(&(row, decided.clone()));
+        self.shared.observe(|observation| {
+            observation.revision = view.revision.0;
+            observation.row = row.0;
+            decided.name().clone_into(&mut observation.decided);
+            observation.busy = local.busy();
+            observation.waiting_for.clone_from(&waiting_for);
+            if changed {
+                observation.since = now;
+            }
+            if local.doing.is_none() {
+                observation.doing.clear();
+            }
+        });
+        if changed {
+            tracing::info!(lrn = %local.lrn, row = row.0, revision = view.revision.0, why = %waiting_for, "decided: {}", decided.name());
+            self.last = Some((row, decided.clone()));
+        }
+    }
+
+    fn waiting(&self, why: String) {
+        tracing::debug!(%why, "waiting");
+        self.shared.observe(|observation| observation.waiting_for = why);
+    }
+
+    /// Takes note of a newer epoch, or of the first cluster ever seen: from here on older ones are distrusted.
+    fn accept_epoch(
+        &self,
+        view: &View,
+        local: &Local,
+        decided: &Move,
+    ) -> Result<bool, neco_host::journal::JournalError> {
+        let mark = local.journal.mark;
+        let newer = view.epoch > mark.epoch || mark.cluster_id == 0;
+        if !newer || matches!(decided, Move::CompleteIntent { .. } | Move::DropIntent { .. }) {
+            return Ok(false);
+        }
+        self.shared.record(&[Entry::Mark(mark_of(view))])?;
+        Ok(true)
+    }
+
+    /// Waits until something may have changed.
+    async fn wait(&mut self, follower: &mut Follower, stop: &CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            finished = Running::finished(&mut self.running) => self.ended(finished, stop).await,
+            () = follower.changed() => {}
+        }
+    }
+
+    /// Records how what ran has ended.
+    async fn ended(&mut self, finished: Finished, stop: &CancellationToken) {
+        self.running = None;
+        let entries = match (&finished.doing, &finished.result) {
+            (Doing::Step { request, step }, Ok(())) => {
+                vec![Entry::StepDone { request: request.clone(), step: *step }]
+            }
+            (Doing::Step { request, step }, Err(StepError::Cancelled(_))) => {
+                vec![Entry::StepCancelled { request: request.clone(), step: *step }]
+            }
+            (Doing::Step { request, step }, Err(error)) => {
+                vec![Entry::StepFailed { request: request.clone(), step: *step, cause: error.to_string() }]
+            }
+            (Doing::Install { .. }, Ok(()) | Err(StepError::Cancelled(_))) => Vec::new(),
+            (Doing::Install { request }, Err(error)) => {
+                vec![Entry::StepFailed { request: request.clone(), step: 0, cause: error.to_string() }]
+            }
+            // These record their own end.
+            (Doing::Restore { .. } | Doing::Complete { .. }, _) => Vec::new(),
+        };
+        if let Err(error) = &finished.result {
+            tracing::warn!(error = %error, "{} ended", finished.doing);
+        }
+        if !entries.is_empty() && !self.persist(&entries, stop).await {
+            return;
+        }
+        if matches!(finished.doing, Doing::Install { .. } | Doing::Complete { .. }) {
+            self.refresh(stop).await;
+        }
+        self.shared.set_doing(None);
+    }
+
+    /// Reads again what another process may have changed: the journal and the installed version.
+    pub(crate) async fn refresh(&self, stop: &CancellationToken) {
+        let mut retry = TRY_AGAIN.retry();
+        loop {
+            let installed = self.installer.installed().await;
+            match (self.shared.reload(), installed) {
+                (Ok(()), Ok(version)) => {
+                    self.shared.set_installed(version);
+                    return;
+                }
+                (Err(error), _) => self.waiting(format!("the journal cannot be read: {}", chain(&error))),
+                (_, Err(error)) => self.waiting(error),
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(retry.next_delay(&mut rand::rng())) => {}
+            }
+        }
+    }
+
+    /// Row 1, before the first call to etcd: brings begun effects of earlier processes to their end, drops the others.
+    async fn complete_leftovers(&mut self, stop: &CancellationToken) -> bool {
+        loop {
+            let local = self.shared.local();
+            let Some((intent, state)) = local.journal.intents.iter().next() else { return true };
+            if state.begun {
+                tracing::info!(%intent, "completing what an earlier process began");
+                let completed = crate::act::complete(
+                    Arc::clone(&self.shared),
+                    Arc::clone(&self.steps),
+                    Arc::clone(&self.installer),
+                    intent.clone(),
+                    state.clone(),
+                );
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return false,
+                    result = completed => {
+                        if let Err(error) = result {
+                            tracing::error!(%intent, error = %error, "could not be completed");
+                        }
+                    }
+                }
+                self.refresh(stop).await;
+            } else {
+                let dropped = Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped };
+                if !self.persist(&[dropped], stop).await {
+                    return false;
+                }
+            }
+            if stop.is_cancelled() {
+                return false;
+            }
+        }
+    }
+
+    /// Writes entries, again and again while the disk refuses; false when this process is to end first.
+    async fn persist(&self, entries: &[Entry], stop: &CancellationToken) -> bool {
+        let mut retry = TRY_AGAIN.retry();
+        loop {
+            match self.shared.record(entries) {
+                Ok(()) => return true,
+                Err(error) => {
+                    let why = format!("the journal cannot be written: {}", chain(&error));
+                    tracing::error!(%why, "waiting for the disk");
+                    self.waiting(why);
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.shared.record(entries).is_ok(),
+                () = tokio::time::sleep(retry.next_delay(&mut rand::rng())) => {}
+            }
+        }
+    }
+
+    /// An orderly end: what runs gets a moment to come to a safe point; the next process resumes it.
+    async fn wind_down(&mut self) -> Exit {
+        if let Err(error) = self.shared.record(&[Entry::PlannedExit { why: "told to stop".to_owned() }]) {
+            tracing::warn!(error = %chain(&error), "the exit will count as a crash");
+        }
+        if let Some(running) = &mut self.running {
+            running.cancel();
+            let _ = tokio::time::timeout(GRACE, running.join()).await;
+        }
+        Exit::Stopped
+    }
+}
+
+enum Next {
+    /// Something changed by our own doing.
+    Look,
+    /// Nothing to do until something changes.
+    Wait,
+    /// It did not work; try again after a while.
+    Again,
+    /// A new binary is to take over.
+    Exit,
+}
+
+/// The newest state of etcd that `view` shows.
+pub(crate) fn mark_of(view: &View) -> Mark {
+    Mark { cluster_id: view.cluster_id, revision: view.revision, epoch: view.epoch }
+}
+
+/// Tells everybody that this server lives, as long as the engine does.
+async fn keep_alive(shared: Arc<Shared>, identity: Identity, installer: Arc<dyn Installer>) {
+    /// How soon a change of what is open is told.
+    const NOTICE_WITHIN: Duration = Duration::from_millis(250);
+    let mut heart = Heart::new(Arc::clone(&shared.store), shared.local().lrn);
+    let mut told: Option<(Alive, Duration)> = None;
+    let mut retry = TRY_AGAIN.retry();
+    loop {
+        let local = shared.local();
+        let alive = Alive {
+            machine_id: local.machine_id.clone(),
+            boot_id: identity.boot_id.clone(),
+            version: local.running.clone(),
+            address: identity.address.clone(),
+            busy: local.busy(),
+            unfit: installer.unfit().await,
+            unknown: serde_json::Map::new(),
+        };
+        let now = shared.clock.monotonic();
+        let fresh = told.as_ref().is_some_and(|(said, at)| *said == alive && now < *at + BEAT_EVERY);
+        let mut pause = NOTICE_WITHIN;
+        if !fresh {
+            match heart.beat(&alive).await {
+                Ok(Beat::Ours) => {
+                    retry.reset();
+                    told = Some((alive, now));
+                }
+                // The engine rests for the same reason and says so.
+                Ok(Beat::HeldByOther(_)) => pause = retry.next_delay(&mut rand::rng()),
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "the sign of life was not renewed");
+                    pause = retry.next_delay(&mut rand::rng());
+                }
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}

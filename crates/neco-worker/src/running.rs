@@ -1,0 +1,65 @@
+//! The one thing that runs: a task with an owner.
+
+use neco_plan::Doing;
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::StepError;
+
+/// A running task; it is aborted when this is dropped.
+pub(crate) struct Running {
+    doing: Doing,
+    cancel: CancellationToken,
+    handle: JoinHandle<Result<(), StepError>>,
+}
+
+/// How it ended.
+pub(crate) struct Finished {
+    pub(crate) doing: Doing,
+    pub(crate) result: Result<(), StepError>,
+}
+
+impl Running {
+    pub(crate) fn spawn(
+        doing: Doing,
+        cancel: CancellationToken,
+        work: impl Future<Output = Result<(), StepError>> + Send + 'static,
+    ) -> Self {
+        Self { doing, cancel, handle: tokio::spawn(work) }
+    }
+
+    /// Asks it to leave at its next safe point.
+    pub(crate) fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Waits for its end. Dropping the future loses nothing.
+    pub(crate) async fn join(&mut self) -> Result<(), StepError> {
+        flatten((&mut self.handle).await)
+    }
+
+    /// Waits for the end of what runs; for ever when nothing does.
+    pub(crate) async fn finished(running: &mut Option<Self>) -> Finished {
+        match running {
+            Some(running) => {
+                let result = running.join().await;
+                Finished { doing: running.doing.clone(), result }
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+fn flatten(joined: Result<Result<(), StepError>, JoinError>) -> Result<(), StepError> {
+    match joined {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => Err(StepError::Cancelled("the worker ends".to_owned())),
+        Err(error) => Err(StepError::Failed(format!("this is a bug: {error}"))),
+    }
+}

@@ -1,0 +1,120 @@
+//! What the engine and its running task have in common: the store, the journal and the folded local state.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use neco_host::journal::{JournalError, JournalStore};
+use neco_plan::{Doing, JournalState, Local, View, worker_ranges};
+use neco_process::clock::Clock;
+use neco_schema::journal::Entry;
+use neco_schema::{NecoVersion, Timestamp};
+use neco_store::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::Observation;
+
+/// The worker's state that several tasks see.
+pub struct Shared {
+    /// etcd.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    journal: Arc<dyn JournalStore>,
+    local: Mutex<Local>,
+    observed: watch::Sender<Observation>,
+}
+
+impl Shared {
+    /// Folds the journal into `local` and shares the result.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        journal: Arc<dyn JournalStore>,
+        mut local: Local,
+    ) -> Result<Arc<Self>, JournalError> {
+        local.journal = fold(&*journal)?;
+        let observed = watch::Sender::new(Observation::default());
+        Ok(Arc::new(Self { store, clock, journal, local: Mutex::new(local), observed }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Local> {
+        // Whoever panicked had written nothing: every change below is one assignment after a durable append.
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The local state as it is now.
+    pub fn local(&self) -> Local {
+        self.lock().clone()
+    }
+
+    /// The wall clock; for people.
+    pub fn now(&self) -> Timestamp {
+        wall(&*self.clock)
+    }
+
+    /// Makes entries durable, then folds them.
+    ///
+    /// # Errors
+    /// They are not durable, and nothing was folded.
+    pub fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        let mut local = self.lock();
+        self.journal.append(entries)?;
+        for entry in entries {
+            local.journal.apply(entry);
+        }
+        Ok(())
+    }
+
+    /// Folds the journal again, because another process may have written to it.
+    ///
+    /// # Errors
+    /// The journal cannot be read; the state stays as it was.
+    pub fn reload(&self) -> Result<(), JournalError> {
+        let mut local = self.lock();
+        local.journal = fold(&*self.journal)?;
+        Ok(())
+    }
+
+    /// Says what runs from here on.
+    pub fn set_doing(&self, doing: Option<Doing>) {
+        self.lock().doing = doing;
+    }
+
+    /// Says which version is installed from here on.
+    pub fn set_installed(&self, version: NecoVersion) {
+        self.lock().installed = version;
+    }
+
+    /// What the last look gave, for status pages and tests.
+    pub fn observed(&self) -> watch::Receiver<Observation> {
+        self.observed.subscribe()
+    }
+
+    pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {
+        self.observed.send_modify(change);
+    }
+
+    /// Takes a fresh, linearizable view.
+    ///
+    /// # Errors
+    /// etcd did not answer: then nothing new may begin.
+    pub async fn look(&self) -> Result<View, StoreError> {
+        let snapshot = self.store.read(&worker_ranges(), None).await?;
+        Ok(View::assemble(&snapshot))
+    }
+}
+
+/// The wall clock as a timestamp.
+pub fn wall(clock: &dyn Clock) -> Timestamp {
+    let since: Duration = clock.wall();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_unix(seconds).plus_nanos(i64::from(since.subsec_nanos()))
+}
+
+fn fold(journal: &dyn JournalStore) -> Result<JournalState, JournalError> {
+    let records = journal.entries()?;
+    Ok(JournalState::fold(records.iter().map(|record| &record.entry)))
+}

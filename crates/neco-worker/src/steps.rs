@@ -1,0 +1,42 @@
+//! What the engine asks of whoever knows the recipe.
+
+use async_trait::async_trait;
+use neco_plan::RecipeShape;
+use neco_schema::journal::Effect;
+use neco_schema::{RequestId, UpdateRequest, Way};
+
+use crate::context::{StepContext, StepError};
+
+/// The steps of a recipe, as things to do on this server.
+#[async_trait]
+pub trait Steps: Send + Sync + 'static {
+    /// What the protocol needs to know of the recipe. Fixed from the start of the process on.
+    fn shape(&self) -> &RecipeShape;
+
+    /// The name of a step, from 1; for people.
+    fn name(&self, step: u32) -> String;
+
+    /// The components that `request` would change here.
+    ///
+    /// # Errors
+    /// What kept this server from finding out.
+    async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, StepError>;
+
+    /// Runs one step to its end. May be called again after a crash: effects are compared with what is there.
+    ///
+    /// # Errors
+    /// Cancelled at a safe point, or failed.
+    async fn run(&self, context: &StepContext) -> Result<(), StepError>;
+
+    /// Gives back what an open group took: starts the service as it was (`back`) or as it is to be (`forward`).
+    ///
+    /// # Errors
+    /// The service could not be started.
+    async fn restore(&self, group: &str, request: &RequestId, way: Way) -> Result<(), StepError>;
+
+    /// Brings a begun effect of an earlier process to its end, without etcd.
+    ///
+    /// # Errors
+    /// It could not be completed.
+    async fn complete(&self, effect: &Effect) -> Result<(), StepError>;
+}

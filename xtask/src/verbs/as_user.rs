@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::ci::is_root;
-use crate::exit::{Doing, Done, Failure};
+use crate::exit::{Doing, Done, Exit, Failure};
 use crate::run;
 use crate::tools::on_path;
 use crate::workspace::Workspace;
@@ -65,20 +65,22 @@ fn outside(verb: &[String]) -> Done {
     let scratch = Scratch::create()?;
     let program = std::env::current_exe().doing(|| "cannot find this program".into())?;
     // In a process namespace of its own nothing of it outlives it.
-    run::succeed(
-        Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
-            .arg(program)
-            .args(["as-user", INSIDE])
-            .arg(&scratch.0)
-            .args(verb),
-    )
-    .map_err(|failure| {
-        Failure::failed(format!(
-            "as an unprivileged user, `{}` failed ({})",
-            verb.join(" "),
-            failure.message.rsplit(": ").next().unwrap_or_default()
-        ))
+    let status = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .arg(program)
+        .args(["as-user", INSIDE])
+        .arg(&scratch.0)
+        .args(verb)
+        .status()
+        .doing(|| "cannot start `unshare`".into())?;
+    if status.success() {
+        return Ok(());
+    }
+    let message = format!("as an unprivileged user, `{}` failed: {status}", verb.join(" "));
+    Err(match status.code() {
+        Some(code) if code == Exit::Usage as i32 => Failure::usage(message),
+        Some(code) if code == Exit::CannotRun as i32 => Failure::cannot_run(message),
+        _ => Failure::failed(message),
     })
 }
 

@@ -1,0 +1,234 @@
+//! From what is desired and what is observed to what is to be done.
+
+use std::path::PathBuf;
+
+use crate::{
+    ContentDigest, Desired, DesiredFile, DesiredUnit, FileKind, Observed, ObservedFile,
+    ObservedUnit, Restart, UnitRole,
+};
+
+/// One way in which a server is not as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// In a file.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// In what.
+        change: FileChange,
+    },
+    /// In a unit.
+    Unit {
+        /// Which.
+        unit: String,
+        /// In what.
+        change: UnitChange,
+    },
+}
+
+/// In what a file is not as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileChange {
+    /// It does not exist.
+    Missing,
+    /// It holds something else.
+    Content {
+        /// The digest of what it holds.
+        from: ContentDigest,
+        /// The digest of what it should hold.
+        to: ContentDigest,
+    },
+    /// Its permission bits differ.
+    Mode {
+        /// What they are.
+        from: u32,
+        /// What they should be.
+        to: u32,
+    },
+    /// Its owner differs.
+    Owner {
+        /// Who it is.
+        from: String,
+        /// Who it should be.
+        to: String,
+    },
+    /// Its group differs.
+    Group {
+        /// What it is.
+        from: String,
+        /// What it should be.
+        to: String,
+    },
+}
+
+/// In what a unit is not as desired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnitChange {
+    /// systemd goes by an older file than the one on the disk.
+    NotReloaded,
+    /// It does not start at boot.
+    NotEnabled,
+    /// It does not run.
+    NotActive,
+    /// It runs with something else than what is desired now.
+    StartedWith {
+        /// With what, as far as it is known.
+        from: Option<ContentDigest>,
+        /// With what it should run.
+        to: ContentDigest,
+    },
+    /// It is restarted each time, because its component says so.
+    RestartsAlways,
+}
+
+/// Something to do, in the order in which it is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Replace a file as a whole: content, mode, owner.
+    Write(PathBuf),
+    /// Tell systemd that unit files changed.
+    Reload,
+    /// Make a unit start at boot.
+    Enable(String),
+    /// Start a unit that does not run.
+    Start(String),
+    /// Restart a unit that runs.
+    Restart(String),
+}
+
+/// In what `observed` is not as `desired`: files in their order, then units. Empty when there is nothing to do.
+pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
+    let files = desired.files.iter().flat_map(|file| {
+        let changes = file_changes(file, observed.files.get(&file.path));
+        changes.into_iter().map(|change| Difference::File { path: file.path.clone(), change })
+    });
+    let units = desired.units.iter().flat_map(|unit| {
+        let changes = unit_changes(desired.restart, unit, observed.units.get(&unit.name));
+        changes.into_iter().map(|change| Difference::Unit { unit: unit.name.clone(), change })
+    });
+    files.chain(units).collect()
+}
+
+/// What is to be done about `differences`, in order: write files, reload, enable, then start or restart.
+pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
+    let differs = |file: &&DesiredFile| {
+        differences.iter().any(|d| matches!(d, Difference::File { path, .. } if *path == file.path))
+    };
+    let written: Vec<&DesiredFile> = desired.files.iter().filter(differs).collect();
+    let mut effects: Vec<Effect> =
+        written.iter().map(|file| Effect::Write(file.path.clone())).collect();
+    let units = |wanted: fn(&UnitChange) -> bool| {
+        differences.iter().filter_map(move |difference| match difference {
+            Difference::Unit { unit, change } if wanted(change) => Some(unit.clone()),
+            _ => None,
+        })
+    };
+    let unit_written = written.iter().any(|file| file.kind == FileKind::Unit);
+    if unit_written || units(|c| matches!(c, UnitChange::NotReloaded)).next().is_some() {
+        effects.push(Effect::Reload);
+    }
+    effects.extend(units(|c| matches!(c, UnitChange::NotEnabled)).map(Effect::Enable));
+    effects.extend(units(|c| matches!(c, UnitChange::NotActive)).map(Effect::Start));
+    let restarts =
+        |c: &UnitChange| matches!(c, UnitChange::StartedWith { .. } | UnitChange::RestartsAlways);
+    effects.extend(units(restarts).map(Effect::Restart));
+    effects
+}
+
+fn file_changes(desired: &DesiredFile, observed: Option<&ObservedFile>) -> Vec<FileChange> {
+    let Some(observed) = observed else { return vec![FileChange::Missing] };
+    let mut changes = Vec::new();
+    if observed.digest != desired.digest {
+        let (from, to) = (observed.digest.clone(), desired.digest.clone());
+        changes.push(FileChange::Content { from, to });
+    }
+    if observed.mode != desired.mode {
+        changes.push(FileChange::Mode { from: observed.mode, to: desired.mode });
+    }
+    let differ = |from: &Option<String>, to: &Option<String>| {
+        from.clone().zip(to.clone()).filter(|(from, to)| from != to)
+    };
+    if let Some((from, to)) = differ(&observed.owner, &desired.owner) {
+        changes.push(FileChange::Owner { from, to });
+    }
+    if let Some((from, to)) = differ(&observed.group, &desired.group) {
+        changes.push(FileChange::Group { from, to });
+    }
+    changes
+}
+
+fn unit_changes(
+    restart: Restart,
+    desired: &DesiredUnit,
+    observed: Option<&ObservedUnit>,
+) -> Vec<UnitChange> {
+    let absent = ObservedUnit::default();
+    let observed = observed.unwrap_or(&absent);
+    let mut changes = Vec::new();
+    if observed.needs_reload {
+        changes.push(UnitChange::NotReloaded);
+    }
+    if desired.role == UnitRole::Triggered {
+        return changes;
+    }
+    if !observed.enabled {
+        changes.push(UnitChange::NotEnabled);
+    }
+    let same = observed.started_with.as_ref() == Some(&desired.digest);
+    match restart {
+        _ if !observed.active => changes.push(UnitChange::NotActive),
+        Restart::Always => changes.push(UnitChange::RestartsAlways),
+        Restart::WhenChanged if !same => {
+            let (from, to) = (observed.started_with.clone(), desired.digest.clone());
+            changes.push(UnitChange::StartedWith { from, to });
+        }
+        Restart::WhenChanged | Restart::Never => {}
+    }
+    changes
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { path, change } => write!(f, "{}: {change}", path.display()),
+            Self::Unit { unit, change } => write!(f, "{unit}: {change}"),
+        }
+    }
+}
+
+impl std::fmt::Display for FileChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing => f.write_str("is missing"),
+            Self::Content { .. } => f.write_str("content changes"),
+            Self::Mode { from, to } => write!(f, "mode {from:04o} becomes {to:04o}"),
+            Self::Owner { from, to } => write!(f, "owner {from} becomes {to}"),
+            Self::Group { from, to } => write!(f, "group {from} becomes {to}"),
+        }
+    }
+}
+
+impl std::fmt::Display for UnitChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::NotReloaded => "goes by an older file",
+            Self::NotEnabled => "does not start at boot",
+            Self::NotActive => "does not run",
+            Self::StartedWith { from: None, .. } => "runs with something unknown",
+            Self::StartedWith { .. } => "runs with something older",
+            Self::RestartsAlways => "restarts each time",
+        })
+    }
+}
+
+impl std::fmt::Display for Effect {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Write(path) => write!(f, "write {}", path.display()),
+            Self::Reload => f.write_str("daemon-reload"),
+            Self::Enable(unit) => write!(f, "enable {unit}"),
+            Self::Start(unit) => write!(f, "start {unit}"),
+            Self::Restart(unit) => write!(f, "restart {unit}"),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a component looks like on one server now.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::{ContentDigest, Desired};
+
+/// What a component looks like on one server now. What does not exist is not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Files by path.
+    pub files: BTreeMap<PathBuf, ObservedFile>,
+    /// Units by full name.
+    pub units: BTreeMap<String, ObservedUnit>,
+}
+
+/// A file as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedFile {
+    /// The digest of what it holds.
+    pub digest: ContentDigest,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Its owner, in the form the component uses; `None` where nobody looked, as in a sandbox.
+    pub owner: Option<String>,
+    /// Its group, in the form the component uses; `None` where nobody looked.
+    pub group: Option<String>,
+}
+
+/// A unit as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservedUnit {
+    /// Whether it starts at boot.
+    pub enabled: bool,
+    /// Whether it runs.
+    pub active: bool,
+    /// The digest it was last started with, from the journal; `None` when it was never started by Neco.
+    pub started_with: Option<ContentDigest>,
+    /// Whether systemd still goes by an older file than the one on the disk (its `NeedDaemonReload`): a worker that died
+    /// between writing the file and telling systemd leaves this behind.
+    pub needs_reload: bool,
+}
+
+impl Observed {
+    /// What would be observed if everything were as `desired` and freshly started.
+    pub fn fulfilling(desired: &Desired) -> Self {
+        let files = desired.files.iter().map(|file| {
+            let observed = ObservedFile {
+                digest: file.digest.clone(),
+                mode: file.mode,
+                owner: file.owner.clone(),
+                group: file.group.clone(),
+            };
+            (file.path.clone(), observed)
+        });
+        let units = desired.units.iter().map(|unit| {
+            let digest = Some(unit.digest.clone());
+            let observed = ObservedUnit {
+                enabled: true,
+                active: true,
+                started_with: digest,
+                needs_reload: false,
+            };
+            (unit.name.clone(), observed)
+        });
+        Self { files: files.collect(), units: units.collect() }
+    }
+}

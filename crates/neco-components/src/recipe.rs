@@ -1,0 +1,363 @@
+//! The recipe: everything that one version does to a boot server, in order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use neco_schema::RecipeDigest;
+use serde::Serialize;
+
+use crate::digest::Parts;
+use crate::fields::{Document, Fields};
+use crate::problem::{Problem, Problems, Report};
+use crate::templates::Templates;
+use crate::{
+    Component, ContentDigest, Facts, Group, Image, LoadError, Name, Phase, Sources, Step, Work,
+};
+
+/// Everything that one version does to a boot server: the steps in order, with the components, templates, images and data
+/// they use. A recipe that exists is consistent.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    steps: Vec<Step>,
+    groups: Vec<Group>,
+    components: BTreeMap<Name, Component>,
+    images: BTreeMap<Name, Image>,
+    data: BTreeMap<String, String>,
+    digest: RecipeDigest,
+}
+
+impl Recipe {
+    /// The file that lists the steps.
+    pub(crate) const FILE: &str = "recipe.toml";
+
+    /// Reads and checks a folder such as `/usr/share/neco`.
+    pub fn load(folder: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let folder = folder.as_ref();
+        Self::parse(&Sources::read(folder)?)
+            .map_err(|problems| LoadError::Invalid { folder: folder.to_owned(), problems })
+    }
+
+    /// Checks what was read; all problems are in one report.
+    pub fn parse(sources: &Sources) -> Result<Self, Problems> {
+        let report = Report::default();
+        for stray in &sources.strays {
+            report.add(Problem {
+                file: stray.clone(),
+                line: None,
+                field: String::new(),
+                what: "this file would not be read".to_owned(),
+                remedy: "name components *.toml and templates *.j2, and remove other files"
+                    .to_owned(),
+            });
+        }
+        let artifacts = Document { file: "artifacts.toml", text: &sources.artifacts };
+        let images = Image::read_all(artifacts, &report);
+        let templates = Arc::new(Templates::parse(&sources.templates, &report));
+        let mut components = BTreeMap::new();
+        for (stem, text) in &sources.components {
+            let file = format!("components/{stem}.toml");
+            let document = Document { file: &file, text };
+            if let Some(component) = Component::read(stem, document, &images, &templates, &report) {
+                components.insert(component.name.clone(), component);
+            }
+        }
+        check_paths(&components, &report);
+        if report.is_empty() {
+            rehearse(&components, &templates, &report);
+        }
+        let document = Document { file: Self::FILE, text: &sources.recipe };
+        let (steps, groups) =
+            read_steps(document, &components, &images, sources, &report).unwrap_or_default();
+        let mut recipe = Self {
+            steps,
+            groups,
+            components,
+            images,
+            data: sources.data.clone(),
+            digest: RecipeDigest(String::new()),
+        };
+        recipe.digest = recipe.compute_digest(&templates);
+        report.conclude(recipe)
+    }
+
+    /// How many steps there are; at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a recipe has at least one step")]
+    pub fn len(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Step `number`, counted from 1.
+    pub fn step(&self, number: u32) -> Option<&Step> {
+        self.steps.get(usize::try_from(number).ok()?.checked_sub(1)?)
+    }
+
+    /// All steps with their numbers, in order.
+    pub fn steps(&self) -> impl Iterator<Item = (u32, &Step)> {
+        (1..).zip(&self.steps)
+    }
+
+    /// The outage groups, ascending; they do not overlap.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The group that step `number` stops, lies within or applies.
+    pub fn group_of(&self, number: u32) -> Option<&Group> {
+        self.groups.iter().find(|group| (group.stop..=group.apply).contains(&number))
+    }
+
+    /// The component `name`.
+    pub fn component(&self, name: &str) -> Option<&Component> {
+        self.components.get(name)
+    }
+
+    /// All components by name, those of no step included.
+    pub fn components(&self) -> impl Iterator<Item = &Component> {
+        self.components.values()
+    }
+
+    /// The image `name`.
+    pub fn image(&self, name: &str) -> Option<&Image> {
+        self.images.get(name)
+    }
+
+    /// The images that a step is about, in the order in which it names them.
+    pub fn images_of<'r>(&'r self, step: &'r Step) -> impl Iterator<Item = &'r Image> {
+        step.images.iter().filter_map(|name| self.images.get(name))
+    }
+
+    /// The content of a data file that some step names.
+    pub fn data(&self, name: &str) -> Option<&str> {
+        self.data.get(name).map(String::as_str)
+    }
+
+    /// The digest of everything a step reads here: its data and its images. A step that was done once for the cluster is
+    /// done again when this changes.
+    pub fn inputs_of(&self, step: &Step) -> ContentDigest {
+        let parts = step.data.iter().fold(Parts::new("neco step inputs"), |parts, name| {
+            parts.part("data").part(name).part(self.data(name).unwrap_or_default())
+        });
+        let images = self.images_of(step);
+        images.fold(parts, |parts, image| parts.part("image").part(image.reference())).digest()
+    }
+
+    /// The actions that the steps name; all of them must be known to whoever follows the recipe.
+    pub fn actions(&self) -> impl Iterator<Item = &Name> {
+        self.steps.iter().filter_map(|step| match &step.work {
+            Work::Action { action } => Some(action),
+            Work::Component { .. } | Work::None { .. } => None,
+        })
+    }
+
+    /// Reports every action that is not among `known`, so that no effect begins before all of them are.
+    pub fn check_actions(&self, known: &[&str]) -> Result<(), Problems> {
+        let report = Report::default();
+        for (number, step) in self.steps() {
+            if let Work::Action { action } = &step.work
+                && !known.contains(&action.as_str())
+            {
+                report.add(Problem {
+                    file: Self::FILE.to_owned(),
+                    line: Some(step.line),
+                    field: format!("step[{number}].action"),
+                    what: format!("this version has no action {action}"),
+                    remedy: format!("write one of: {}", known.join(", ")),
+                });
+            }
+        }
+        report.conclude(())
+    }
+
+    /// The digest of everything that decides what a step does. Comments and layout of the TOML files do not count.
+    pub fn digest(&self) -> &RecipeDigest {
+        &self.digest
+    }
+
+    fn compute_digest(&self, templates: &Templates) -> RecipeDigest {
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            steps: &'a [Step],
+            groups: &'a [Group],
+            components: &'a BTreeMap<Name, Component>,
+            images: &'a BTreeMap<Name, Image>,
+            templates: &'a BTreeMap<String, String>,
+            data: &'a BTreeMap<String, String>,
+        }
+        let canonical = serde_json::to_vec(&Canonical {
+            steps: &self.steps,
+            groups: &self.groups,
+            components: &self.components,
+            images: &self.images,
+            templates: templates.texts(),
+            data: &self.data,
+        })
+        .expect("texts and numbers under text keys are JSON");
+        RecipeDigest(Parts::new("neco recipe 1").part(canonical).digest().to_string())
+    }
+}
+
+/// Two components must not write the same file or drive the same unit.
+fn check_paths(components: &BTreeMap<Name, Component>, report: &Report) {
+    let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
+    for component in components.values() {
+        let files = component.files.iter().map(|file| file.path.display().to_string());
+        let units = component.units.iter().map(|unit| unit.path().display().to_string());
+        for path in files.chain(units) {
+            if let Some(other) = owners.insert(path.clone(), &component.name) {
+                report.add(Problem {
+                    file: format!("components/{}.toml", component.name),
+                    line: None,
+                    field: String::new(),
+                    what: format!("{path} stands in components/{other}.toml already"),
+                    remedy: "let one component own it, once".to_owned(),
+                });
+            }
+        }
+    }
+}
+
+/// Renders everything once, so that nothing that loads fails later.
+fn rehearse(components: &BTreeMap<Name, Component>, templates: &Templates, report: &Report) {
+    let Some(facts) = Facts::rehearsal() else { return };
+    for component in components.values() {
+        let image = component.image.as_ref().map(Image::reference);
+        let context = facts.context(component.name.as_str(), image);
+        let files = component.files.iter().map(|file| &file.template);
+        let units = component.units.iter().filter_map(|unit| unit.template.as_ref());
+        for template in files.chain(units) {
+            templates.rehearse(template, &context, report);
+        }
+    }
+}
+
+fn read_steps(
+    document: Document<'_>,
+    components: &BTreeMap<Name, Component>,
+    images: &BTreeMap<Name, Image>,
+    sources: &Sources,
+    report: &Report,
+) -> Option<(Vec<Step>, Vec<Group>)> {
+    let table = document.parse(report)?;
+    let fields = Fields::of(document, &table, report);
+    let mut steps: Vec<Step> = Vec::new();
+    let tables = fields.tables("step");
+    if tables.is_empty() {
+        fields.problem("step", "there is no step", "write at least one [[step]]");
+    }
+    let mut whole = true;
+    for table in tables {
+        let step = Step::read(&table, |name| components.get(name));
+        whole &= step.is_some();
+        if let Some(step) = step {
+            check_step(&table, &step, &steps, images, sources);
+            steps.push(step);
+        }
+        table.finish();
+    }
+    let mut groups: Vec<Group> = Vec::new();
+    // Numbers are counted from whole lists only.
+    let counted = whole;
+    for table in fields.tables("group") {
+        let group = if counted { read_group(&table, &steps) } else { None };
+        if !counted {
+            let _ = (table.text("name"), table.text("stop"), table.text("apply"));
+        }
+        whole &= group.is_some();
+        if let Some(group) = group {
+            check_group(&table, &group, &groups);
+            groups.push(group);
+        }
+        table.finish();
+    }
+    fields.finish();
+    if whole {
+        check_stops(document, &steps, &groups, report);
+    }
+    groups.sort_by_key(|group| group.stop);
+    Some((steps, groups))
+}
+
+fn check_step(
+    table: &Fields<'_>,
+    step: &Step,
+    earlier: &[Step],
+    images: &BTreeMap<Name, Image>,
+    sources: &Sources,
+) {
+    if let Some(other) = earlier.iter().find(|other| other.name == step.name) {
+        let what = format!("step {} stands on line {} already", step.name, other.line);
+        table.problem("name", &what, "give every step a name of its own");
+    }
+    for image in step.images.iter().filter(|image| !images.contains_key(*image)) {
+        let what = format!("there is no image {image}");
+        table.problem("images", &what, "add an [[image]] of that name to artifacts.toml");
+    }
+    for data in step.data.iter().filter(|data| !sources.data.contains_key(*data)) {
+        table.problem("data", &format!("there is no file {data}"), "put it beside the recipe");
+    }
+}
+
+fn read_group(table: &Fields<'_>, steps: &[Step]) -> Option<Group> {
+    let name = table.required_parsed::<Name>("name", "name the group, such as \"vault\"");
+    let step = |field, phase, remedy: &str| {
+        let found = table.required(field, remedy)?;
+        let position = steps.iter().position(|step| step.name == found.value);
+        let Some(position) = position else {
+            table.problem(field, &format!("there is no step {}", found.value), remedy);
+            return None;
+        };
+        match &steps[position].work {
+            Work::Component { component, phase: found } if *found == phase => {
+                Some((u32::try_from(position + 1).ok()?, component))
+            }
+            _ => {
+                let what = format!("step {} does not do that", found.value);
+                table.problem(field, &what, remedy);
+                None
+            }
+        }
+    };
+    let stop = step("stop", Phase::Stop, "name a step with phase = \"stop\"");
+    let apply = step("apply", Phase::Apply, "name a step with phase = \"apply\"");
+    let (name, (stop, stopped), (apply, applied)) = (name?.value, stop?, apply?);
+    if stopped != applied {
+        let what = format!("the group stops {stopped} and applies {applied}");
+        table.problem("apply", &what, "name steps of the same component");
+        return None;
+    }
+    if stop >= apply {
+        table.problem("apply", "comes before the stop", "order the steps: stop, then apply");
+        return None;
+    }
+    Some(Group { name, component: stopped.clone(), stop, apply })
+}
+
+fn check_group(table: &Fields<'_>, group: &Group, earlier: &[Group]) {
+    for other in earlier {
+        if other.name == group.name {
+            let what = format!("group {} stands here twice", group.name);
+            table.problem("name", &what, "give every group a name of its own");
+        }
+        if group.stop <= other.apply && other.stop <= group.apply {
+            let what = format!("the group overlaps group {}", other.name);
+            table.problem("", &what, "end one group before the next begins");
+        }
+    }
+}
+
+/// What is stopped must be started again by somebody.
+fn check_stops(document: Document<'_>, steps: &[Step], groups: &[Group], report: &Report) {
+    for (number, step) in (1..).zip(steps) {
+        let stops = matches!(step.work, Work::Component { phase: Phase::Stop, .. });
+        if stops && !groups.iter().any(|group| group.stop == number) {
+            report.add(Problem {
+                file: document.file.to_owned(),
+                line: Some(step.line),
+                field: format!("step[{number}].phase"),
+                what: format!("nothing starts again what step {} stops", step.name),
+                remedy: "add a [[group]] with this step as its stop".to_owned(),
+            });
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Templates: Jinja with every undefined variable an error.
+
+use std::collections::BTreeMap;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+
+use crate::Facts;
+use crate::facts::Context;
+use crate::problem::{Problem, Report};
+
+/// All templates of a folder, parsed.
+#[derive(Debug)]
+pub(crate) struct Templates {
+    texts: BTreeMap<String, String>,
+    environment: Environment<'static>,
+}
+
+impl Templates {
+    /// Names that Jinja itself defines.
+    const BUILTIN: [&str; 4] = ["range", "dict", "namespace", "debug"];
+
+    /// Parses `texts`, reporting what is wrong with them, variables that do not exist included.
+    pub(crate) fn parse(texts: &BTreeMap<String, String>, report: &Report) -> Self {
+        let mut environment = Environment::new();
+        environment.set_undefined_behavior(UndefinedBehavior::Strict);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .keep_trailing_newline(true)
+            .build();
+        match syntax {
+            Ok(syntax) => environment.set_syntax(syntax),
+            Err(error) => report.add(problem("", &error)),
+        }
+        for (name, text) in texts {
+            if let Err(error) = environment.add_template_owned(name.clone(), text.clone()) {
+                report.add(problem(name, &error));
+            }
+        }
+        let templates = Self { texts: texts.clone(), environment };
+        templates.report_unknown_variables(report);
+        templates
+    }
+
+    pub(crate) fn texts(&self) -> &BTreeMap<String, String> {
+        &self.texts
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.texts.contains_key(name)
+    }
+
+    pub(crate) fn render(
+        &self,
+        name: &str,
+        context: &Context<'_>,
+    ) -> Result<String, minijinja::Error> {
+        self.environment.get_template(name)?.render(Serde(context))
+    }
+
+    /// Renders `name` for no server in particular and reports what goes wrong.
+    pub(crate) fn rehearse(&self, name: &str, context: &Context<'_>, report: &Report) {
+        if let Err(error) = self.render(name, context) {
+            report.add(problem(error.name().unwrap_or(name), &error));
+        }
+    }
+
+    fn report_unknown_variables(&self, report: &Report) {
+        for (name, text) in &self.texts {
+            let Ok(template) = self.environment.get_template(name) else { continue };
+            // Sorted, because the set has no order.
+            let mut unknown: Vec<String> = template
+                .undeclared_variables(false)
+                .into_iter()
+                .filter(|variable| {
+                    !Facts::VARIABLES.contains(&variable.as_str())
+                        && !Self::BUILTIN.contains(&variable.as_str())
+                })
+                .collect();
+            unknown.sort();
+            for variable in unknown {
+                let line = text.lines().position(|line| line.contains(&variable));
+                report.add(Problem {
+                    file: file(name),
+                    line: line.map(|index| index + 1),
+                    field: variable,
+                    what: "there is no such variable".to_owned(),
+                    remedy: format!("use one of: {}", Facts::VARIABLES.join(", ")),
+                });
+            }
+        }
+    }
+}
+
+fn file(template: &str) -> String {
+    format!("templates/{template}")
+}
+
+fn problem(template: &str, error: &minijinja::Error) -> Problem {
+    let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+    Problem {
+        file: file(template),
+        line: error.line(),
+        field: String::new(),
+        what: format!("{}{detail}", error.kind()),
+        remedy: "correct the template".to_owned(),
+    }
+}

@@ -1,0 +1,432 @@
+//! What the loader refuses, and how it says so.
+
+use neco_components::{LoadError, Problems, Recipe, Scope, Sources, StepScope};
+
+const RECIPE: &str = r#"format = 1
+
+[[step]]
+name = "stop-vault"
+component = "vault"
+phase = "stop"
+
+[[step]]
+name = "vault"
+component = "vault"
+
+[[step]]
+name = "end"
+effect = "none"
+reason = "nothing left"
+
+[[group]]
+name = "vault"
+stop = "stop-vault"
+apply = "vault"
+"#;
+
+const VAULT: &str = r#"format = 1
+name = "vault"
+image = "vault"
+
+[[file]]
+path = "/etc/vault/config.hcl"
+template = "config.j2"
+
+[unit]
+template = "unit.j2"
+"#;
+
+const ARTIFACTS: &str = r#"format = 1
+
+[[image]]
+name = "vault"
+repository = "example/vault"
+tag = "1"
+"#;
+
+fn sources() -> Sources {
+    let text = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    Sources {
+        recipe: RECIPE.to_owned(),
+        artifacts: ARTIFACTS.to_owned(),
+        components: [text("vault", VAULT)].into(),
+        templates: [text("config.j2", "lrn = {{ lrn }}\n"), text("unit.j2", "run {{ image }}\n")]
+            .into(),
+        ..Sources::default()
+    }
+}
+
+fn problems(sources: &Sources) -> Vec<String> {
+    Recipe::parse(sources).map_or_else(lines, |_| Vec::new())
+}
+
+fn lines(problems: Problems) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn with_recipe(from: &str, to: &str) -> Vec<String> {
+    let mut sources = sources();
+    assert!(sources.recipe.contains(from), "{from:?} is not in the recipe");
+    sources.recipe = sources.recipe.replacen(from, to, 1);
+    problems(&sources)
+}
+
+fn with_vault(from: &str, to: &str) -> Vec<String> {
+    let mut sources = sources();
+    let vault = sources.components.get_mut("vault").expect("a component");
+    assert!(vault.contains(from), "{from:?} is not in the component");
+    *vault = vault.replacen(from, to, 1);
+    problems(&sources)
+}
+
+fn with_template(text: &str) -> Vec<String> {
+    let mut sources = sources();
+    sources.templates.insert("config.j2".to_owned(), text.to_owned());
+    problems(&sources)
+}
+
+#[test]
+fn the_recipe_of_these_tests_is_good() {
+    let recipe = Recipe::parse(&sources()).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(recipe.len(), 3);
+    assert_eq!(recipe.group_of(2).map(|group| group.stop), Some(1));
+    assert_eq!(recipe.component("vault").expect("a component").scope, Scope::All);
+}
+
+#[test]
+fn all_problems_of_all_files_are_in_one_report_by_file_and_line() {
+    let mut sources = sources();
+    sources.artifacts.push_str("stray = 1\n");
+    sources.recipe = sources.recipe.replace("\"end\"", "\"End\"").replace("reason", "raison");
+    let vault = sources.components.get_mut("vault").expect("a component");
+    *vault = vault.replace("config.j2", "conf.j2").replace("/etc/vault/", "etc/");
+    sources.templates.insert("unit.j2".to_owned(), "run\n{{ imag }}\n".to_owned());
+    let found = problems(&sources);
+    let wheres: Vec<String> = found
+        .iter()
+        .map(|line| line.splitn(4, ':').take(3).collect::<Vec<_>>().join(":"))
+        .collect();
+    assert_eq!(
+        wheres,
+        [
+            "artifacts.toml:7: image[1].stray",
+            "components/vault.toml:6: file[1].path",
+            "components/vault.toml:7: file[1].template",
+            "recipe.toml:12: step[3].reason",
+            "recipe.toml:13: step[3].name",
+            "recipe.toml:15: step[3].raison",
+            "templates/unit.j2:2: imag",
+        ],
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn an_unknown_format_is_refused_by_name() {
+    assert_eq!(
+        with_recipe("format = 1", "format = 2"),
+        ["recipe.toml:1: format: format 2 is not known; this version of Neco reads `format = 1`"]
+    );
+    let found = with_vault("format = 1", "format = \"1\"");
+    assert!(found[0].starts_with("components/vault.toml:1: format: format \"1\""), "{found:?}");
+}
+
+#[test]
+fn steps_need_names_of_their_own_and_something_to_do() {
+    assert_eq!(
+        with_recipe("name = \"end\"", "name = \"vault\""),
+        [
+            "recipe.toml:13: step[3].name: step vault stands on line 8 already; give every step a name of its own"
+        ]
+    );
+    assert_eq!(
+        with_recipe("effect = \"none\"\n", ""),
+        [
+            "recipe.toml:12: step[3]: a step has exactly one of component, action and effect; say what it does, or effect = \"none\" and a reason"
+        ]
+    );
+    assert_eq!(
+        with_recipe("effect = \"none\"", "effect = \"none\"\naction = \"x\"").len(),
+        1,
+        "said once"
+    );
+    let found = with_recipe(&RECIPE[RECIPE.find("[[step]]").expect("steps")..], "");
+    assert_eq!(found, ["recipe.toml:1: step: there is no step; write at least one [[step]]"]);
+}
+
+#[test]
+fn components_actions_images_and_data_must_exist() {
+    let found = with_recipe("component = \"vault\"\n\n", "component = \"volt\"\n\n");
+    assert!(found.iter().any(|p| p.contains("step[2].component: there is no component volt")));
+    let action = "effect = \"none\"\nreason = \"nothing left\"";
+    let found =
+        with_recipe(action, "action = \"a\"\nimages = [\"serf\"]\ndata = [\"x\", \"../y\"]");
+    assert_eq!(
+        found,
+        [
+            "recipe.toml:15: step[3].images: there is no image serf; add an [[image]] of that name to artifacts.toml",
+            "recipe.toml:16: step[3].data: \"../y\" is not the name of a file beside the recipe; write one such as \"dhcp.json\"",
+            "recipe.toml:16: step[3].data: there is no file x; put it beside the recipe",
+        ]
+    );
+    let found = with_vault("image = \"vault\"", "image = \"volt\"");
+    assert!(found[0].starts_with("components/vault.toml:3: image: there is no image volt"));
+}
+
+#[test]
+fn a_stop_belongs_to_a_group_that_starts_again() {
+    let group = &RECIPE[RECIPE.find("[[group]]").expect("a group")..];
+    assert_eq!(
+        with_recipe(group, ""),
+        [
+            "recipe.toml:3: step[1].phase: nothing starts again what step stop-vault stops; add a [[group]] with this step as its stop"
+        ]
+    );
+    let found = with_recipe("stop = \"stop-vault\"", "stop = \"end\"");
+    assert!(
+        found.iter().any(|p| p.contains("group[1].stop: step end does not do that")),
+        "{found:?}"
+    );
+    let found = with_recipe("apply = \"vault\"", "apply = \"gone\"");
+    assert!(found.iter().any(|p| p.contains("group[1].apply: there is no step gone")), "{found:?}");
+    let found = with_vault("[unit]\ntemplate = \"unit.j2\"\n", "");
+    assert!(found[0].contains("step[1].phase: component vault has no unit to stop"), "{found:?}");
+}
+
+#[test]
+fn a_group_applies_after_it_stops() {
+    let swapped = RECIPE
+        .replace(
+            "\"stop-vault\"\ncomponent = \"vault\"\nphase = \"stop\"",
+            "\"x\"\ncomponent = \"vault\"",
+        )
+        .replace(
+            "\"vault\"\ncomponent = \"vault\"\n\n",
+            "\"y\"\ncomponent = \"vault\"\nphase = \"stop\"\n\n",
+        )
+        .replace("stop = \"stop-vault\"\napply = \"vault\"", "stop = \"y\"\napply = \"x\"");
+    let found = problems(&Sources { recipe: swapped, ..sources() });
+    assert!(found[0].contains("group[1].apply: comes before the stop"), "{found:?}");
+}
+
+#[test]
+fn groups_do_not_overlap_and_stay_with_one_component() {
+    let mut sources = sources();
+    let serf =
+        VAULT.replace("\"vault\"\nimage", "\"serf\"\nimage").replace("/etc/vault/", "/etc/serf/");
+    sources.components.insert("serf".to_owned(), serf);
+    let steps = "[[step]]\nname = \"stop-serf\"\ncomponent = \"serf\"\nphase = \"stop\"\n\n";
+    sources.recipe = sources
+        .recipe
+        .replace("[[step]]\nname = \"vault\"", &format!("{steps}[[step]]\nname = \"vault\""))
+        .replace(
+            "name = \"end\"\neffect = \"none\"\nreason = \"nothing left\"",
+            "name = \"serf\"\ncomponent = \"serf\"",
+        );
+    let mixed = sources.clone();
+    sources
+        .recipe
+        .push_str("\n[[group]]\nname = \"serf\"\nstop = \"stop-serf\"\napply = \"serf\"\n");
+    let found = problems(&sources);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("group[2]: the group overlaps group vault"), "{found:?}");
+    let mut sources = mixed;
+    sources
+        .recipe
+        .push_str("\n[[group]]\nname = \"vault\"\nstop = \"stop-serf\"\napply = \"vault\"\n");
+    let found = problems(&sources);
+    assert!(
+        found.iter().any(|p| p.contains("the group stops serf and applies vault")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn turns_and_records_are_named_where_they_are_needed() {
+    let none = "effect = \"none\"\nreason = \"nothing left\"";
+    let found = with_recipe(none, "action = \"a\"\nscope = \"one-at-a-time\"");
+    assert_eq!(
+        found,
+        ["recipe.toml:12: step[3].turn: is missing; name the turn that a server takes"]
+    );
+    let found = with_recipe(none, "action = \"a\"\nturn = \"etcd\"");
+    assert!(found[0].contains("step[3].turn: is not known here"), "{found:?}");
+    let mut sources = sources();
+    sources.recipe = RECIPE.replace(none, "action = \"a\"\nscope = \"once-per-cluster\"");
+    let recipe = Recipe::parse(&sources).expect("good");
+    let scope = &recipe.step(3).expect("a step").scope;
+    assert!(matches!(scope, StepScope::OncePerCluster { contents } if contents == "end"));
+    let vault = VAULT.replace("image =", "scope = \"one-at-a-time\"\nimage =");
+    sources.components.insert("vault".to_owned(), vault);
+    let recipe = Recipe::parse(&sources).expect("good");
+    assert_eq!(recipe.step(1).expect("a step").scope, StepScope::All, "a stop acts on all");
+    let scope = &recipe.step(2).expect("a step").scope;
+    assert!(matches!(scope, StepScope::OneAtATime { turn } if *turn == "vault"));
+}
+
+#[test]
+fn paths_modes_and_accounts_are_plain() {
+    for bad in ["etc/x", "/etc/../x", "/etc//x", "/etc/x/", "/", "", "/etc/./x", "/etc/a\\tb"] {
+        let found = with_vault("/etc/vault/config.hcl", bad);
+        assert!(found[0].contains("file[1].path: "), "{bad:?}: {found:?}");
+    }
+    for bad in ["644 ", "0888", "rw", "10000000", "7", "-644", "+644"] {
+        let mode = format!("path = \"/etc/x\"\nmode = \"{bad}\"\n");
+        let found = with_vault("path = \"/etc/vault/config.hcl\"\n", &mode);
+        assert!(
+            found[0].starts_with("components/vault.toml:7: file[1].mode: "),
+            "{bad:?}: {found:?}"
+        );
+    }
+    let found = with_vault("path =", "owner = \"a b\"\npath =");
+    assert!(found[0].contains("file[1].owner: \"a b\" is no account"), "{found:?}");
+}
+
+#[test]
+fn one_path_has_one_owner() {
+    let twice = "path = \"/etc/systemd/system/vault.service\"";
+    let found = with_vault("path = \"/etc/vault/config.hcl\"", twice);
+    assert_eq!(
+        found,
+        [
+            "components/vault.toml: /etc/systemd/system/vault.service stands in components/vault.toml already; let one component own it, once"
+        ]
+    );
+}
+
+#[test]
+fn a_component_has_the_name_of_its_file() {
+    let found = with_vault("name = \"vault\"", "name = \"volt\"");
+    assert!(
+        found[0].contains("name: component volt stands in a file named vault.toml"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn units_and_probes_fit_together() {
+    let unit = "[unit]\ntemplate = \"unit.j2\"\n";
+    let found = with_vault(unit, "[unit]\nname = \"vault.timer\"\n");
+    assert!(
+        found[0].contains("unit.name: \"vault.timer\" is not the name of a service"),
+        "{found:?}"
+    );
+    let found = with_vault(unit, "[timer]\ntemplate = \"unit.j2\"\n");
+    assert!(found[0].contains("timer: a timer starts a unit, and there is none"), "{found:?}");
+    let found = with_vault(unit, "[ready]\nunit = \"active\"\nwithin = \"1s\"\n");
+    assert!(found[0].contains("ready.unit: this component has no unit"), "{found:?}");
+    let found = with_vault(unit, &format!("{unit}[ready]\nunit = \"idle\"\n"));
+    assert!(found.iter().any(|p| p.contains("ready.unit: \"idle\" is not known")), "{found:?}");
+    assert!(found.iter().any(|p| p.contains("ready.within: is missing")), "{found:?}");
+}
+
+#[test]
+fn templates_are_checked_before_any_server_needs_them() {
+    assert_eq!(
+        with_template("a\n{% if version == 1 %}{{ sever }}{% endif %}\n"),
+        [format!(
+            "templates/config.j2:2: sever: there is no such variable; use one of: {}",
+            neco_components::Facts::VARIABLES.join(", ")
+        )],
+        "in a branch that is not taken too"
+    );
+    let found = with_template("a\n{{ servers[0].node1 }}\n");
+    assert!(found[0].starts_with("templates/config.j2:2: undefined value"), "{found:?}");
+    let found = with_template("a\nb\n{% if %}\n");
+    assert!(found[0].starts_with("templates/config.j2:3: syntax error"), "{found:?}");
+    let found = with_template("{{ lrn | tojsn }}\n");
+    assert!(found[0].starts_with("templates/config.j2:1: "), "{found:?}");
+    assert_eq!(
+        with_template("{% for s in servers %}{{ s.lrn ~ loop.index }}{% endfor %}\n"),
+        [""; 0]
+    );
+    let found = with_vault("image = \"vault\"\n", "");
+    assert!(found[0].starts_with("templates/unit.j2:1: undefined value"), "{found:?}");
+}
+
+#[test]
+fn files_that_would_not_be_read_are_reported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+        std::fs::write(path, text).expect("writable");
+    };
+    write("recipe.toml", RECIPE);
+    write("artifacts.toml", ARTIFACTS);
+    write("components/vault.toml", VAULT);
+    write("templates/config.j2", "x");
+    write("templates/unit.j2", "x");
+    write("templates/.hidden", "x");
+    write("VERSION", "1.0.0\n");
+    Recipe::load(folder.path()).expect("good");
+    write("components/serf.tml", VAULT);
+    match Recipe::load(folder.path()).expect_err("a stray file") {
+        error @ LoadError::Invalid { .. } => {
+            let text = error.to_string();
+            assert!(text.contains("components/serf.tml: this file would not be read"), "{text}");
+            assert!(text.contains(&folder.path().display().to_string()), "{text}");
+        }
+        error @ LoadError::Read { .. } => panic!("{error}"),
+    }
+}
+
+#[test]
+fn a_folder_without_a_recipe_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let error = Recipe::load(folder.path()).expect_err("nothing there");
+    assert!(error.to_string().ends_with("recipe.toml"), "{error}");
+}
+
+#[test]
+fn a_step_that_is_done_once_depends_on_its_data_and_images() {
+    let mut sources = sources();
+    sources.recipe = RECIPE.replace(
+        "effect = \"none\"\nreason = \"nothing left\"",
+        "action = \"a\"\ndata = [\"x.json\"]\nimages = [\"vault\"]",
+    );
+    sources.data.insert("x.json".to_owned(), "{}".to_owned());
+    let inputs = |sources: &Sources| {
+        let recipe = Recipe::parse(sources).unwrap_or_else(|problems| panic!("{problems}"));
+        recipe.inputs_of(recipe.step(3).expect("a step"))
+    };
+    let before = inputs(&sources);
+    assert_eq!(before, inputs(&sources));
+    let mut data = sources.clone();
+    data.data.insert("x.json".to_owned(), "[]".to_owned());
+    assert_ne!(before, inputs(&data));
+    let mut image = sources.clone();
+    image.artifacts = ARTIFACTS.replace("tag = \"1\"", "tag = \"2\"");
+    assert_ne!(before, inputs(&image));
+    let mut other = sources;
+    other.templates.insert("config.j2".to_owned(), "other".to_owned());
+    assert_eq!(before, inputs(&other));
+}
+
+#[test]
+fn the_digest_changes_with_what_decides_and_not_with_layout() {
+    let digest = |sources: &Sources| {
+        let recipe = Recipe::parse(sources).unwrap_or_else(|problems| panic!("{problems}"));
+        recipe.digest().clone()
+    };
+    let before = digest(&sources());
+    let mut layout = sources();
+    layout.recipe =
+        format!("# a comment\n\n{}", RECIPE.replace("phase = \"stop\"", "phase='stop'"));
+    assert_eq!(before, digest(&layout));
+    let changes: [fn(&mut Sources); 6] = [
+        |s| s.recipe = s.recipe.replace("nothing left", "something else"),
+        |s| s.recipe = s.recipe.replace("name = \"end\"", "name = \"end\"\none-way = true"),
+        |s| s.artifacts = s.artifacts.replace("tag = \"1\"", "tag = \"2\""),
+        |s| s.templates.extend([("config.j2".to_owned(), "lrn = {{ lrn }} \n".to_owned())]),
+        |s| s.templates.extend([("new.j2".to_owned(), String::new())]),
+        |s| s.components.extend([("vault".to_owned(), format!("{VAULT}name = \"v.service\"\n"))]),
+    ];
+    let mut digests = std::collections::BTreeSet::from([before]);
+    for change in changes {
+        let mut changed = sources();
+        change(&mut changed);
+        assert_ne!(changed, sources(), "it changes something");
+        assert!(digests.insert(digest(&changed)), "{changed:?}");
+    }
+}

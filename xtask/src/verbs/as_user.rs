@@ -202,13 +202,11 @@ fn views(workspace: &Workspace, sysroot: &Path, cargo_home: &Path) -> Vec<View> 
         views.push(View::Own(workspace.target.clone()));
     }
     views.push(View::Same(sysroot.to_owned()));
-    // Sources and settings, but not the credentials.
-    for name in ["registry", "git", "config.toml", "config"] {
-        let path = cargo_home.join(name);
-        if path.exists() {
-            views.push(View::Same(path));
-        }
-    }
+    // Sources and settings, but not the credentials. A few crates are packed with files that only
+    // their owner may read.
+    let sources = ["registry", "git"].map(|name| View::Own(cargo_home.join(name)));
+    let settings = ["config.toml", "config"].map(|name| View::Same(cargo_home.join(name)));
+    views.extend(sources.into_iter().chain(settings).filter(|view| view.path().exists()));
     views
 }
 

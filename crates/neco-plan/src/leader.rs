@@ -263,7 +263,7 @@ pub struct Goal {
 impl Goal {
     /// Whether the goal is a reason to leave `request` behind: an operator named it, it is newer, or what was requested
     /// is withdrawn.
-    fn follows(&self, request: &UpdateRequest) -> bool {
+    pub(crate) fn follows(&self, request: &UpdateRequest) -> bool {
         self.manual || self.allow_downgrade || self.version.is_newer_than(&request.version)
     }
 

@@ -1,0 +1,289 @@
+//! The cluster as the log has shown it so far.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use neco_schema::{
+    Alive, Condition, Key, KeyValue, Lrn, MemberPlan, NecoVersion, Record, RequestId, Revision,
+    Seen, Snapshot, Timestamp, Turn, UpdateRequest, UpdateStatus,
+};
+
+use super::event::Event;
+use super::trail::Trail;
+use crate::{Slot, Versioned, View};
+
+/// A turn that somebody held, from its first revision to the one that deleted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) lrn: Lrn,
+    pub(super) from: Revision,
+    pub(super) until: Option<Revision>,
+}
+
+/// The cluster before the event that is being judged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// The first revision that the log tells about.
+    pub(super) first: Revision,
+    /// The last one.
+    pub(super) revision: Revision,
+    pub(super) kvs: BTreeMap<String, KeyValue>,
+    pub(super) request: Slot<UpdateRequest>,
+    pub(super) statuses: BTreeMap<Lrn, Versioned<UpdateStatus>>,
+    pub(super) alive: BTreeMap<Lrn, Versioned<Alive>>,
+    pub(super) plans: BTreeMap<Lrn, MemberPlan>,
+    pub(super) turns: BTreeMap<String, Turn>,
+    pub(super) withdrawn: BTreeSet<NecoVersion>,
+    pub(super) seen: BTreeMap<NecoVersion, Seen>,
+    pub(super) history: BTreeSet<(Timestamp, RequestId)>,
+    /// The candidates for leadership, with their create-revisions.
+    pub(super) candidates: BTreeMap<String, Revision>,
+    /// Whether the log shows elections at all.
+    pub(super) shows_elections: bool,
+    /// Servers that a worker of ours has written for.
+    pub(super) ours: BTreeSet<Lrn>,
+    /// Servers that are known to run the original's worker.
+    pub(super) go_peers: BTreeSet<Lrn>,
+    /// Every request of the log.
+    pub(super) trails: BTreeMap<RequestId, Trail>,
+    /// The one in force.
+    pub(super) current: Option<RequestId>,
+    /// When each server was registered (`true`) and left.
+    registrations: BTreeMap<Lrn, Vec<(Revision, bool)>>,
+    /// Every pause, from and until.
+    pub(super) pauses: Vec<(Revision, Option<Revision>)>,
+    /// Everybody who held a turn.
+    pub(super) held: BTreeMap<String, Vec<Held>>,
+    /// The time, where the harness tells it.
+    pub(super) now: Option<Duration>,
+}
+
+impl State {
+    /// The state of a log that begins with `snapshot`.
+    pub(super) fn start_from(snapshot: &Snapshot) -> Self {
+        let mut state = Self::default();
+        for kv in snapshot.kvs.values() {
+            state.put(kv);
+        }
+        if let Slot::Present(current) = &state.request {
+            let request = current.value.clone();
+            let mut trail = Trail::new(&request, Revision(0), None);
+            trail.stopped_at = request.stop.then_some(current.mod_revision);
+            for (lrn, status) in &state.statuses {
+                if status.value.belongs_to(&trail.id, &request.version) {
+                    trail.seed(*lrn, &status.value, status.mod_revision);
+                }
+            }
+            state.current = Some(trail.id.clone());
+            state.trails.insert(trail.id.clone(), trail);
+        }
+        (state.first, state.revision) = (snapshot.revision, snapshot.revision);
+        state
+    }
+
+    /// The request in force.
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trails.get(self.current.as_ref()?)
+    }
+
+    /// Whether the log knows what held at `revision`.
+    pub(super) fn covers(&self, revision: Revision) -> bool {
+        self.first <= revision
+    }
+
+    /// Whether `lrn` was registered at `revision`; `None` when the log has never shown it.
+    pub(super) fn was_registered(&self, lrn: Lrn, revision: Revision) -> Option<bool> {
+        let changes = self.registrations.get(&lrn)?;
+        Some(changes.iter().rev().find(|(at, _)| *at <= revision).is_some_and(|(_, there)| *there))
+    }
+
+    /// The begin of the pause that was in force at `revision`.
+    pub(super) fn pause_at(&self, revision: Revision) -> Option<Revision> {
+        self.pauses
+            .iter()
+            .find(|(from, until)| *from <= revision && until.is_none_or(|until| revision < until))
+            .map(|(from, _)| *from)
+    }
+
+    /// Whether `lrn` held the turn `name` at `revision`.
+    pub(super) fn held_turn(&self, name: &str, lrn: Lrn, revision: Revision) -> bool {
+        self.held.get(name).is_some_and(|held| {
+            held.iter().any(|held| {
+                held.lrn == lrn
+                    && held.from <= revision
+                    && held.until.is_none_or(|until| revision < until)
+            })
+        })
+    }
+
+    /// The whole, as decisions see it.
+    pub(super) fn view(&self) -> View {
+        View::assemble(&Snapshot { revision: self.revision, cluster_id: 0, kvs: self.kvs.clone() })
+    }
+
+    /// Moves on to what holds after `event`.
+    pub(super) fn apply(&mut self, event: &Event) {
+        for change in event.changes.iter().filter(|change| change.is_deleted()) {
+            self.delete(&change.name, change.key.as_ref(), event.revision);
+        }
+        for kv in event.changes.iter().filter_map(|change| change.after.as_ref()) {
+            self.put(kv);
+        }
+        if let Some(change) = event.request() {
+            self.follow_request(change.after.as_ref(), change.deleted, event.revision);
+        }
+        for put in event.statuses() {
+            let current = self.current.as_ref().and_then(|id| self.trails.get_mut(id));
+            if let Some(trail) = current
+                && put.after.belongs_to(&trail.id, &trail.request.version)
+            {
+                trail.take(put.lrn, &put.after, event.revision, false);
+            }
+        }
+        self.revision = event.revision;
+    }
+
+    /// Counts how often members went on after an abort, and in a pause.
+    pub(super) fn note_who_went_on(&mut self, event: &Event) {
+        let pause = self.pause_at(event.revision);
+        let Some(trail) = self.current.as_ref().and_then(|id| self.trails.get_mut(id)) else {
+            return;
+        };
+        for put in event.statuses() {
+            if !matches!(put.after.cond, Condition::Running | Condition::Complete) {
+                continue;
+            }
+            let aborted = trail.aborted_at.filter(|aborted| *aborted < event.revision);
+            for since in aborted.into_iter().chain(pause) {
+                *trail.went_on.entry((put.lrn, since)).or_default() += 1;
+            }
+        }
+    }
+
+    fn follow_request(&mut self, after: Option<&UpdateRequest>, deleted: bool, revision: Revision) {
+        let id = after.map(UpdateRequest::id);
+        if !deleted && id.is_none() {
+            // Unreadable: nobody acts on it, nobody has ended it.
+            return;
+        }
+        if self.current != id
+            && let Some(trail) = self.current.take().and_then(|id| self.trails.get_mut(&id))
+        {
+            trail.ended_at.get_or_insert(revision);
+        }
+        self.current = id.clone();
+        let (Some(request), Some(id)) = (after, id) else { return };
+        let (now, statuses) = (self.now, &self.statuses);
+        let trail = self.trails.entry(id).or_insert_with(|| {
+            let mut trail = Trail::new(request, revision, now);
+            for (lrn, status) in statuses {
+                if status.value.belongs_to(&trail.id, &request.version) {
+                    trail.take(*lrn, &status.value, revision, true);
+                }
+            }
+            trail
+        });
+        if request.stop {
+            trail.stopped_at.get_or_insert(revision);
+        }
+    }
+
+    fn put(&mut self, kv: &KeyValue) {
+        self.kvs.insert(kv.key.clone(), kv.clone());
+        let Ok(key) = kv.key.parse::<Key>() else { return };
+        let at = kv.mod_revision;
+        match key {
+            Key::Request => {
+                self.request = match UpdateRequest::decode(&kv.value) {
+                    Ok(request) => Slot::Present(versioned(kv, request)),
+                    Err(error) => Slot::Unreadable { mod_revision: at, error: error.to_string() },
+                }
+            }
+            Key::Status(lrn) => {
+                self.statuses.remove(&lrn);
+                if let Ok(status) = UpdateStatus::decode(&kv.value) {
+                    if status.request.is_some() {
+                        self.ours.insert(lrn);
+                    }
+                    self.statuses.insert(lrn, versioned(kv, status));
+                }
+            }
+            Key::Alive(lrn) => {
+                self.ours.insert(lrn);
+                if let Ok(alive) = Alive::decode(&kv.value) {
+                    self.alive.insert(lrn, versioned(kv, alive));
+                }
+            }
+            Key::Plan(lrn) => {
+                if let Ok(plan) = MemberPlan::decode(&kv.value) {
+                    self.plans.insert(lrn, plan);
+                }
+            }
+            Key::Turn(name) => {
+                if let Ok(turn) = Turn::decode(&kv.value) {
+                    let held = self.held.entry(name.clone()).or_default();
+                    if let Some(last) = held.last_mut().filter(|last| last.until.is_none())
+                        && last.lrn != turn.lrn
+                    {
+                        last.until = Some(at);
+                    }
+                    if held.last().is_none_or(|last| last.until.is_some()) {
+                        held.push(Held { lrn: turn.lrn, from: at, until: None });
+                    }
+                    self.turns.insert(name, turn);
+                }
+            }
+            Key::Seen(version) => {
+                self.seen.insert(version, Seen::decode(&kv.value).unwrap_or_default());
+            }
+            Key::Withdrawn(version) => {
+                self.withdrawn.insert(version);
+            }
+            Key::History(time, id) => {
+                self.history.insert((time, id));
+            }
+            Key::Candidate { election, .. } if election == "updater" => {
+                self.shows_elections = true;
+                self.candidates.insert(kv.key.clone(), kv.create_revision);
+            }
+            Key::BootServer(lrn) => self.registrations.entry(lrn).or_default().push((at, true)),
+            Key::Pause if self.pauses.last().is_none_or(|(_, until)| until.is_some()) => {
+                self.pauses.push((at, None));
+            }
+            _ => {}
+        }
+    }
+
+    fn delete(&mut self, name: &str, key: Option<&Key>, at: Revision) {
+        self.kvs.remove(name);
+        match key {
+            Some(Key::Request) => self.request = Slot::Absent,
+            Some(Key::Status(lrn)) => drop(self.statuses.remove(lrn)),
+            Some(Key::Alive(lrn)) => drop(self.alive.remove(lrn)),
+            Some(Key::Plan(lrn)) => drop(self.plans.remove(lrn)),
+            Some(Key::Turn(name)) => {
+                self.turns.remove(name);
+                if let Some(last) = self.held.get_mut(name).and_then(|held| held.last_mut()) {
+                    last.until.get_or_insert(at);
+                }
+            }
+            Some(Key::Seen(version)) => drop(self.seen.remove(version)),
+            Some(Key::Withdrawn(version)) => drop(self.withdrawn.remove(version)),
+            Some(Key::History(time, id)) => drop(self.history.remove(&(*time, id.clone()))),
+            Some(Key::Candidate { .. }) => drop(self.candidates.remove(name)),
+            Some(Key::BootServer(lrn)) => {
+                self.registrations.entry(*lrn).or_default().push((at, false));
+            }
+            Some(Key::Pause) => {
+                if let Some((_, until)) = self.pauses.last_mut() {
+                    until.get_or_insert(at);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn versioned<T>(kv: &KeyValue, value: T) -> Versioned<T> {
+    Versioned { value, mod_revision: kv.mod_revision, create_revision: kv.create_revision }
+}

@@ -121,6 +121,11 @@ async fn a_changed_file_counts_after_a_daemon_reload(bench: &impl Bench) {
     assert!(!units.state(&vault()).await.expect("a state").needs_reload);
     bench.write_unit(&vault(), &format!("{WANTED}# changed\n"));
     assert!(units.state(&vault()).await.expect("a state").needs_reload);
+    units.restart(&vault()).await.expect("restarted");
+    assert!(
+        units.state(&vault()).await.expect("a state").needs_reload,
+        "a restart goes by what was loaded"
+    );
     units.daemon_reload().await.expect("reloaded");
     assert!(!units.state(&vault()).await.expect("a state").needs_reload);
     assert_eq!(active(bench).await, ActiveState::Active, "a reload restarts nothing");

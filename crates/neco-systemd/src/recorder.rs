@@ -308,6 +308,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_restart_without_a_daemon_reload_starts_the_old_definition() {
+        let machine = Machine::new();
+        let vault = unit("vault.service");
+        machine.write_unit(&vault, WANTED);
+        machine.units().start(&vault).await.expect("started");
+        let started_with = || {
+            let record = machine.recorder.record(&vault).expect("readable").expect("known");
+            record.started_with.expect("started")
+        };
+        let old = started_with();
+        machine.write_unit(&vault, &format!("{WANTED}# changed\n"));
+        machine.units().restart(&vault).await.expect("restarted");
+        assert_eq!(started_with(), old);
+        machine.units().daemon_reload().await.expect("reloaded");
+        machine.units().restart(&vault).await.expect("restarted");
+        assert_ne!(started_with(), old);
+    }
+
+    #[tokio::test]
     async fn a_unit_that_fails_at_boot_is_failed_and_the_boot_goes_on() {
         let machine = Machine::new();
         let (vault, zebra) = (unit("vault.service"), unit("zebra.service"));

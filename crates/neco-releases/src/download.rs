@@ -248,8 +248,9 @@ impl<'a> Transfer<'a> {
     async fn run(&mut self, mut part: Part) -> Result<Part, ReleaseError> {
         self.patched = part.written() > 0;
         let mut failures = 0;
+        // What counts as getting on: a server that sends the same bytes again and again does not.
+        let mut furthest = part.written();
         loop {
-            let before = self.transferred;
             let tried;
             (part, tried) = self.attempt(part).await;
             match tried {
@@ -271,7 +272,8 @@ impl<'a> Transfer<'a> {
                     }
                 },
                 Err(error) => {
-                    failures = if self.transferred > before { 1 } else { failures + 1 };
+                    failures = if part.written() > furthest { 1 } else { failures + 1 };
+                    furthest = furthest.max(part.written());
                     if !error.passes_soon() || failures >= self.limits.attempts {
                         return Err(error);
                     }

@@ -222,6 +222,13 @@ pub enum ReleaseError {
     },
 }
 
+/// An error with its causes, on one line.
+#[cfg(feature = "mirror")]
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl ReleaseError {
     /// What to do about it.
     pub fn severity(&self) -> Severity {

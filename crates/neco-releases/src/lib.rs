@@ -11,12 +11,16 @@ mod backoff;
 mod client;
 mod download;
 mod error;
+#[cfg(feature = "mirror")]
+pub mod mirror;
 mod part;
 mod release;
 mod secret;
 pub mod select;
 mod source;
 mod tag;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod transport;
 mod window;
 

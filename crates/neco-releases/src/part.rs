@@ -129,6 +129,12 @@ pub(crate) fn digest_of(path: &Path) -> Result<Option<(u64, String)>, ReleaseErr
     Ok(Some((size, hex(hasher))))
 }
 
+/// The SHA-256 of `content` in lower-case hex.
+#[cfg(feature = "testing")]
+pub(crate) fn sha256_of(content: &[u8]) -> String {
+    hex(Sha256::new().chain_update(content))
+}
+
 fn hash_into(hasher: &mut Sha256, file: &mut File) -> std::io::Result<u64> {
     let mut buffer = vec![0; 256 << 10];
     let mut size = 0;

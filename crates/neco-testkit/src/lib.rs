@@ -1,1 +1,3 @@
 //! Test-only: simulated clusters, virtual clock, fixtures, runners of the contract suites.
+
+pub mod store;

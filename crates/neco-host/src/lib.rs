@@ -1,17 +1,39 @@
 //! Knows this server: identity, addresses, files under a root, journal, verified packages, dpkg.
 
 pub mod address;
+mod cache;
+mod command;
+mod detached;
 mod digest;
 mod error;
 pub mod fs;
+mod hardware;
 pub mod identity;
 pub mod journal;
+mod lock;
+mod package;
 mod replace;
 mod root;
+mod verify;
 
+pub use cache::{CACHE_DIRECTORY, PackageCache};
+pub use command::{CommandError, CommandOutput};
+pub use detached::{DetachError, DetachedProcess, EnabledUnit, RunDetached};
+#[cfg(feature = "testing")]
+pub use detached::{FakeDetached, FakeUnit};
 pub use error::FileError;
 pub use fs::{FileSystem, Owner, RealFs};
+pub use hardware::{Hardware, HardwareError};
 pub use identity::IdentityError;
 pub use journal::{Journal, JournalError, JournalStore};
+pub use package::{
+    Dpkg, DpkgOptions, Installed, PackageError, PackageManager, SANDBOX_RECORD, Sandbox,
+};
+#[cfg(feature = "testing")]
+pub use package::{FakeInstall, FakePackages};
 pub use replace::{Replaced, replace};
 pub use root::Root;
+pub use verify::{
+    Expected, KEY_DIRECTORIES, KeyId, KeyIdError, KeysError, Rejection, TrustedKeys, Unsigned,
+    VerifiedPackage, VerifyError, verify_package,
+};

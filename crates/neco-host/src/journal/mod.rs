@@ -9,7 +9,6 @@
 //! and each notices what the other has done. Everything here blocks: async callers use `spawn_blocking`.
 
 mod line;
-mod lock;
 #[cfg(feature = "testing")]
 mod memory;
 mod segment;
@@ -24,11 +23,11 @@ use neco_schema::Timestamp;
 use neco_schema::journal::Entry;
 
 use self::line::Body;
-use self::lock::Lock;
 #[cfg(feature = "testing")]
 pub use self::memory::MemoryJournal;
 use self::segment::{Place, Segment};
 use crate::error::Doing;
+use crate::lock::{FileLock, LockError};
 use crate::replace::create_dirs;
 use crate::{FileError, FileSystem, RealFs};
 
@@ -37,6 +36,9 @@ pub const DIRECTORY: &str = "/var/lib/neco/journal";
 
 /// The name under which the next segment is written until it is whole.
 const NEXT: &str = ".next";
+
+/// The name of the lock file.
+const LOCK: &str = "lock";
 
 /// Who may read a segment: its owner and its group.
 const MODE: u32 = 0o640;
@@ -308,8 +310,12 @@ impl Journal {
         &*self.options.fs
     }
 
-    fn lock(&self) -> Result<Lock, JournalError> {
-        Lock::exclusive(&self.dir, self.options.lock_within)
+    fn lock(&self) -> Result<FileLock, JournalError> {
+        let lock = FileLock::exclusive(&self.dir.join(LOCK), self.options.lock_within);
+        lock.map_err(|error| match error {
+            LockError::File(source) => JournalError::writing(source),
+            LockError::Held { path, within } => JournalError::Locked { path, within },
+        })
     }
 
     /// The end of the newest segment: as this process left it, or as another has moved it.
@@ -444,7 +450,7 @@ impl JournalStore for Journal {
 /// Everything that was appended to the journal in `dir` and is still there, oldest first, and what is damaged in
 /// it. Changes nothing; reads beside a writer where the lock can be had, and without it where not.
 pub fn read_all(dir: &Path) -> Result<(Vec<Record>, Vec<Damage>), JournalError> {
-    let _lock = Lock::shared(dir, Duration::from_secs(2));
+    let _lock = FileLock::shared(&dir.join(LOCK), Duration::from_secs(2));
     let places = segment::places(&RealFs, dir).map_err(JournalError::reading)?;
     let (mut records, mut damage) = (Vec::new(), Vec::new());
     segment::each(&RealFs, &places, |mut segment| {

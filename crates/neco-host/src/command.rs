@@ -1,0 +1,206 @@
+//! Running a command of the host within a bound, and keeping what it said.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// As much of each output is kept, from its end.
+const KEPT: u64 = 64 << 10;
+
+/// How long a killed command is waited for.
+const REAP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOutput {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// The end of its standard output.
+    pub stdout: String,
+    /// The end of its standard error.
+    pub stderr: String,
+}
+
+impl fmt::Display for CommandOutput {
+    /// One line: the command, how it ended, and the last thing it complained about.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` ended with {}", self.argv.join(" "), self.status)?;
+        match complaint(&self.stderr) {
+            Some(line) => write!(f, ": {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a command has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It could not be started.
+    #[error("starting `{}`{}", argv.join(" "), if source.kind() == io::ErrorKind::NotFound {
+        " (is it installed, and in PATH?)"
+    } else {
+        ""
+    })]
+    Start {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It did not end in time and was killed.
+    #[error("`{}` did not end within {}s and was killed", argv.join(" "), within.as_secs())]
+    TimedOut {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// The bound.
+        within: Duration,
+        /// The end of its standard error.
+        stderr: String,
+    },
+    /// Its end or its output could not be read.
+    #[error("waiting for `{}`", argv.join(" "))]
+    Wait {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What happens to a command when the future that waits for it is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnDrop {
+    /// It is killed: it only looks.
+    Kill,
+    /// It goes on: to interrupt it would do harm.
+    Leave,
+}
+
+/// Runs `argv` in the C locale without input and in a process group of its own; on the deadline the group is killed.
+///
+/// Output goes to memory files, not pipes: a daemon that a maintainer script leaves behind does not hold the
+/// end back, and a command that outlives this future is not broken by a closed pipe.
+pub(crate) async fn run(
+    argv: &[&str],
+    env: &[(&str, &str)],
+    within: Duration,
+    on_drop: OnDrop,
+) -> Result<CommandOutput, CommandError> {
+    let argv: Vec<_> = argv.iter().map(|&arg| arg.to_owned()).collect();
+    let (program, args) = argv.split_first().expect("callers name a program");
+    let start = |source| CommandError::Start { argv: argv.clone(), source };
+    let (stdout, stderr) = (memory_file().map_err(start)?, memory_file().map_err(start)?);
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args(args)
+        .env("LC_ALL", "C")
+        .env("PATH", search_path())
+        .envs(env.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone().map_err(start)?)
+        .stderr(stderr.try_clone().map_err(start)?)
+        .process_group(0)
+        .kill_on_drop(on_drop == OnDrop::Kill);
+    let mut child = command.spawn().map_err(start)?;
+    let group = child.id();
+    let wait = |source| CommandError::Wait { argv: argv.clone(), source };
+    let Ok(ended) = tokio::time::timeout(within, child.wait()).await else {
+        // Not reaped yet, so the id is still its own.
+        if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = tokio::time::timeout(REAP_WITHIN, child.wait()).await;
+        let stderr = tail(stderr).map_err(wait)?;
+        return Err(CommandError::TimedOut { argv, within, stderr });
+    };
+    let status = ended.map_err(wait)?;
+    let (stdout, stderr) = (tail(stdout).map_err(wait)?, tail(stderr).map_err(wait)?);
+    Ok(CommandOutput { argv, status, stdout, stderr })
+}
+
+/// The last line of an error output that says something; dpkg's advice on its lock is passed over.
+pub(crate) fn complaint(stderr: &str) -> Option<&str> {
+    let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first_error = lines.clone().find(|line| line.contains("error"));
+    first_error.or_else(|| lines.next_back())
+}
+
+/// The search path with the places of dpkg's helpers, which an ordinary user's may lack.
+fn search_path() -> String {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let missing = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .into_iter()
+        .filter(|dir| !path.split(':').any(|have| have == *dir));
+    let own = Some(path.as_str()).filter(|path| !path.is_empty());
+    own.into_iter().chain(missing).collect::<Vec<_>>().join(":")
+}
+
+fn memory_file() -> io::Result<File> {
+    Ok(File::from(memfd_create("output", MFdFlags::MFD_CLOEXEC)?))
+}
+
+fn tail(mut file: File) -> io::Result<String> {
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(KEPT)))?;
+    let mut bytes = Vec::new();
+    file.take(KEPT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    async fn sh(script: &str, within: Duration) -> Result<CommandOutput, CommandError> {
+        run(&["sh", "-c", script], &[("X", "y")], within, OnDrop::Kill).await
+    }
+
+    #[tokio::test]
+    async fn status_and_both_outputs_are_kept() {
+        let output =
+            sh("echo $X$LC_ALL; echo 'sh: error: no' >&2; exit 3", LONG).await.expect("ran");
+        assert_eq!(output.status.code(), Some(3));
+        assert_eq!((&*output.stdout, &*output.stderr), ("yC\n", "sh: error: no\n"));
+        let line = output.to_string();
+        assert!(line.ends_with("ended with exit status: 3: sh: error: no"), "{line}");
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_a_long_output_is_kept() {
+        let output = sh("yes | head -c 300000; echo end", LONG).await.expect("ran");
+        assert_eq!(output.stdout.len() as u64, KEPT);
+        assert!(output.stdout.ends_with("end\n"));
+    }
+
+    #[tokio::test]
+    async fn a_child_that_stays_behind_does_not_hold_the_end_back() {
+        let output = sh("sleep 600 & echo $!", LONG).await.expect("ran");
+        let pid: i32 = output.stdout.trim().parse().expect("a process id");
+        nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL).expect("still there");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_end_is_killed_with_its_children() {
+        let script = "echo stuck >&2; sleep 600 & sleep 600";
+        let error = sh(script, Duration::from_millis(300)).await.expect_err("too long");
+        assert!(matches!(&error, CommandError::TimedOut { stderr, .. } if stderr == "stuck\n"));
+    }
+
+    #[tokio::test]
+    async fn a_missing_program_is_named() {
+        let error = run(&["no-such-program"], &[], LONG, OnDrop::Kill).await.expect_err("missing");
+        assert!(error.to_string().contains("`no-such-program` (is it installed"), "{error}");
+    }
+}

@@ -1,0 +1,84 @@
+//! Running what must survive the end of the process that starts it: dpkg stops the worker that called it.
+
+#[cfg(feature = "testing")]
+mod fake;
+mod process;
+
+use std::fmt;
+use std::io;
+
+use async_trait::async_trait;
+
+#[cfg(feature = "testing")]
+pub use self::fake::{FakeDetached, FakeUnit};
+pub use self::process::{DetachedProcess, EnabledUnit};
+use crate::FileError;
+
+/// Starts commands as units of their own. A unit is enabled before its work begins and disabled after its verdict,
+/// so that a reboot in between starts it again.
+#[async_trait]
+pub trait RunDetached: fmt::Debug + Send + Sync {
+    /// Starts `argv` as `unit`, apart from this process; a unit that is running is left alone.
+    async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError>;
+
+    /// Whether the unit is running.
+    async fn is_running(&self, unit: &str) -> Result<bool, DetachError>;
+
+    /// Has `argv` started as `unit` at every boot from now on; it is not started now.
+    async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError>;
+
+    /// Takes that back; a unit that is running goes on.
+    async fn disable(&self, unit: &str) -> Result<(), DetachError>;
+}
+
+/// Why a unit could not be started, asked, enabled or disabled.
+#[derive(Debug, thiserror::Error)]
+pub enum DetachError {
+    /// The name cannot be that of a unit.
+    #[error("{0:?} is no unit name (letters, digits and :_.@- only)")]
+    Name(String),
+    /// There is no command.
+    #[error("unit {0} has no command")]
+    NoCommand(String),
+    /// The command could not be started.
+    #[error("starting `{}` as unit {unit}", argv.join(" "))]
+    Start {
+        /// The unit.
+        unit: String,
+        /// Its command.
+        argv: Vec<String>,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A record of the unit could not be read or written.
+    #[error("keeping the records of unit {unit}")]
+    File {
+        /// The unit.
+        unit: String,
+        /// The operation that failed.
+        #[source]
+        source: FileError,
+    },
+    /// The service manager answered with an error.
+    #[error("the service manager refused unit {unit}")]
+    Manager {
+        /// The unit.
+        unit: String,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Refuses what could not be the name of a unit, and a command that is none.
+fn check(unit: &str, argv: Option<&[String]>) -> Result<(), DetachError> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b":_.@-".contains(&b);
+    if unit.is_empty() || unit.starts_with('.') || unit.len() > 200 || !unit.bytes().all(word) {
+        return Err(DetachError::Name(unit.to_owned()));
+    }
+    match argv {
+        Some([]) => Err(DetachError::NoCommand(unit.to_owned())),
+        _ => Ok(()),
+    }
+}

@@ -8,5 +8,21 @@ mod source;
 mod store;
 
 pub use settings::{Settings, SettingsProblem};
-pub use source::{Secrets, SourceError, release_source};
+pub use source::{ConfiguredSource, Secrets, SourceError, Sources, release_source};
 pub use store::{ConnectError, connect, store_options};
+
+/// An error with its causes, in one line.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let text = source.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = source.source();
+    }
+    line
+}

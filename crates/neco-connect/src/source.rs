@@ -1,9 +1,14 @@
 //! From the configuration file and the settings to the release source.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
 use neco_process::config::ReleaseConfig;
-use neco_releases::{GithubClient, Options, ReleaseError, Secret, Url};
+use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource, Secret, Url};
 use neco_schema::{ConfigKey, Key, Range};
 use neco_store::{Store, StoreError};
+
+use crate::{Settings, one_line};
 
 /// The secret settings, read when they are needed and never kept in a view.
 #[derive(Clone, Debug, Default)]
@@ -65,4 +70,61 @@ pub fn release_source(
     options.proxy = proxy;
     options.token = token;
     Ok(GithubClient::new(options)?)
+}
+
+/// Makes release sources for the present settings.
+#[async_trait]
+pub trait Sources: Send + Sync + 'static {
+    /// The source to ask now.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    async fn source(&self, settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String>;
+}
+
+/// The repository of the configuration file, reached as the settings in etcd say. One client is kept as long as neither
+/// changes, so that what it knows of unchanged answers is kept too.
+pub struct ConfiguredSource {
+    config: ReleaseConfig,
+    store: Arc<dyn Store>,
+    client: Mutex<Option<Client>>,
+}
+
+struct Client {
+    proxy: Option<Url>,
+    token: Option<Secret>,
+    client: Arc<GithubClient>,
+}
+
+impl ConfiguredSource {
+    /// The repository of `config`, with the token and proxy that `store` holds.
+    pub fn new(config: ReleaseConfig, store: Arc<dyn Store>) -> Self {
+        Self { config, store, client: Mutex::new(None) }
+    }
+}
+
+#[async_trait]
+impl Sources for ConfiguredSource {
+    async fn source(&self, settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String> {
+        let secrets = Secrets::read(&*self.store).await.map_err(|error| one_line(&error))?;
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |kept: &Client| {
+            kept.proxy == settings.proxy
+                && kept.token.as_ref().map(Secret::reveal)
+                    == secrets.github_token.as_ref().map(Secret::reveal)
+        };
+        if let Some(kept) = kept.as_ref().filter(|kept| same(kept)) {
+            return Ok(Arc::clone(&kept.client) as Arc<dyn ReleaseSource>);
+        }
+        let client =
+            release_source(&self.config, settings.proxy.clone(), secrets.github_token.clone())
+                .map_err(|error| one_line(&error))?;
+        let client = Arc::new(client);
+        *kept = Some(Client {
+            proxy: settings.proxy.clone(),
+            token: secrets.github_token,
+            client: Arc::clone(&client),
+        });
+        Ok(client)
+    }
 }

@@ -361,9 +361,13 @@ fn preflight(view: &View, limits: &Limits, request: &NewRequest) -> Vec<String> 
                         alive.value.busy.join(", ")
                     ));
                 }
-                problems.extend(
-                    alive.value.unfit.iter().map(|why| format!("boot server {lrn}: {why}")),
-                );
+                let installs = alive.value.version != request.version;
+                let matters = |why: &&String| {
+                    !why.starts_with(neco_schema::Alive::NO_WAY_BACK)
+                        || (installs && !request.allow_no_way_back)
+                };
+                let unfit = alive.value.unfit.iter().filter(matters);
+                problems.extend(unfit.map(|why| format!("boot server {lrn}: {why}")));
                 if !request.allow_downgrade
                     && alive.value.version.precedence(&request.version).is_gt()
                 {

@@ -55,7 +55,7 @@ impl Local {
     /// What must not be cut off, in words; empty when nothing is open.
     pub fn busy(&self) -> Vec<String> {
         let intents = self.journal.intents.values().map(|intent| match &intent.effect {
-            Effect::Restart { unit } => format!("restart of {unit}"),
+            Effect::Restart { unit, .. } => format!("restart of {unit}"),
             Effect::Install { to, .. } => format!("install of {to}"),
         });
         let groups = self.journal.groups.keys().map(|group| format!("group {group}"));
@@ -349,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_stands_for_everything_before_it() {
-        let effect = Effect::Restart { unit: "etcd.service".into() };
+        let effect = Effect::Restart { unit: "etcd.service".into(), digest: None };
         let entries = [
             started(),
             begun(3, 1),

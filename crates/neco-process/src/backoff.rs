@@ -65,6 +65,11 @@ impl Retry {
         delay
     }
 
+    /// Counts a failure, and tells how long to wait now, by the process's own chance.
+    pub fn pause(&mut self) -> Duration {
+        self.next_delay(&mut rand::rng())
+    }
+
     /// How many failures there were since the last success.
     pub const fn failures(&self) -> u32 {
         self.failures

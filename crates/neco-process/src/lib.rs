@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod crypto;
+pub mod daemon;
 pub mod duration;
 pub mod exit;
 pub mod listener;

@@ -186,6 +186,9 @@ pub enum Effect {
     Restart {
         /// The unit.
         unit: String,
+        /// Digest of everything it is to be started with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<String>,
     },
     /// The package is being installed by a unit of its own.
     Install {
@@ -235,7 +238,7 @@ mod tests {
             intent: IntentId("a-1".to_owned()),
             request: RequestId::claimed("43eef0a3d1a72173"),
             step: 3,
-            effect: Effect::Restart { unit: "vault.service".to_owned() },
+            effect: Effect::Restart { unit: "vault.service".to_owned(), digest: None },
         };
         let line = serde_json::to_string(&entry).expect("plain data");
         assert!(!line.contains('\n'));

@@ -31,6 +31,12 @@ pub struct Alive {
 }
 serde_record!(Alive);
 
+impl Alive {
+    /// Begins the entry of [`Alive::unfit`] that says that the package of the installed version cannot be had; it does not
+    /// keep a server from a request that installs nothing, or that allows it.
+    pub const NO_WAY_BACK: &str = "no way back";
+}
+
 /// The permission to do something that only one server may do at a time, at `turn/<name>`; without a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_connect::one_line;
 use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Key, Way};
 use neco_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{StepContext, StepError, chain};
+use crate::context::{StepContext, StepError};
 use crate::engine::{Engine, mark_of};
 use crate::installer::Installer;
 use crate::progress::ProgressSink;
@@ -35,10 +36,10 @@ pub(crate) enum Acted {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ActError {
     /// etcd.
-    #[error("etcd: {}", chain(.0))]
+    #[error("etcd: {}", one_line(.0))]
     Store(#[from] StoreError),
     /// The journal.
-    #[error("the journal cannot be written: {}", chain(.0))]
+    #[error("the journal cannot be written: {}", one_line(.0))]
     Journal(#[from] neco_host::journal::JournalError),
     /// This server.
     #[error("{0}")]
@@ -47,16 +48,29 @@ pub(crate) enum ActError {
 
 impl Engine {
     /// Carries out a move that does something.
-    pub(crate) async fn act(&mut self, decided: &Move, stop: &CancellationToken) -> Result<Acted, ActError> {
+    pub(crate) async fn act(
+        &mut self,
+        decided: &Move,
+        stop: &CancellationToken,
+    ) -> Result<Acted, ActError> {
         match decided {
             Move::DropIntent { intent } => {
-                self.shared.record(&[Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped }])?;
+                self.shared.record(&[Entry::IntentClosed {
+                    intent: intent.clone(),
+                    end: IntentEnd::Dropped,
+                }])?;
                 Ok(Acted::Changed)
             }
             Move::CompleteIntent { intent } => Ok(self.complete_intent(intent)),
             Move::Restore { group, request, way, decided: true } => {
                 let doing = Doing::Restore { group: group.clone() };
-                let work = restore(Arc::clone(&self.shared), Arc::clone(&self.steps), group.clone(), request.clone(), *way);
+                let work = restore(
+                    Arc::clone(&self.shared),
+                    Arc::clone(&self.steps),
+                    group.clone(),
+                    request.clone(),
+                    *way,
+                );
                 self.shared.set_doing(Some(doing.clone()));
                 self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
                 Ok(Acted::Changed)
@@ -65,7 +79,11 @@ impl Engine {
         }
     }
 
-    async fn act_on_fresh_view(&mut self, decided: &Move, stop: &CancellationToken) -> Result<Acted, ActError> {
+    async fn act_on_fresh_view(
+        &mut self,
+        decided: &Move,
+        stop: &CancellationToken,
+    ) -> Result<Acted, ActError> {
         let view = self.shared.look().await?;
         let local = self.shared.local();
         let (row, again) = next_move_with_row(&view, &local);
@@ -86,13 +104,18 @@ impl Engine {
                 let Some(request) = view.current() else { return Ok(Acted::Refused) };
                 let changes = tokio::time::timeout(PLAN_WITHIN, self.steps.changes(request))
                     .await
-                    .map_err(|_| ActError::Host(format!("finding out what would change took longer than {PLAN_WITHIN:?}")))?
+                    .map_err(|_| {
+                        ActError::Host(format!(
+                            "finding out what would change took longer than {PLAN_WITHIN:?}"
+                        ))
+                    })?
                     .map_err(|error| ActError::Host(error.to_string()))?;
                 let write = StatusWrite { now: self.shared.now(), changes, steps: Vec::new() };
                 self.commit(decided, &view, &write).await
             }
             Move::ReleaseTurn { .. } | Move::Restore { decided: false, .. } => {
-                let write = StatusWrite { now: self.shared.now(), changes: Vec::new(), steps: Vec::new() };
+                let write =
+                    StatusWrite { now: self.shared.now(), changes: Vec::new(), steps: Vec::new() };
                 self.commit(decided, &view, &write).await
             }
             Move::Run { request, step, attempt } => {
@@ -106,9 +129,11 @@ impl Engine {
                 self.shared.record(&entries)?;
                 let context = self.context(&view, current, *step, *attempt);
                 let steps = Arc::clone(&self.steps);
-                self.start(Doing::Step { request: request.clone(), step: *step }, context, move |context| async move {
-                    steps.run(&context).await
-                });
+                self.start(
+                    Doing::Step { request: request.clone(), step: *step },
+                    context,
+                    move |context| async move { steps.run(&context).await },
+                );
                 Ok(Acted::Changed)
             }
             Move::Install { request, version, package, allow_no_way_back } => {
@@ -116,10 +141,15 @@ impl Engine {
                 self.shared.record(&entries)?;
                 let context = self.context(&view, current, 0, 1);
                 let installer = Arc::clone(&self.installer);
-                let (version, package, without) = (version.clone(), package.clone(), *allow_no_way_back);
-                self.start(Doing::Install { request: request.clone() }, context, move |context| async move {
-                    installer.install(&context, &version, package, without).await
-                });
+                let (version, package, without) =
+                    (version.clone(), package.clone(), *allow_no_way_back);
+                self.start(
+                    Doing::Install { request: request.clone() },
+                    context,
+                    move |context| async move {
+                        installer.install(&context, &version, package, without).await
+                    },
+                );
                 Ok(Acted::Changed)
             }
             Move::CompleteIntent { .. }
@@ -149,7 +179,11 @@ impl Engine {
         let closing = !matches!(post.kind, PostKind::Running);
         let now = self.shared.now();
         let steps = self.times.after(post.step, closing, now);
-        entries.push(Entry::Posting { request: post.request.clone(), step: post.step, cond: post.condition().code() });
+        entries.push(Entry::Posting {
+            request: post.request.clone(),
+            step: post.step,
+            cond: post.condition().code(),
+        });
         self.shared.record(&entries)?;
         let write = StatusWrite { now, changes: Vec::new(), steps: steps.clone() };
         let acted = self.commit(decided, view, &write).await?;
@@ -163,17 +197,35 @@ impl Engine {
         Ok(acted)
     }
 
-    async fn commit(&self, decided: &Move, view: &View, write: &StatusWrite) -> Result<Acted, ActError> {
-        let Some(txn) = decided.txn(view, &self.shared.local(), write) else { return Ok(Acted::Refused) };
+    async fn commit(
+        &self,
+        decided: &Move,
+        view: &View,
+        write: &StatusWrite,
+    ) -> Result<Acted, ActError> {
+        let Some(txn) = decided.txn(view, &self.shared.local(), write) else {
+            return Ok(Acted::Refused);
+        };
         match self.shared.store.commit(&txn).await? {
             Committed::Done(_) => Ok(Acted::Changed),
             Committed::Refused => Ok(Acted::Refused),
         }
     }
 
-    fn context(&self, view: &View, request: neco_schema::UpdateRequest, step: u32, attempt: u32) -> StepContext {
-        let progress =
-            ProgressSink::new(request.id(), view.request.mod_revision(), step, attempt, self.shared.now());
+    fn context(
+        &self,
+        view: &View,
+        request: neco_schema::UpdateRequest,
+        step: u32,
+        attempt: u32,
+    ) -> StepContext {
+        let progress = ProgressSink::new(
+            request.id(),
+            view.request.mod_revision(),
+            step,
+            attempt,
+            self.shared.now(),
+        );
         StepContext {
             shared: Arc::clone(&self.shared),
             cancel: CancellationToken::new(),
@@ -223,8 +275,13 @@ impl Engine {
 
 /// The keys a decision was made from.
 fn decided_by(view: &View) -> Vec<String> {
-    let statuses = view.statuses.iter().map(|(lrn, status)| format!("{}@{}", Key::Status(*lrn), status.mod_revision));
-    std::iter::once(format!("{}@{}", Key::Request, view.request.mod_revision())).chain(statuses).collect()
+    let statuses = view
+        .statuses
+        .iter()
+        .map(|(lrn, status)| format!("{}@{}", Key::Status(*lrn), status.mod_revision));
+    std::iter::once(format!("{}@{}", Key::Request, view.request.mod_revision()))
+        .chain(statuses)
+        .collect()
 }
 
 /// Brings a begun effect to its end and closes its intent; a failure aborts the request it was for.
@@ -244,7 +301,11 @@ pub(crate) async fn complete(
         Err(error) => {
             let cause = error.to_string();
             shared.record(&[
-                Entry::StepFailed { request: state.request, step: state.step, cause: cause.clone() },
+                Entry::StepFailed {
+                    request: state.request,
+                    step: state.step,
+                    cause: cause.clone(),
+                },
                 Entry::IntentClosed { intent, end: IntentEnd::Failed { cause } },
             ])?;
             Err(error)

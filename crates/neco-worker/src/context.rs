@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_connect::one_line;
 use neco_host::journal::JournalError;
 use neco_plan::{Fence, View, fence};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
@@ -33,23 +34,8 @@ pub enum StepError {
 impl StepError {
     /// A failure told with its causes.
     pub fn failed(context: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
-        Self::Failed(format!("{context}: {}", chain(error)))
+        Self::Failed(format!("{context}: {}", one_line(error)))
     }
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let line = source.to_string();
-        if !text.contains(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
-        }
-        cause = source.source();
-    }
-    text
 }
 
 /// The surroundings of one running step.
@@ -85,7 +71,7 @@ impl StepContext {
                     Fence::Cancel(why) => return Err(StepError::Cancelled(why)),
                     Fence::Wait(why) => why,
                 },
-                Err(error) => format!("etcd does not answer: {}", chain(&error)),
+                Err(error) => format!("etcd does not answer: {}", one_line(&error)),
             };
             self.progress.waiting(&why);
             tokio::select! {
@@ -156,7 +142,8 @@ impl StepContext {
     /// # Errors
     /// The journal cannot be written.
     pub fn open_intent(&self, name: &str, effect: Effect) -> Result<IntentId, StepError> {
-        let intent = IntentId(format!("{}-{}-{}-{name}", self.request.id(), self.step, self.attempt));
+        let intent =
+            IntentId(format!("{}-{}-{}-{name}", self.request.id(), self.step, self.attempt));
         self.record(&[Entry::IntentOpened {
             intent: intent.clone(),
             request: self.request.id(),
@@ -192,12 +179,18 @@ impl StepContext {
             match view.turns.get(name) {
                 Some(turn) if turn.value.lrn == self.lrn => return Ok(turn.value.clone()),
                 Some(turn) => {
-                    self.progress.waiting(&format!("boot server {} holds the turn {name}", turn.value.lrn));
+                    self.progress
+                        .waiting(&format!("boot server {} holds the turn {name}", turn.value.lrn));
                     self.pause().await;
                 }
                 None => {
-                    let txn =
-                        neco_plan::take_turn(&view, name, self.lrn, &self.request.id(), self.shared.now());
+                    let txn = neco_plan::take_turn(
+                        &view,
+                        name,
+                        self.lrn,
+                        &self.request.id(),
+                        self.shared.now(),
+                    );
                     // Whether or not it was taken: the next look tells.
                     if self.commit(&txn).await.is_err() {
                         self.pause().await;
@@ -217,7 +210,8 @@ impl StepContext {
                 return Err(StepError::Cancelled("left at a safe point".to_owned()));
             }
             if let Ok(view) = self.shared.look().await {
-                let Some(turn) = view.turns.get(name).filter(|turn| turn.value.lrn == self.lrn) else {
+                let Some(turn) = view.turns.get(name).filter(|turn| turn.value.lrn == self.lrn)
+                else {
                     return Ok(());
                 };
                 if self.commit(&neco_plan::release_turn(name, turn.create_revision)).await.is_ok() {
@@ -236,7 +230,8 @@ impl StepContext {
         loop {
             let view = self.fence().await?;
             let id = self.request.id();
-            if let Some(decided) = view.groups.get(group).filter(|group| group.value.request == id) {
+            if let Some(decided) = view.groups.get(group).filter(|group| group.value.request == id)
+            {
                 return Ok(decided.value.way);
             }
             if self.commit(&neco_plan::decide_way(&view, group, &id, way)).await.is_err() {

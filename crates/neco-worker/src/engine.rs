@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_connect::one_line;
 use neco_plan::{Doing, Local, Move, Row, View, next_move_with_row, worker_ranges};
 use neco_process::backoff::{Backoff, Retry};
 use neco_schema::Alive;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::act::Acted;
-use crate::context::{StepError, chain};
+use crate::context::StepError;
 use crate::installer::Installer;
 use crate::running::{Finished, Running};
 use crate::shared::Shared;
@@ -61,9 +62,23 @@ pub struct Identity {
 
 impl Engine {
     /// A worker on `shared` state that follows `steps` and installs packages through `installer`.
-    pub fn new(shared: Arc<Shared>, steps: Arc<dyn Steps>, installer: Arc<dyn Installer>, identity: Identity) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        steps: Arc<dyn Steps>,
+        installer: Arc<dyn Installer>,
+        identity: Identity,
+    ) -> Self {
         let retry = TRY_AGAIN.retry();
-        Self { shared, steps, installer, running: None, times: Times::default(), retry, last: None, identity }
+        Self {
+            shared,
+            steps,
+            installer,
+            running: None,
+            times: Times::default(),
+            retry,
+            last: None,
+            identity,
+        }
     }
 
     /// Runs until `stop` is cancelled or a new binary is to take over.
@@ -82,7 +97,11 @@ impl Engine {
             return Exit::Stopped;
         }
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_alive(Arc::clone(&self.shared), self.identity.clone(), Arc::clone(&self.installer)));
+        tasks.spawn(keep_alive(
+            Arc::clone(&self.shared),
+            self.identity.clone(),
+            Arc::clone(&self.installer),
+        ));
         let mut follower = Follower::new(Arc::clone(&self.shared.store), worker_ranges());
         loop {
             if stop.is_cancelled() {
@@ -91,14 +110,19 @@ impl Engine {
             let next = match self.shared.look().await {
                 Ok(view) => self.turn(&view, &stop).await,
                 Err(error) => {
-                    self.waiting(format!("etcd does not answer: {}", chain(&error)));
+                    self.waiting(format!("etcd does not answer: {}", one_line(&error)));
                     Next::Again
                 }
             };
             match next {
                 Next::Look => self.retry.reset(),
                 Next::Exit => {
-                    let _ = self.persist(&[Entry::PlannedExit { why: "a new binary is installed".to_owned() }], &stop).await;
+                    let _ = self
+                        .persist(
+                            &[Entry::PlannedExit { why: "a new binary is installed".to_owned() }],
+                            &stop,
+                        )
+                        .await;
                     break Exit::NewBinary;
                 }
                 Next::Wait => {
@@ -106,7 +130,7 @@ impl Engine {
                     self.wait(&mut follower, &stop).await;
                 }
                 Next::Again => {
-                    let delay = self.retry.next_delay(&mut rand::rng());
+                    let delay = self.retry.pause();
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => {}
@@ -127,7 +151,7 @@ impl Engine {
             Ok(true) => return Next::Look,
             Ok(false) => {}
             Err(error) => {
-                self.waiting(format!("the journal cannot be written: {}", chain(&error)));
+                self.waiting(format!("the journal cannot be written: {}", one_line(&error)));
                 return Next::Again;
             }
         }
@@ -221,11 +245,19 @@ impl Engine {
                 vec![Entry::StepCancelled { request: request.clone(), step: *step }]
             }
             (Doing::Step { request, step }, Err(error)) => {
-                vec![Entry::StepFailed { request: request.clone(), step: *step, cause: error.to_string() }]
+                vec![Entry::StepFailed {
+                    request: request.clone(),
+                    step: *step,
+                    cause: error.to_string(),
+                }]
             }
             (Doing::Install { .. }, Ok(()) | Err(StepError::Cancelled(_))) => Vec::new(),
             (Doing::Install { request }, Err(error)) => {
-                vec![Entry::StepFailed { request: request.clone(), step: 0, cause: error.to_string() }]
+                vec![Entry::StepFailed {
+                    request: request.clone(),
+                    step: 0,
+                    cause: error.to_string(),
+                }]
             }
             // These record their own end.
             (Doing::Restore { .. } | Doing::Complete { .. }, _) => Vec::new(),
@@ -252,13 +284,15 @@ impl Engine {
                     self.shared.set_installed(version);
                     return;
                 }
-                (Err(error), _) => self.waiting(format!("the journal cannot be read: {}", chain(&error))),
+                (Err(error), _) => {
+                    self.waiting(format!("the journal cannot be read: {}", one_line(&error)))
+                }
                 (_, Err(error)) => self.waiting(error),
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(retry.next_delay(&mut rand::rng())) => {}
+                () = tokio::time::sleep(retry.pause()) => {}
             }
         }
     }
@@ -288,7 +322,8 @@ impl Engine {
                 }
                 self.refresh(stop).await;
             } else {
-                let dropped = Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped };
+                let dropped =
+                    Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped };
                 if !self.persist(&[dropped], stop).await {
                     return false;
                 }
@@ -306,7 +341,7 @@ impl Engine {
             match self.shared.record(entries) {
                 Ok(()) => return true,
                 Err(error) => {
-                    let why = format!("the journal cannot be written: {}", chain(&error));
+                    let why = format!("the journal cannot be written: {}", one_line(&error));
                     tracing::error!(%why, "waiting for the disk");
                     self.waiting(why);
                 }
@@ -314,15 +349,17 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.shared.record(entries).is_ok(),
-                () = tokio::time::sleep(retry.next_delay(&mut rand::rng())) => {}
+                () = tokio::time::sleep(retry.pause()) => {}
             }
         }
     }
 
     /// An orderly end: what runs gets a moment to come to a safe point; the next process resumes it.
     async fn wind_down(&mut self) -> Exit {
-        if let Err(error) = self.shared.record(&[Entry::PlannedExit { why: "told to stop".to_owned() }]) {
-            tracing::warn!(error = %chain(&error), "the exit will count as a crash");
+        if let Err(error) =
+            self.shared.record(&[Entry::PlannedExit { why: "told to stop".to_owned() }])
+        {
+            tracing::warn!(error = %one_line(&error), "the exit will count as a crash");
         }
         if let Some(running) = &mut self.running {
             running.cancel();
@@ -367,7 +404,8 @@ async fn keep_alive(shared: Arc<Shared>, identity: Identity, installer: Arc<dyn 
             unknown: serde_json::Map::new(),
         };
         let now = shared.clock.monotonic();
-        let fresh = told.as_ref().is_some_and(|(said, at)| *said == alive && now < *at + BEAT_EVERY);
+        let fresh =
+            told.as_ref().is_some_and(|(said, at)| *said == alive && now < *at + BEAT_EVERY);
         let mut pause = NOTICE_WITHIN;
         if !fresh {
             match heart.beat(&alive).await {
@@ -376,10 +414,10 @@ async fn keep_alive(shared: Arc<Shared>, identity: Identity, installer: Arc<dyn 
                     told = Some((alive, now));
                 }
                 // The engine rests for the same reason and says so.
-                Ok(Beat::HeldByOther(_)) => pause = retry.next_delay(&mut rand::rng()),
+                Ok(Beat::HeldByOther(_)) => pause = retry.pause(),
                 Err(error) => {
-                    tracing::debug!(error = %chain(&error), "the sign of life was not renewed");
-                    pause = retry.next_delay(&mut rand::rng());
+                    tracing::debug!(error = %one_line(&error), "the sign of life was not renewed");
+                    pause = retry.pause();
                 }
             }
         }

@@ -9,6 +9,7 @@
 mod act;
 mod context;
 mod engine;
+pub mod install;
 mod installer;
 mod observation;
 mod progress;
@@ -17,10 +18,10 @@ mod shared;
 mod steps;
 mod times;
 
-pub use context::{StepContext, StepError, chain};
+pub use context::{StepContext, StepError};
 pub use engine::{Engine, Exit, Identity};
 pub use installer::Installer;
 pub use observation::Observation;
 pub use progress::ProgressSink;
 pub use shared::{Shared, wall};
-pub use steps::Steps;
+pub use steps::{About, RecipeSteps, StepHost, Steps, shape};

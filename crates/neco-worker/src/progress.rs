@@ -20,7 +20,13 @@ pub struct ProgressSink {
 
 impl ProgressSink {
     /// A sink for the step of a request, last changed at `request_revision`, that begins now.
-    pub fn new(request: RequestId, request_revision: Revision, step: u32, attempt: u32, since: Timestamp) -> Self {
+    pub fn new(
+        request: RequestId,
+        request_revision: Revision,
+        step: u32,
+        attempt: u32,
+        since: Timestamp,
+    ) -> Self {
         let progress = Progress {
             request,
             step,
@@ -63,11 +69,16 @@ impl ProgressSink {
 
     /// Writes what is said into etcd until the sink is dropped. Progress is a courtesy: an error is tried again with the
     /// next word.
-    pub(crate) async fn publish(sink: (watch::Receiver<Option<Progress>>, Revision), shared: Arc<Shared>) {
+    pub(crate) async fn publish(
+        sink: (watch::Receiver<Option<Progress>>, Revision),
+        shared: Arc<Shared>,
+    ) {
         let (mut words, request_revision) = sink;
         while words.changed().await.is_ok() {
             let progress = words.borrow_and_update().clone();
-            let Some(progress) = progress.filter(|progress| !progress.doing.is_empty()) else { continue };
+            let Some(progress) = progress.filter(|progress| !progress.doing.is_empty()) else {
+                continue;
+            };
             shared.observe(|observation| observation.doing.clone_from(&progress.doing));
             let lrn = shared.local().lrn;
             // A request that was replaced took the progress of its members with it: nothing is left behind.

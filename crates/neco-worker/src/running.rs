@@ -59,7 +59,9 @@ impl Drop for Running {
 fn flatten(joined: Result<Result<(), StepError>, JoinError>) -> Result<(), StepError> {
     match joined {
         Ok(result) => result,
-        Err(error) if error.is_cancelled() => Err(StepError::Cancelled("the worker ends".to_owned())),
+        Err(error) if error.is_cancelled() => {
+            Err(StepError::Cancelled("the worker ends".to_owned()))
+        }
         Err(error) => Err(StepError::Failed(format!("this is a bug: {error}"))),
     }
 }

@@ -1,6 +1,8 @@
 //! When the steps of the current request began and ended here; for the history.
 
-use neco_schema::{HistoryServer, Key, Lrn, Range, Record, RequestId, StepTimes, Timestamp, UpdateRequest};
+use neco_schema::{
+    HistoryServer, Key, Lrn, Range, Record, RequestId, StepTimes, Timestamp, UpdateRequest,
+};
 use neco_store::Store;
 
 /// The times of one request.
@@ -18,15 +20,21 @@ impl Times {
         }
         let key = Key::HistoryServer(request.started_at, request.id(), lrn);
         let Ok(snapshot) = store.read(&[Range::from(&key)], None).await else { return };
-        let written = snapshot.kvs.values().next().and_then(|kv| HistoryServer::decode(&kv.value).ok());
-        *self = Self { request: Some(request.id()), steps: written.map(|part| part.steps).unwrap_or_default() };
+        let written =
+            snapshot.kvs.values().next().and_then(|kv| HistoryServer::decode(&kv.value).ok());
+        *self = Self {
+            request: Some(request.id()),
+            steps: written.map(|part| part.steps).unwrap_or_default(),
+        };
     }
 
     /// The times as they will be once `step` is posted at `now`; a closing status ends the last step.
     pub(crate) fn after(&self, step: u32, closing: bool, now: Timestamp) -> Vec<StepTimes> {
         let mut steps = self.steps.clone();
         let begins = !closing && steps.last().is_none_or(|last| last.step < step);
-        if let Some(last) = steps.last_mut().filter(|last| last.ended.is_none() && (begins || closing)) {
+        if let Some(last) =
+            steps.last_mut().filter(|last| last.ended.is_none() && (begins || closing))
+        {
             last.ended = Some(now);
         }
         if begins {

@@ -1,5 +1,16 @@
 //! What the engine asks of whoever knows the recipe.
 
+mod apply;
+mod contents;
+mod fetch_images;
+mod group;
+mod host;
+mod recipe;
+mod restart_etcd;
+
+pub use host::{About, StepHost};
+pub use recipe::{RecipeSteps, shape};
+
 use async_trait::async_trait;
 use neco_plan::RecipeShape;
 use neco_schema::journal::Effect;

@@ -1,0 +1,91 @@
+//! What is the same in every daemon's `main`: the installed version, a configuration to wait for, pages to serve.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config};
+use crate::listener::{Listener, Pages, Readiness};
+use crate::root::under;
+
+/// The file that says which version is installed; the binaries are the same in every package of a build.
+pub const VERSION_FILE: &str = "/usr/share/neco/VERSION";
+
+/// How often a configuration that cannot be used is read again.
+const READ_AGAIN: Duration = Duration::from_secs(2);
+
+/// The version cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("reading the installed version from {}; reinstall the package neco", path.display())]
+pub struct VersionError {
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+/// The version of the installed package, as its own file says.
+///
+/// # Errors
+/// There is no such file.
+pub fn installed_version(root: &Path) -> Result<String, VersionError> {
+    let path = under(root, Path::new(VERSION_FILE));
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(VersionError { path, source }),
+    }
+}
+
+/// Waits for a configuration that can be used; every report about one that cannot is logged once. `None` when `stop` comes
+/// first.
+pub async fn wait_for_config(root: &Path, stop: &CancellationToken) -> Option<Config> {
+    let mut said = String::new();
+    loop {
+        match config::load(root) {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{warning}");
+                }
+                return Some(loaded.config);
+            }
+            Err(error) => {
+                let report = error.to_string();
+                if report != said {
+                    for line in report.lines() {
+                        tracing::error!("{line}");
+                    }
+                    tracing::info!("waiting for a configuration that can be used");
+                    said = report;
+                }
+            }
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            () = tokio::time::sleep(READ_AGAIN) => {}
+        }
+    }
+}
+
+/// Serves the pages of a daemon; `status` is told whenever it changes. The first argument of `registered` may add metrics.
+pub fn serve(
+    address: &str,
+    name: &str,
+    version: &str,
+    readiness: watch::Receiver<Readiness>,
+    status: watch::Receiver<Value>,
+    registered: impl FnOnce(&mut Registry),
+) -> Listener {
+    let mut registry = Registry::with_prefix("neco");
+    let labels =
+        vec![("daemon".to_owned(), name.to_owned()), ("version".to_owned(), version.to_owned())];
+    registry.register("build", "What runs here", Info::new(labels));
+    registered(&mut registry);
+    Listener::start(address, Pages { metrics: Arc::new(registry), readiness, status })
+}

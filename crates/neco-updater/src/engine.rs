@@ -1,0 +1,101 @@
+//! The life of an updater: stand for election, lead, stand again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_process::backoff::Backoff;
+use neco_store::{CampaignError, Election, Session};
+use tokio_util::sync::CancellationToken;
+
+use crate::leading::{Context, lead};
+
+/// Delays after an election that failed.
+const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+/// How long giving leadership back may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// One updater.
+pub struct Engine {
+    context: Arc<Context>,
+    session_ttl: Duration,
+}
+
+impl Engine {
+    /// An updater whose leadership lasts `session_ttl` (whole seconds) beyond its last sign of life.
+    pub fn new(context: Arc<Context>, session_ttl: Duration) -> Self {
+        Self { context, session_ttl }
+    }
+
+    /// Runs until `stop` is cancelled. Nothing that etcd or a release source does ends it.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut retry = TRY_AGAIN.retry();
+        while !stop.is_cancelled() {
+            let trouble = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                trouble = self.term(&stop) => trouble,
+            };
+            let Some(trouble) = trouble else {
+                retry.reset();
+                continue;
+            };
+            tracing::debug!(%trouble, "not leading");
+            self.context.observe(|observation| {
+                observation.leads = false;
+                observation.waiting_for = trouble;
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(retry.pause()) => {}
+            }
+        }
+    }
+
+    /// One term: campaigns, leads until leadership is lost or `stop`. `None` after a term that was led.
+    async fn term(&self, stop: &CancellationToken) -> Option<String> {
+        let store = Arc::clone(&self.context.store);
+        let session = match Session::open(Arc::clone(&store), self.session_ttl).await {
+            Ok(session) => session,
+            Err(error) => {
+                return Some(format!("etcd does not answer: {}", neco_connect::one_line(&error)));
+            }
+        };
+        self.context.observe(|observation| {
+            observation.leads = false;
+            observation.waiting_for = "another updater leads".to_owned();
+        });
+        let election = Election::new(store, "updater");
+        let won = election.campaign(&session, self.context.host.as_bytes()).await;
+        let leadership = match won {
+            Ok(leadership) => leadership,
+            Err(error @ CampaignError::Session { .. }) => {
+                return Some(neco_connect::one_line(&error));
+            }
+            Err(error) => {
+                let _ = tokio::time::timeout(FAREWELL, session.close()).await;
+                return Some(neco_connect::one_line(&error));
+            }
+        };
+        tracing::info!(host = %self.context.host, "leading");
+        self.context.observe(|observation| {
+            observation.leads = true;
+            observation.waiting_for.clear();
+        });
+        // Dropped when the session is lost: what was in flight is refused by its guard.
+        let over = tokio::select! {
+            biased;
+            lost = session.lost() => format!("{lost}"),
+            why = lead(&self.context, &leadership) => why,
+            () = stop.cancelled() => "told to stop".to_owned(),
+        };
+        tracing::info!(why = %over, "no longer leading");
+        self.context.observe(|observation| observation.leads = false);
+        let farewell = async {
+            let _ = election.resign(&leadership).await;
+            let _ = session.close().await;
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        None
+    }
+}

@@ -1,0 +1,142 @@
+//! The updater: leads updates of the boot servers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use neco_components::Recipe;
+use neco_connect::{ConfiguredSource, connect};
+use neco_host::Root;
+use neco_plan::GroupShape;
+use neco_process::clock::SystemClock;
+use neco_process::daemon::{installed_version, serve, wait_for_config};
+use neco_process::exit::{self, ExitCode, Failure};
+use neco_process::listener::Readiness;
+use neco_process::lock::LocalLock;
+use neco_process::logs::{self, LogFormat, LogOptions};
+use neco_process::ready::Ready;
+use neco_process::signals::Shutdown;
+use neco_process::{crypto, notify, under};
+use neco_store::Store;
+use neco_updater::{Context, Engine, EtcdProbe, Slack};
+use tokio::sync::watch;
+
+/// Leads updates: watches releases and moves all boot servers to the newest one in lock-step.
+#[derive(Debug, Parser)]
+#[command(name = "neco-updater", disable_version_flag = true)]
+struct Cli {
+    /// How long leadership outlasts the last sign of life, such as 60s.
+    #[arg(long, default_value = "60s", value_parser = neco_process::duration::parse)]
+    session_ttl: Duration,
+    /// Treat this folder as the root of the file system.
+    #[arg(long, default_value = "/")]
+    root: PathBuf,
+    /// Append logs to this file.
+    #[arg(long)]
+    logfile: Option<PathBuf>,
+    /// critical, error, warning, info, debug.
+    #[arg(long)]
+    loglevel: Option<String>,
+    /// plain, logfmt, json.
+    #[arg(long)]
+    logformat: Option<LogFormat>,
+}
+
+fn main() {
+    exit::run(|| {
+        let cli = Cli::try_parse().unwrap_or_else(|error| {
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
+        });
+        let logs = LogOptions {
+            file: cli.logfile.clone(),
+            level: cli.loglevel.clone(),
+            format: cli.logformat,
+        };
+        logs::init("neco-updater", &logs)?;
+        crypto::install_crypto_provider();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(run(cli))
+    })
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let shutdown = Shutdown::listen()?;
+    let stop = shutdown.token();
+    let root = Root::new(&cli.root)?;
+    let version = installed_version(&cli.root)?;
+    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-updater.lock".as_ref()))?;
+    let Some(config) = wait_for_config(&cli.root, &stop).await else { return Ok(ExitCode::Done) };
+    let store: Arc<dyn Store> = Arc::new(connect(&config).await?);
+    let host = hostname(&root)?;
+    let cluster = neco_host::identity::cluster(&root).unwrap_or_else(|error| {
+        tracing::warn!(error = %neco_connect::one_line(&error), "notices will not name the cluster");
+        "unknown".to_owned()
+    });
+    let groups = groups(&root)?;
+    let context = Arc::new(Context::new(
+        Arc::clone(&store),
+        Arc::new(SystemClock::default()),
+        Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store))),
+        vec![Arc::new(EtcdProbe::new(Arc::clone(&store)))],
+        Slack::new(Arc::clone(&store), cluster),
+        host,
+        config.release.package.clone(),
+        groups,
+    ));
+    let (_readiness, readiness) = watch::channel(Readiness::Ready);
+    let (status, status_page) = watch::channel(serde_json::Value::Null);
+    let mut observed = context.observed();
+    let pages = tokio::spawn(async move {
+        loop {
+            let value = serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default();
+            status.send_replace(value);
+            if observed.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let listener = config
+        .listen
+        .of("updater")
+        .map(|address| serve(address, "neco-updater", &version, readiness, status_page, |_| {}));
+    // Ready means: this binary runs. etcd and leadership may be a long time coming.
+    let mut ready = Ready::announce(&cli.root, "neco-updater", &version)?;
+    if let Some(listener) = &listener {
+        ready.follow(listener.bound());
+    }
+    notify::ready();
+    tracing::info!(%version, "started");
+    Engine::new(context, cli.session_ttl).run(stop).await;
+    notify::stopping();
+    pages.abort();
+    tracing::info!("stopped");
+    Ok(ExitCode::Done)
+}
+
+/// The name of this host: the kernel's, or under another root what its own file says.
+fn hostname(root: &Root) -> std::io::Result<String> {
+    let from_file =
+        || std::fs::read_to_string(root.join("/etc/hostname")).map(|text| text.trim().to_owned());
+    if !root.is_system()
+        && let Ok(name) = from_file()
+    {
+        return Ok(name);
+    }
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|text| text.trim().to_owned())
+}
+
+/// The outage groups of the installed recipe: deadlines count in them also while paused.
+fn groups(root: &Root) -> Result<Vec<GroupShape>, neco_components::LoadError> {
+    let recipe = Recipe::load(root.join("/usr/share/neco"))?;
+    let groups = recipe.groups().iter();
+    Ok(groups
+        .map(|group| GroupShape {
+            name: group.name.to_string(),
+            stop: group.stop,
+            apply: group.apply,
+        })
+        .collect())
+}

@@ -1,0 +1,177 @@
+//! Bringing a package into the cache, verified.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use neco_connect::{Settings, Sources, one_line};
+use neco_host::{
+    Expected, FileError, KeysError, PackageCache, Root, TrustedKeys, Unsigned, VerifiedPackage,
+    VerifyError, verify_package,
+};
+use neco_plan::View;
+use neco_releases::{Limits, Release, ReleaseSource, Severity};
+use neco_schema::{NecoVersion, PackageRef, Range, prefixes};
+use neco_store::Store;
+
+/// No signature file is larger.
+const SIGNATURE_BYTES: u64 = 16 << 10;
+
+/// Brings packages into the cache.
+pub struct Fetcher {
+    root: Root,
+    cache: PackageCache,
+    store: Arc<dyn Store>,
+    sources: Arc<dyn Sources>,
+    package: String,
+    unsigned: Unsigned,
+}
+
+/// Why a package cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// It may be possible later.
+    #[error("{0}")]
+    Later(String),
+    /// It stays so until somebody changes something.
+    #[error("{0}")]
+    Never(String),
+}
+
+/// Why a package in the cache is not to be installed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRight {
+    /// The trusted keys cannot be read.
+    #[error("reading the trusted keys")]
+    Keys(#[from] KeysError),
+    /// The cache cannot be read.
+    #[error("reading the cache")]
+    Cache(#[from] FileError),
+    /// The package is not what it should be.
+    #[error("verifying the package")]
+    Package(#[from] VerifyError),
+}
+
+impl FetchError {
+    /// Whether the same call may succeed later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Later(_))
+    }
+}
+
+impl Fetcher {
+    /// Fetches `package` from `sources` into `cache`, trusting the keys below `root`.
+    pub fn new(
+        root: Root,
+        cache: PackageCache,
+        store: Arc<dyn Store>,
+        sources: Arc<dyn Sources>,
+        package: String,
+        unsigned: Unsigned,
+    ) -> Self {
+        Self { root, cache, store, sources, package, unsigned }
+    }
+
+    /// The package of `version`: from the cache, or fetched; with exactly the bits of `pinned`, where they are named.
+    ///
+    /// # Errors
+    /// It cannot be had, or it is not what it should be.
+    pub async fn fetch(
+        &self,
+        version: &NecoVersion,
+        pinned: Option<&PackageRef>,
+        progress: &(dyn Fn(u64, Option<u64>) + Send + Sync),
+    ) -> Result<VerifiedPackage, FetchError> {
+        let file =
+            pinned.map_or_else(|| PackageCache::file_name(version), |package| package.file.clone());
+        if let Ok(package) = self.verify(&file, version, pinned).await {
+            return Ok(package);
+        }
+        self.cache.create().map_err(|error| FetchError::Later(one_line(&error)))?;
+        let source = self.source().await?;
+        let release = self.release(&*source, version).await?;
+        let asset = release.package(&self.package).ok_or_else(|| {
+            FetchError::Never(format!("release {} has no package of {}", release.tag, self.package))
+        })?;
+        let tell =
+            |progressed: neco_releases::Progress| progress(progressed.done, progressed.total);
+        source
+            .fetch(asset, pinned, &self.cache.path(&file), &Limits::default(), &tell)
+            .await
+            .map_err(|error| classified(&error))?;
+        for signature in release.signatures(&asset.name) {
+            let bytes = source
+                .read(signature.asset, SIGNATURE_BYTES)
+                .await
+                .map_err(|error| classified(&error))?;
+            let suffix = signature.asset.name.strip_prefix(&asset.name).unwrap_or(".minisig");
+            let path = self.cache.path(&format!("{file}{suffix}"));
+            std::fs::write(&path, bytes).map_err(|error| {
+                FetchError::Later(format!("writing {}: {error}", path.display()))
+            })?;
+        }
+        self.verify(&file, version, pinned)
+            .await
+            .map_err(|error| FetchError::Never(one_line(&error)))
+    }
+
+    async fn verify(
+        &self,
+        file: &str,
+        version: &NecoVersion,
+        pinned: Option<&PackageRef>,
+    ) -> Result<VerifiedPackage, NotRight> {
+        verify_cached(&self.root, &self.cache, file, version, pinned, self.unsigned).await
+    }
+
+    async fn source(&self) -> Result<Arc<dyn ReleaseSource>, FetchError> {
+        let settings = self
+            .store
+            .read(&[Range::Prefix(prefixes::CONFIG.to_owned())], None)
+            .await
+            .map(|snapshot| Settings::read(&View::assemble(&snapshot).config))
+            .map_err(|error| FetchError::Later(one_line(&error)))?;
+        self.sources.source(&settings).await.map_err(FetchError::Later)
+    }
+
+    /// The release of `version`: the environment's own, else any whose tag says so. A way back may be of another one.
+    async fn release(
+        &self,
+        source: &dyn ReleaseSource,
+        version: &NecoVersion,
+    ) -> Result<Release, FetchError> {
+        use neco_schema::Environment;
+        for env in [Environment::Prod, Environment::Dev] {
+            let found =
+                source.by_version(env, version).await.map_err(|error| classified(&error))?;
+            if let Some(release) = found {
+                return Ok(release);
+            }
+        }
+        Err(FetchError::Later(format!("no release of {version} is published")))
+    }
+}
+
+/// A package in the cache, verified with the keys that are trusted now.
+pub(crate) async fn verify_cached(
+    root: &Root,
+    cache: &PackageCache,
+    file: &str,
+    version: &NecoVersion,
+    pinned: Option<&PackageRef>,
+    unsigned: Unsigned,
+) -> Result<VerifiedPackage, NotRight> {
+    let keys = TrustedKeys::load(root)?;
+    let path: PathBuf = cache.path(file);
+    let signatures = cache.signatures(file)?;
+    let expected = Expected::neco(version.clone());
+    let expected = pinned.map_or(expected.clone(), |package| expected.pinned(package));
+    Ok(verify_package(&path, &signatures, &keys, &expected, unsigned).await?)
+}
+
+fn classified(error: &neco_releases::ReleaseError) -> FetchError {
+    let text = one_line(error);
+    match error.severity() {
+        Severity::Retry => FetchError::Later(text),
+        Severity::AskAPerson => FetchError::Never(text),
+    }
+}

@@ -1,0 +1,283 @@
+//! The worker: brings one boot server to the requested state.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use neco_components::Recipe;
+use neco_connect::{ConfiguredSource, Sources, connect, one_line};
+use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options};
+use neco_host::{
+    DetachedProcess, PackageCache, PackageManager, RealFs, Root, RunDetached, Sandbox, Unsigned,
+    address, identity,
+};
+use neco_plan::{JournalState, Local};
+use neco_process::clock::{Clock, SystemClock};
+use neco_process::config::{self, Config};
+use neco_process::daemon::{installed_version, serve, wait_for_config};
+use neco_process::exit::{self, ExitCode, Failure, OrFail};
+use neco_process::listener::Readiness;
+use neco_process::lock::LocalLock;
+use neco_process::logs::{self, LogFormat, LogOptions};
+use neco_process::ready::Ready;
+use neco_process::signals::Shutdown;
+use neco_process::{crypto, notify, under};
+use neco_schema::NecoVersion;
+use neco_store::Store;
+use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
+use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, shape, wall};
+use tokio::sync::watch;
+
+/// Brings this boot server to the requested state, in lock-step with the others.
+#[derive(Debug, Parser)]
+#[command(name = "neco-worker", disable_version_flag = true)]
+struct Cli {
+    /// Treat this folder as the root of the file system.
+    #[arg(long, default_value = "/", global = true)]
+    root: PathBuf,
+    /// Unpack packages and record units and containers instead of running them.
+    #[arg(long, global = true)]
+    sandbox: bool,
+    /// How long the daemons of a new package may take to say that they run.
+    #[arg(long, default_value = "90s", value_parser = neco_process::duration::parse, global = true)]
+    ready_within: Duration,
+    /// How long the recorder of containers takes for an image, with --sandbox.
+    #[arg(long, default_value = "300ms", value_parser = neco_process::duration::parse, global = true, hide = true)]
+    pull_time: Duration,
+    /// Append logs to this file.
+    #[arg(long, global = true)]
+    logfile: Option<PathBuf>,
+    /// critical, error, warning, info, debug.
+    #[arg(long, global = true)]
+    loglevel: Option<String>,
+    /// plain, logfmt, json.
+    #[arg(long, global = true)]
+    logformat: Option<LogFormat>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Bring a begun installation to its verdict. Started by the worker itself, as a unit of its own.
+    #[command(hide = true)]
+    Install,
+}
+
+fn main() {
+    exit::run(|| {
+        let cli = Cli::try_parse().unwrap_or_else(|error| {
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
+        });
+        let logs = LogOptions {
+            file: cli.logfile.clone(),
+            level: cli.loglevel.clone(),
+            format: cli.logformat,
+        };
+        logs::init("neco-worker", &logs)?;
+        crypto::install_crypto_provider();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        match cli.command {
+            Some(Command::Install) => runtime.block_on(install_unit(&cli)),
+            None => runtime.block_on(work(&cli)),
+        }
+    })
+}
+
+/// The drivers of this server that both the daemon and the installing unit use.
+struct Drivers {
+    root: Root,
+    packages: Arc<dyn PackageManager>,
+    detached: Arc<dyn RunDetached>,
+    journal: Arc<dyn JournalStore>,
+    cache: PackageCache,
+}
+
+impl Drivers {
+    fn new(cli: &Cli, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
+        let root = Root::new(&cli.root)?;
+        if !cli.sandbox {
+            let error =
+                anyhow::anyhow!("the drivers of systemd and Docker are not part of this version");
+            return Err(Failure::new(ExitCode::CannotRun, error)
+                .with_hint("run with --sandbox and a --root of its own"));
+        }
+        let clock = Arc::clone(clock);
+        let now = Arc::new(move || wall(&*clock));
+        let checkpoint: Checkpoint = Arc::new(|records| {
+            vec![JournalState::fold(records.iter().map(|record| &record.entry)).checkpoint()]
+        });
+        let (journal, _, damage) =
+            Journal::open(root.join(DIRECTORY), Options::new(now, checkpoint))?;
+        for damage in damage {
+            tracing::error!("{damage}");
+        }
+        Ok(Self {
+            packages: Arc::new(Sandbox::new(root.clone())),
+            detached: Arc::new(DetachedProcess::new(root.clone())),
+            journal: Arc::new(journal),
+            cache: PackageCache::new(&root)?,
+            root,
+        })
+    }
+}
+
+fn unsigned(config: &Config) -> Unsigned {
+    match config.release.unsigned {
+        config::Unsigned::Allow => Unsigned::Allow,
+        config::Unsigned::Refuse => Unsigned::Refuse,
+    }
+}
+
+async fn install_unit(cli: &Cli) -> Result<ExitCode, Failure> {
+    let drivers = Drivers::new(cli, &Arc::new(SystemClock::default()))?;
+    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-install.lock".as_ref()))?;
+    let config = config::load(&cli.root)?.config;
+    let setup = UnitSetup {
+        root: drivers.root,
+        journal: drivers.journal,
+        packages: drivers.packages,
+        cache: drivers.cache,
+        daemons: Arc::new(SandboxDaemons::new(cli.root.clone())),
+        detached: drivers.detached,
+        ready_within: cli.ready_within,
+        unsigned: unsigned(&config),
+    };
+    install::run_unit(&setup).await.map_err(anyhow::Error::msg)?;
+    Ok(ExitCode::Done)
+}
+
+async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
+    let shutdown = Shutdown::listen()?;
+    let stop = shutdown.token();
+    let version: NecoVersion = installed_version(&cli.root)?.parse()?;
+    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-worker.lock".as_ref()))
+        .or_hint("one worker runs on a boot server: stop the other one")?;
+    let clock = Arc::new(SystemClock::default());
+    let drivers = Drivers::new(cli, &clock)?;
+    let root = drivers.root.clone();
+    let recipe = Recipe::load(root.join("/usr/share/neco"))?;
+    let lrn = identity::lrn(&root)?;
+    let boot_id = identity::boot_id(&root)?;
+    let Some(config) = wait_for_config(&cli.root, &stop).await else { return Ok(ExitCode::Done) };
+    let store: Arc<dyn Store> = Arc::new(connect(&config).await?);
+
+    let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), shape(&recipe));
+    if let Ok(neco_host::Installed::Yes(installed)) = drivers.packages.installed("neco").await {
+        local.installed = installed;
+    }
+    let dynamic_clock: Arc<dyn Clock> = clock;
+    let shared =
+        Shared::new(Arc::clone(&store), dynamic_clock, Arc::clone(&drivers.journal), local)?;
+    let host = Arc::new(StepHost {
+        root: root.clone(),
+        fs: Arc::new(RealFs),
+        units: Arc::new(neco_systemd::Recorder::new(&cli.root)),
+        runtime: Arc::new(neco_runtime::Recorder::new(&cli.root).with_pull_time(cli.pull_time)),
+        shared: Arc::clone(&shared),
+        about: about(&root, lrn),
+    });
+    let steps = Arc::new(RecipeSteps::new(recipe, host)?);
+    let sources: Arc<dyn Sources> =
+        Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store)));
+    let fetcher = Fetcher::new(
+        root.clone(),
+        drivers.cache.clone(),
+        Arc::clone(&store),
+        sources,
+        config.release.package.clone(),
+        unsigned(&config),
+    );
+    let program = Program { executable: std::env::current_exe()?, arguments: unit_arguments(cli) };
+    let installer = Arc::new(PackageInstaller::new(
+        Arc::clone(&shared),
+        root,
+        drivers.packages,
+        drivers.detached,
+        fetcher,
+        drivers.cache,
+        program,
+    ));
+
+    let (_readiness, readiness) = watch::channel(Readiness::Ready);
+    let (status, status_page) = watch::channel(serde_json::Value::Null);
+    let mut tasks = tokio::task::JoinSet::new();
+    let mut observed = shared.observed();
+    tasks.spawn(async move {
+        loop {
+            status.send_replace(
+                serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default(),
+            );
+            if observed.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+    let listener = config.listen.of("worker").map(|address| {
+        serve(address, "neco-worker", version.as_str(), readiness, status_page, |_| {})
+    });
+    // Ready means: this binary runs. etcd may be a long time coming, and a crash may have left something to complete.
+    let mut ready = Ready::announce(&cli.root, "neco-worker", version.as_str())?;
+    if let Some(listener) = &listener {
+        ready.follow(listener.bound());
+    }
+    notify::ready();
+    tracing::info!(%lrn, %version, "started");
+    let identity = Identity {
+        boot_id,
+        address: address::node0(lrn).map(|ip| ip.to_string()).unwrap_or_default(),
+    };
+    let keeper = Arc::clone(&installer);
+    tasks.spawn(async move { keeper.keep_way_back().await });
+    let exit = Engine::new(shared, steps, installer, identity).run(stop).await;
+    notify::stopping();
+    tasks.shutdown().await;
+    match exit {
+        Exit::Stopped => {
+            tracing::info!("stopped");
+            Ok(ExitCode::Done)
+        }
+        Exit::NewBinary => {
+            tracing::info!("ending for the new binary");
+            // The original's code for it; its meaning on this program's own scale does not apply here.
+            Ok(ExitCode::NothingYet)
+        }
+    }
+}
+
+/// The arguments with which this program, copied aside, installs.
+fn unit_arguments(cli: &Cli) -> Vec<String> {
+    let mut arguments =
+        vec!["install".to_owned(), "--root".to_owned(), cli.root.display().to_string()];
+    if cli.sandbox {
+        arguments.push("--sandbox".to_owned());
+    }
+    arguments.push("--ready-within".to_owned());
+    arguments.push(format!("{}s", cli.ready_within.as_secs().max(1)));
+    if let Some(file) = &cli.logfile {
+        arguments.push("--logfile".to_owned());
+        arguments.push(file.display().to_string());
+    }
+    arguments
+}
+
+/// What templates may ask about this server; what cannot be told is empty, and a template that needs it says so.
+fn about(root: &Root, lrn: neco_schema::Lrn) -> About {
+    let os = identity::os_release(root).ok();
+    let field = |name: &str| os.as_ref().and_then(|os| os.get(name)).unwrap_or_default().to_owned();
+    About {
+        cluster: identity::cluster(root).unwrap_or_else(|error| {
+            tracing::warn!(error = %one_line(&error), "this server does not know its cluster");
+            String::new()
+        }),
+        lrn,
+        os_name: field("NAME"),
+        os_version: field("VERSION_ID"),
+        serial: std::fs::read_to_string(root.join("/sys/class/dmi/id/product_serial"))
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,182 @@
+//! Outage groups: a service is stopped on all servers, then started again on all.
+
+use neco_components::{Component, Desired, Effect as Change, diff, effects};
+use neco_plan::GroupShape;
+use neco_schema::journal::{Entry, Phase};
+use neco_schema::{RequestId, Revision, Way};
+
+use crate::context::{StepContext, StepError};
+use crate::steps::apply;
+use crate::steps::host::{StepHost, unit_name};
+
+/// The stop step: if the component changes on any member, its unit is stopped and kept from starting at boot.
+///
+/// # Errors
+/// Cancelled at a safe point, or failed.
+pub(crate) async fn stop(
+    context: &StepContext,
+    host: &StepHost,
+    group: &GroupShape,
+    component: &Component,
+) -> Result<(), StepError> {
+    let id = context.request.id();
+    let Some(unit) = component.running_unit() else {
+        return Err(StepError::Failed(format!(
+            "component {} of group {} has no unit",
+            component.name, group.name
+        )));
+    };
+    let view = context.fence().await?;
+    let changing: Vec<String> = view
+        .plans
+        .iter()
+        .filter(|(lrn, plan)| context.request.is_member(**lrn) && plan.value.request == id)
+        .filter(|(_, plan)| plan.value.changes.iter().any(|name| name == component.name.as_str()))
+        .map(|(lrn, _)| lrn.to_string())
+        .collect();
+    if changing.is_empty() {
+        context.doing(format!("{} changes nowhere and goes on running", component.name));
+        return Ok(());
+    }
+    context.doing(format!(
+        "stopping {}: it changes on boot servers {}",
+        unit.name,
+        changing.join(", ")
+    ));
+    host.keep_group_facts(&group.name, &context.request)?;
+    let view = context.fence().await?;
+    context.record(&[Entry::GroupOpened {
+        group: group.name.clone(),
+        request: id,
+        revision: view.revision,
+    }])?;
+    let what = format!("stop {}", unit.name);
+    context.effect_begins(&what, &view)?;
+    let name = unit_name(&unit.name)?;
+    // A reboot must not start the old beside the new.
+    host.units
+        .disable(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("disabling {name}"), &error))?;
+    host.units
+        .stop(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("stopping {name}"), &error))?;
+    context.effect_ends(&what, &view)
+}
+
+/// The apply step: decides that the group goes forward, then starts what is desired.
+///
+/// # Errors
+/// Cancelled at a safe point, or failed; then the engine ends the group.
+pub(crate) async fn apply(
+    context: &StepContext,
+    host: &StepHost,
+    group: &GroupShape,
+    component: &Component,
+    desired: &Desired,
+) -> Result<(), StepError> {
+    let id = context.request.id();
+    let open =
+        host.shared.local().journal.groups.get(&group.name).is_some_and(|open| open.request == id);
+    if !open {
+        return apply::component(context, host, component, desired).await;
+    }
+    if context.decide_way(&group.name, Way::Forward).await? == Way::Back {
+        // Somebody restores: why shows in the next view.
+        return Err(StepError::Cancelled(format!("group {} goes back", group.name)));
+    }
+    let view = context.fence().await?;
+    forward(host, component, desired, &mut |what, begins| {
+        if begins { context.effect_begins(what, &view) } else { context.effect_ends(what, &view) }
+    })
+    .await?;
+    context.record(&[Entry::GroupClosed {
+        group: group.name.clone(),
+        request: id,
+        way: Way::Forward,
+    }])
+}
+
+/// Ends an open group by starting what is desired.
+///
+/// # Errors
+/// The service does not start.
+pub(crate) async fn restore_forward(
+    host: &StepHost,
+    component: &Component,
+    desired: &Desired,
+    request: &RequestId,
+) -> Result<(), StepError> {
+    forward(host, component, desired, &mut |what, begins| restoring(host, request, what, begins))
+        .await
+}
+
+async fn forward(
+    host: &StepHost,
+    component: &Component,
+    desired: &Desired,
+    note: &mut (dyn FnMut(&str, bool) -> Result<(), StepError> + Send),
+) -> Result<(), StepError> {
+    let observed = host.observe_now(desired).await?;
+    for change in effects(desired, &diff(desired, &observed)) {
+        let what = match &change {
+            Change::Write(path) => format!("write {}", path.display()),
+            Change::Reload => "reload units".to_owned(),
+            Change::Enable(unit) => format!("enable {unit}"),
+            Change::Start(unit) | Change::Restart(unit) => format!("start {unit}"),
+        };
+        note(&what, true)?;
+        apply::perform(host, desired, &change).await?;
+        note(&what, false)?;
+    }
+    apply::ready(host, component).await
+}
+
+/// Ends an open group by starting what ran before. The files are the old ones: the new are written after the way forward
+/// was decided.
+///
+/// # Errors
+/// The service does not start.
+pub(crate) async fn restore_back(
+    host: &StepHost,
+    component: &Component,
+    request: &RequestId,
+) -> Result<(), StepError> {
+    let Some(unit) = component.running_unit() else { return Ok(()) };
+    let name = unit_name(&unit.name)?;
+    let state = host
+        .units
+        .state(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
+    if !state.exists() {
+        // It never ran here: there is nothing to go back to.
+        return Ok(());
+    }
+    let what = format!("start {} as it was", unit.name);
+    restoring(host, request, &what, true)?;
+    host.units
+        .enable(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("enabling {name}"), &error))?;
+    apply::start(host, &unit.name, None).await?;
+    restoring(host, request, &what, false)?;
+    apply::ready(host, component).await
+}
+
+fn restoring(
+    host: &StepHost,
+    request: &RequestId,
+    what: &str,
+    begins: bool,
+) -> Result<(), StepError> {
+    host.record(&[Entry::Effect {
+        request: request.clone(),
+        step: 0,
+        attempt: 1,
+        what: what.to_owned(),
+        phase: if begins { Phase::Begin } else { Phase::End },
+        revision: Revision(0),
+    }])
+}

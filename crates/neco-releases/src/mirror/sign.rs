@@ -8,6 +8,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, PublicKey, SecretKeyBox};
 use neco_schema::NecoVersion;
 
@@ -109,9 +111,9 @@ impl SigningKey {
     pub fn load(path: &Path, password: Option<&Secret>) -> Result<Self, MirrorError> {
         let text = std::fs::read_to_string(path).map_err(MirrorError::io("reading", path))?;
         let boxed = || SecretKeyBox::from(text.clone());
-        // The library tells an encrypted key from a broken one only by trying.
         let secret = match boxed().into_unencrypted_secret_key() {
             Ok(secret) => secret,
+            // The library tells these cases apart only in words.
             Err(error) if error.to_string().contains("might be encrypted") => {
                 let password = password.ok_or_else(|| {
                     key_error(
@@ -123,7 +125,9 @@ impl SigningKey {
                     .into_secret_key(Some(password.reveal().to_owned()))
                     .map_err(|_| key_error(path, "the password does not open the secret key"))?
             }
-            Err(_) => return Err(key_error(path, "this is no minisign secret key")),
+            Err(_) => without_checksum(&text).ok_or_else(|| {
+                key_error(path, "this is no minisign secret key, or it is damaged")
+            })?,
         };
         let id = KeyId::of(secret.keynum());
         Ok(Self { secret, id })
@@ -158,12 +162,26 @@ pub fn sign(deb: &Path, key: &SigningKey, version: &NecoVersion) -> Result<Signe
     let file = std::fs::File::open(deb).map_err(MirrorError::io("reading", deb))?;
     let trusted_comment = trusted_comment(version);
     let untrusted = format!("signature of {PACKAGE} by release key {}", key.id);
+    let signature = PublicKey::from_secret_key(&key.secret).and_then(|public| {
+        // With the public half the library checks its own work.
+        minisign::sign(Some(&public), &key.secret, file, Some(&trusted_comment), Some(&untrusted))
+    });
     let signature =
-        minisign::sign(None, &key.secret, file, Some(&trusted_comment), Some(&untrusted))
-            .map_err(|error| key_error(deb, &format!("signing failed: {error}")))?;
+        signature.map_err(|error| key_error(deb, &format!("signing failed: {error}")))?;
     let path = destination(&deb.with_file_name(format!("{name}.minisig")), key.id)?;
     write_durably(&path, signature.into_string().as_bytes(), 0o644)?;
     Ok(Signed { path, key: key.id, trusted_comment })
+}
+
+/// A key that was made by `minisign -G -W`: version 0.11 leaves the checksum of an unencrypted key empty, and the
+/// library takes that for damage. What is damaged in truth shows when it signs.
+fn without_checksum(text: &str) -> Option<minisign::SecretKey> {
+    const LENGTH: usize = 158;
+    const CHECKSUM: usize = 32;
+    let bytes = STANDARD.decode(text.lines().nth(1)?.trim()).ok()?;
+    let unencrypted = bytes.get(..6)? == b"Ed\0\0B2";
+    let empty = bytes.len() == LENGTH && bytes[LENGTH - CHECKSUM..].iter().all(|byte| *byte == 0);
+    minisign::SecretKey::from_bytes(&bytes).ok().filter(|_| unencrypted && empty)
 }
 
 fn destination(plain: &Path, id: KeyId) -> Result<PathBuf, MirrorError> {

@@ -13,5 +13,5 @@ async fn does_what_a_store_must_do() {
 /// The player of the lists itself: the model against itself, on one store for all lists.
 #[tokio::test]
 async fn answers_random_lists_like_the_model() {
-    lists::run(&memory_rig(), 1, 200).await;
+    lists::run(&[memory_rig()], 1, 200).await;
 }

@@ -11,6 +11,7 @@ use neco_store::{Change, Committed, KeepAlive, MemoryStore, Mvcc, StoreError, Wa
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
+use tokio::task::JoinSet;
 
 use super::{Rig, WITHIN};
 
@@ -87,17 +88,31 @@ struct Pair {
     lease: Option<Option<Nth>>,
 }
 
-/// Runs `count` lists beginning with `seed`; each list's seed is the next number.
+/// Runs `count` lists beginning with `seed`; each list's seed is the next number. Lists on one rig
+/// run one after the other, as revisions and compactions are the cluster's; several rigs share them.
 ///
 /// # Panics
 /// If an answer differs from the model's: with the seed, the step and both answers. If some kind of
 /// operation or answer never occurred: then the lists prove nothing about it.
-pub async fn run(rig: &Rig, seed: u64, count: u64) {
-    let mut seen = Coverage::default();
-    for seed in seed..seed + count {
-        run_one(rig, seed, &mut seen).await;
+pub async fn run(rigs: &[Rig], seed: u64, count: u64) {
+    let mut players = JoinSet::new();
+    for (first, rig) in (seed..).zip(rigs.iter().cloned()) {
+        let seeds = (first..seed + count).step_by(rigs.len());
+        players.spawn(async move {
+            let mut seen = Coverage::default();
+            for seed in seeds {
+                run_one(&rig, seed, &mut seen).await;
+            }
+            seen
+        });
     }
-    seen.report(count);
+    let mut all = Coverage::default();
+    for seen in players.join_all().await {
+        for (kind, times) in seen.0 {
+            *all.0.entry(kind).or_default() += times;
+        }
+    }
+    all.report(count);
 }
 
 async fn run_one(rig: &Rig, seed: u64, seen: &mut Coverage) {
@@ -116,6 +131,10 @@ async fn run_one(rig: &Rig, seed: u64, seen: &mut Coverage) {
     let mut limits = Limits { revision: 0, leases: 0, compacted: 0 };
     for number in 0..OPERATIONS {
         let step = choose(&mut random, &limits);
+        // What watches have not told yet may be compacted away or not: told first, it counts.
+        if matches!(step, Step::Compact(at) if limits.compacted < at && at <= limits.revision) {
+            settle(seed, &mut real, &mut model, seen).await;
+        }
         let (got, expected) = (real.play(&step).await, model.play(&step).await);
         assert_eq!(
             got, expected,
@@ -129,9 +148,19 @@ async fn run_one(rig: &Rig, seed: u64, seen: &mut Coverage) {
         }
         limits.revision = model.now().await;
     }
+    settle(seed, &mut real, &mut model, seen).await;
+    assert_eq!(real.now().await, model.now().await, "\nlist {seed}: the newest revision");
+}
+
+/// Compares what the watches told.
+async fn settle(seed: u64, real: &mut Player, model: &mut Player, seen: &mut Coverage) {
+    let (got, expected) = (real.settle().await, model.settle().await);
+    assert_eq!(got, expected, "\nlist {seed}: a replay");
+    for answer in &got {
+        seen.count_replay(answer);
+    }
     let (got, expected) = (real.drain_live().await, model.drain_live().await);
     assert_eq!(got, expected, "\nlist {seed}: the watch that was open all the time");
-    assert_eq!(real.now().await, model.now().await, "\nlist {seed}: the newest revision");
 }
 
 /// What there is to choose from.
@@ -158,7 +187,7 @@ fn choose(random: &mut StdRng, limits: &Limits) -> Step {
         65..72 => Step::Grant,
         72..77 => Step::KeepAlive(random.random_range(0..=limits.leases)),
         77..83 => Step::Revoke(random.random_range(0..=limits.leases)),
-        83..94 => {
+        83..97 => {
             let mut from = random.random_range(1..=limits.revision + 1);
             // From the very revision of a compaction, etcd leaves out deletions.
             if from == limits.compacted {
@@ -217,16 +246,32 @@ struct Player {
     leases: Vec<LeaseId>,
     live: Option<Box<dyn Watch>>,
     live_told: Vec<Change>,
+    replays: Vec<Replay>,
+}
+
+/// A watch of the past, up to a revision. etcd takes up to 100 ms to look into the past, so the
+/// answers are waited for together.
+struct Replay {
+    watch: Box<dyn Watch>,
+    end: Revision,
 }
 
 impl Player {
     async fn start(rig: Rig, folder: String) -> Self {
         let start = rig.read(&[]).await.revision;
         let live = rig.watch(&[Range::Prefix(folder.clone())], Revision(start.0 + 1)).await;
-        Self { rig, folder, start, leases: Vec::new(), live: Some(live), live_told: Vec::new() }
+        Self {
+            rig,
+            folder,
+            start,
+            leases: Vec::new(),
+            live: Some(live),
+            live_told: Vec::new(),
+            replays: Vec::new(),
+        }
     }
 
-    async fn now(&self) -> Since {
+    async fn now(&mut self) -> Since {
         self.rig.read(&[]).await.revision.0 - self.start.0
     }
 
@@ -263,31 +308,33 @@ impl Player {
                 Err(error) => self.failed(error),
             },
             Step::Replay(ranges, from) => self.replay(ranges, *from).await,
-            Step::Compact(at) => {
-                // What a watch has not told yet may be compacted away or not: told first, it counts.
-                let told = self.drain_live().await;
-                if let Answer::Failed(_) | Answer::Lost(_) = told {
-                    return told;
-                }
-                match (self.rig.compact)(self.at(*at)).await {
-                    Ok(()) => Answer::Ok,
-                    Err(error) => self.failed(error),
-                }
-            }
+            Step::Compact(at) => match (self.rig.compact)(self.at(*at)).await {
+                Ok(()) => Answer::Ok,
+                Err(error) => self.failed(error),
+            },
         }
     }
 
-    /// All changes of the ranges since a revision.
+    /// Opens a watch of all changes of the ranges from a revision until now.
     async fn replay(&mut self, ranges: &[Range], from: Since) -> Answer {
         let mut ranges = self.ranges(ranges);
         ranges.push(Range::Key(format!("{}{SENTINEL}", self.folder)));
         let end = self.write_sentinel().await;
-        let mut watch = self.rig.watch(&ranges, self.at(from)).await;
-        let mut told = Vec::new();
-        if let Some(answer) = self.collect(&mut *watch, end, &mut told).await {
-            return answer;
+        let watch = self.rig.watch(&ranges, self.at(from)).await;
+        self.replays.push(Replay { watch, end });
+        Answer::Ok
+    }
+
+    /// What the watches of the past told.
+    async fn settle(&mut self) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        for mut replay in std::mem::take(&mut self.replays) {
+            let mut told = Vec::new();
+            let answer = self.collect(&mut *replay.watch, replay.end, &mut told).await;
+            told.retain(|change| change.revision <= replay.end);
+            answers.push(answer.unwrap_or_else(|| self.changes(&told)));
         }
-        Answer::Changes(told.iter().map(|change| self.change(change)).collect())
+        answers
     }
 
     /// All changes that the watch of the whole list told so far.
@@ -297,18 +344,16 @@ impl Player {
         let mut live = self.live.take().expect("it is put back below");
         let answer = self.collect(&mut *live, end, &mut told).await;
         (self.live, self.live_told) = (Some(live), told);
-        answer.unwrap_or_else(|| {
-            Answer::Changes(self.live_told.iter().map(|change| self.change(change)).collect())
-        })
+        answer.unwrap_or_else(|| self.changes(&self.live_told))
     }
 
-    async fn write_sentinel(&self) -> Revision {
+    async fn write_sentinel(&mut self) -> Revision {
         self.rig.commit(&super::put(&format!("{}{SENTINEL}", self.folder), "")).await
     }
 
     /// Gathers changes up to a revision, that one included.
     async fn collect(
-        &self,
+        &mut self,
         watch: &mut dyn Watch,
         end: Revision,
         told: &mut Vec<Change>,
@@ -379,6 +424,10 @@ impl Player {
     fn keys(&self, snapshot: Snapshot) -> Answer {
         let pairs = snapshot.kvs.into_values().map(|kv| self.pair(&kv)).collect();
         Answer::Keys(snapshot.revision.0 - self.start.0, pairs)
+    }
+
+    fn changes(&self, told: &[Change]) -> Answer {
+        Answer::Changes(told.iter().map(|change| self.change(change)).collect())
     }
 
     fn pair(&self, kv: &KeyValue) -> Pair {
@@ -513,28 +562,29 @@ impl Coverage {
             }
             Step::KeepAlive(_) => self.hit("keep-alive of a living lease"),
             Step::Revoke(_) => self.hit("revoke"),
-            Step::Replay(..) => match answer {
-                Answer::Lost(_) => self.hit("replay of the compacted past"),
-                Answer::Changes(changes) => {
-                    self.hit("replay");
-                    let hits = [
-                        ("replay with a deletion", changes.iter().any(|c| c.2.is_none())),
-                        ("replay with an earlier value", changes.iter().any(|c| c.3.is_some())),
-                    ];
-                    for (kind, is_hit) in hits {
-                        if is_hit {
-                            self.hit(kind);
-                        }
-                    }
-                }
-                other => panic!("unexpected {other:?}"),
-            },
+            Step::Replay(..) => {}
             Step::Compact(_) => match answer {
                 Answer::Ok => self.hit("compaction"),
                 Answer::Compacted => self.hit("compaction of what is compacted"),
                 Answer::Future => self.hit("compaction of the future"),
                 other => panic!("unexpected {other:?}"),
             },
+        }
+    }
+
+    fn count_replay(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Lost(_) => self.hit("replay of the compacted past"),
+            Answer::Changes(changes) => {
+                self.hit("replay");
+                if changes.iter().any(|(_, _, now, _)| now.is_none()) {
+                    self.hit("replay with a deletion");
+                }
+                if changes.iter().any(|(_, _, _, before)| before.is_some()) {
+                    self.hit("replay with an earlier value");
+                }
+            }
+            other => panic!("unexpected {other:?}"),
         }
     }
 

@@ -47,12 +47,28 @@ pub(crate) fn pack(
     quality: Quality,
     out: &Path,
 ) -> Done<PathBuf> {
+    pack_with(workspace, programs, version, compression, quality, None, out)
+}
+
+/// The same with the files of `overlay`, a mirror of the target filesystem, laid over those of `debian/`.
+pub(crate) fn pack_with(
+    workspace: &Workspace,
+    programs: &Programs,
+    version: &Version,
+    compression: Compression,
+    quality: Quality,
+    overlay: Option<&Path>,
+    out: &Path,
+) -> Done<PathBuf> {
     fs::create_dir_all(out).doing(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("neco_{version}_amd64.deb"));
     let epoch = source_date(workspace)?;
 
     let mut tree = Tree::create(out.join(format!(".neco_{version}.stage")))?;
     tree.mirror(&workspace.root.join("debian"))?;
+    if let Some(overlay) = overlay {
+        tree.mirror(overlay)?;
+    }
     let mut stripped = Vec::new();
     for name in SHIPPED {
         let dir = if name == "necoctl" { "usr/bin" } else { "usr/sbin" };

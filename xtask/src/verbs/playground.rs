@@ -38,14 +38,18 @@ pub(super) fn run(args: Vec<String>) -> Done {
     )))
 }
 
-/// The packages that the playground publishes, all of one build.
+/// The packages that the playground publishes, all of one build. The later ones bring newer images, so that an update has
+/// something to do.
 pub(super) fn pack(workspace: &Workspace, programs: &Programs) -> Done<PathBuf> {
     let dir = workspace.target.join("playground").join("packages");
     let sound = VERSIONS.map(|version| (version, Quality::Sound, dir.clone()));
     let bad = (VERSIONS[UPDATE], Quality::Bad, dir.join("bad"));
     for (version, quality, out) in sound.into_iter().chain([bad]) {
+        let newer = version != VERSIONS[0];
         let version = Version::parse(version)?;
-        package::pack(workspace, programs, &version, Compression::Zstd, quality, &out)?;
+        let overlay = workspace.root.join("crates/neco-playground/newer-images");
+        let overlay = newer.then_some(overlay.as_path());
+        package::pack_with(workspace, programs, &version, Compression::Zstd, quality, overlay, &out)?;
     }
     Ok(dir)
 }

@@ -180,7 +180,7 @@ fn remedy(heard: &str, peer: Peer<'_>) -> Option<&'static str> {
         return None;
     }
     let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
-    if hears(&["UnknownIssuer"]) {
+    if hears(&["UnknownIssuer", "BadSignature"]) {
         Some(UNKNOWN_CA)
     } else if hears(&["invalid peer certificate"]) {
         Some(WRONG_CERT)

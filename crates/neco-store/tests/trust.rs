@@ -1,0 +1,177 @@
+//! Certificates, users, passwords, and how their errors read.
+
+mod common;
+
+use std::fs;
+use std::time::Duration;
+
+use common::Etcd;
+use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use neco_etcd::{MemberConfig, ServerTls};
+use neco_schema::Revision;
+use neco_store::{Committed, EtcdStore, Options, Severity, Store, StoreError, WatchEvent};
+use neco_testkit::store::{all, next_event, put};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
+    }
+
+    fn ca(&self) -> Vec<u8> {
+        self.0.pem().into_bytes()
+    }
+
+    /// A certificate and its key, for either side.
+    fn issue(&self) -> (Vec<u8>, Vec<u8>) {
+        let key = KeyPair::generate().expect("a key");
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let mut params = CertificateParams::new(names).expect("names");
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let cert = params.signed_by(&key, &self.0).expect("a certificate");
+        (cert.pem().into_bytes(), key.serialize_pem().into_bytes())
+    }
+}
+
+async fn error_of(options: Options) -> StoreError {
+    let options = Options { deadline: Duration::from_secs(5), ..options };
+    let store = EtcdStore::connect(options).await.expect("the options are usable");
+    store.ping().await.expect_err("it cannot work")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_certificates_open_the_door() {
+    let authority = Authority::new("ours");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.path().join(name);
+        fs::write(&path, bytes).expect("written");
+        path
+    };
+    let (cert, key) = authority.issue();
+    let tls = ServerTls {
+        cert: file("server.crt", &cert),
+        key: file("server.key", &key),
+        trusted_ca: Some(file("ca.crt", &authority.ca())),
+        client_cert_auth: true,
+    };
+    let etcd = Etcd::start_with(MemberConfig::default().tls(tls)).await;
+    let (cert, key) = authority.issue();
+    let right = Options {
+        ca: Some(authority.ca()),
+        cert: Some(cert),
+        key: Some(key),
+        ..Options::new([etcd.server.client_url()])
+    };
+
+    let store = EtcdStore::connect(right.clone()).await.expect("usable");
+    let done = store.commit(&put("a", "1")).await.expect("an answer");
+    assert!(matches!(done, Committed::Done(_)));
+    let health = store.health().await.expect("an answer");
+    assert!(health.quorum, "{health:?}");
+    let mut watch = store.watch(&[all("")], Revision(2)).await.expect("a watch");
+    assert!(matches!(next_event(&mut *watch).await, WatchEvent::Changed(_)));
+
+    let told = |error: StoreError, words: &str| {
+        assert!(matches!(error, StoreError::Tls { .. }), "{error:?}");
+        assert_eq!(error.severity(), Severity::AskAPerson);
+        assert!(error.to_string().contains(words), "{error}");
+        assert!(error.to_string().contains(&etcd.server.client_url()), "{error}");
+    };
+    let without = Options { cert: None, key: None, ..right.clone() };
+    told(error_of(without).await, "may require a client certificate");
+
+    let stranger = Authority::new("a stranger");
+    let wrong_ca = Options { ca: Some(stranger.ca()), ..right.clone() };
+    told(error_of(wrong_ca).await, "tls-ca-file");
+    told(error_of(Options { ca: None, ..right.clone() }).await, "tls-ca-file");
+
+    let (cert, key) = stranger.issue();
+    let wrong_cert = Options { cert: Some(cert), key: Some(key), ..right.clone() };
+    told(error_of(wrong_cert).await, "does not accept the client certificate");
+
+    let nonsense = Options { cert: Some(b"-----BEGIN CERTIFICATE-----".to_vec()), ..right };
+    let error = EtcdStore::connect(nonsense).await.expect_err("no certificate");
+    assert!(matches!(error, StoreError::Options { .. }), "{error:?}");
+}
+
+/// Users `root` and `neco`, the latter with a role for `/neco/`, and authentication on.
+async fn enable_auth(url: &str) {
+    let mut client = Client::connect([url], None).await.expect("a client");
+    client.user_add("root", "root-password", None).await.expect("added");
+    client.user_grant_role("root", "root").await.expect("granted");
+    client.role_add("neco").await.expect("added");
+    let permission = Permission::new(PermissionType::Readwrite, "/neco/").with_prefix();
+    client.role_grant_permission("neco", permission).await.expect("granted");
+    client.user_add("neco", "secret", None).await.expect("added");
+    client.user_grant_role("neco", "neco").await.expect("granted");
+    client.auth_enable().await.expect("enabled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn users_and_passwords_open_the_door() {
+    let etcd =
+        Etcd::start_with(MemberConfig::default().auth_token_ttl(Duration::from_secs(1))).await;
+    let url = etcd.server.client_url();
+    let anonymous = Options::new([url.clone()]);
+    let right = Options {
+        user: Some("neco".to_owned()),
+        password: Some("secret".to_owned()),
+        ..anonymous.clone()
+    };
+    // Whoever has a password may come before authentication is on, and stays when it is.
+    let store = EtcdStore::connect(right.clone()).await.expect("usable");
+    store.commit(&put("a", "0")).await.expect("an answer");
+    enable_auth(&url).await;
+    let Ok(Committed::Done(first)) = store.commit(&put("a", "1")).await else { panic!("done") };
+    let mut watch = store.watch(&[all("")], Revision(first.0 + 1)).await.expect("a watch");
+
+    let error = error_of(Options { password: Some("guess".to_owned()), ..right.clone() }).await;
+    assert!(matches!(error, StoreError::Unauthenticated { .. }), "{error:?}");
+    assert_eq!(error.severity(), Severity::AskAPerson);
+    let text = error.to_string();
+    assert!(text.contains("wrong user name or password") && text.contains("\"neco\""), "{text}");
+    assert!(!text.contains("guess"), "{text}");
+
+    let error = error_of(anonymous).await;
+    assert!(matches!(error, StoreError::Unauthenticated { user: None, .. }), "{error:?}");
+
+    let elsewhere =
+        EtcdStore::connect(Options { prefix: "/vault/".to_owned(), ..right.clone() }).await;
+    let elsewhere = elsewhere.expect("usable");
+    let error = elsewhere.commit(&put("a", "")).await.expect_err("not ours");
+    assert!(matches!(error, StoreError::PermissionDenied { .. }), "{error:?}");
+    let mut denied = elsewhere.watch(&[all("")], Revision(1)).await.expect("opened");
+    let error = denied.next().await.expect_err("not ours");
+    assert!(matches!(error, StoreError::PermissionDenied { .. }), "{error:?}");
+
+    // A client that does not log in again shows when a token that is not used has run out.
+    let plain = ConnectOptions::new().with_user("neco", "secret");
+    let mut witness = Client::connect([&url], Some(plain)).await.expect("logged in");
+    let mut idle = Duration::from_secs(2);
+    while witness.get("/neco/a", None).await.is_ok() {
+        assert!(idle < Duration::from_secs(30), "the token does not run out");
+        tokio::time::sleep(idle).await;
+        idle += Duration::from_secs(1);
+    }
+    // A watch is denied permission with such a token, where a call is told to log in.
+    let mut late = store.watch(&[all("")], first).await.expect("a watch");
+    assert!(matches!(next_event(&mut *late).await, WatchEvent::Changed(_)));
+    let Ok(Committed::Done(second)) = store.commit(&put("a", "2")).await else { panic!("done") };
+    for watch in [&mut watch, &mut late] {
+        let WatchEvent::Changed(changes) = next_event(&mut **watch).await else {
+            panic!("a change");
+        };
+        assert_eq!(changes[0].revision, second);
+    }
+}

@@ -116,7 +116,7 @@ pub(crate) async fn run(
     let wait = |source| CommandError::Wait { argv: argv.clone(), source };
     let Ok(ended) = tokio::time::timeout(within, child.wait()).await else {
         // Not reaped yet, so the id is still its own.
-        if let Some(group) = group.and_then(|id| i32::try_from(id).ok()) {
+        if let Some(group) = group.and_then(|id| i32::try_from(id).ok()).filter(|&id| id > 1) {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
         let _ = tokio::time::timeout(REAP_WITHIN, child.wait()).await;

@@ -50,6 +50,7 @@ async fn contract(engine: &dyn RunDetached, mut end: impl AsyncFnMut()) {
 }
 
 fn kill(pid: u32) {
+    assert!(pid > 1, "group 0 is this one, and -1 is everybody");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
     nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL).expect("it leads its group");
 }
@@ -74,7 +75,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Ok(Some(pid)) = self.engine.pid(UNIT) {
+        if let Ok(Some(pid @ 2..)) = self.engine.pid(UNIT) {
             kill(pid);
         }
     }
@@ -116,13 +117,21 @@ async fn another_process_with_the_same_id_is_not_the_unit() {
     let (dir, engine) = (&place.dir, &place.engine);
     engine.start(UNIT, &sh("sleep 600")).await.expect("started");
     let path = dir.path().join(format!("run/neco/{UNIT}.pid"));
-    let pid = place.pid();
     let text = std::fs::read_to_string(&path).expect("there");
-    // A process that lives, but began to live before the one that was started.
-    std::fs::write(&path, text.replace(&format!(":{pid},"), ":1,")).expect("room");
+    // The record of an earlier process with this id: it began to live at another time.
+    let mut record: serde_json::Value = serde_json::from_str(&text).expect("json");
+    record["started"] = 1.into();
+    std::fs::write(&path, record.to_string()).expect("room");
     assert!(!engine.is_running(UNIT).await.expect("an answer"));
     std::fs::write(&path, "garbage").expect("room");
     assert!(!engine.is_running(UNIT).await.expect("an answer"));
+    // A record of init, true in every field: a signal to "its group" would reach every process there is.
+    let init = std::fs::read_to_string("/proc/1/stat").expect("Linux has it");
+    let fields = init.rsplit(')').next().expect("fields").split_whitespace();
+    let started: u64 = fields.skip(19).next().and_then(|text| text.parse().ok()).expect("a number");
+    (record["pid"], record["started"]) = (1.into(), started.into());
+    std::fs::write(&path, record.to_string()).expect("room");
+    assert_eq!(engine.pid(UNIT).expect("readable"), None);
     std::fs::write(&path, text).expect("room");
     assert!(engine.is_running(UNIT).await.expect("an answer"));
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use neco_host::fs::{Fault, RecordingFs};
+use neco_host::fs::{Fault, PowerCut, RecordingFs};
 use neco_host::journal::{DamageKind, Options, Record, read_all};
 use neco_host::{Journal, JournalError, JournalStore};
 use neco_schema::Timestamp;
@@ -338,4 +338,45 @@ fn a_lock_that_another_process_keeps_is_named() {
     assert!(error.to_string().contains("fuser"), "{error}");
     drop(holder);
     journal.append(&entry(0)).expect("free again");
+}
+
+#[test]
+fn a_power_cut_at_any_change_loses_no_acknowledged_entry_and_halves_no_batch() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path().join("var/journal");
+    let fs = Arc::new(RecordingFs::new());
+    let limits = |options| Options { segment_bytes: 700, segments: 2, ..options };
+    let recorded = limits(Options { fs: Arc::clone(&fs) as _, ..options() });
+    let (journal, ..) = Journal::open(&dir, recorded).expect("a journal");
+    // How many changes had been made when as many entries were acknowledged.
+    let mut acknowledged = vec![(fs.calls().len(), 0)];
+    for number in 0..20 {
+        journal.append_all(&[entry(2 * number), entry(2 * number + 1)]).expect("room");
+        acknowledged.push((fs.calls().len(), 2 * number + 2));
+    }
+    assert!(fs.names().iter().filter(|name| **name == "remove").count() > 3, "segments went");
+    for cut in [PowerCut::LosesAllUnsynced, PowerCut::KeepsNames] {
+        for calls in 0..=fs.calls().len() {
+            let left = tempfile::tempdir().expect("a directory");
+            for (path, content) in fs.after_power_cut(calls, cut) {
+                std::fs::write(left.path().join(path.file_name().expect("a file")), content)
+                    .expect("room");
+            }
+            let (journal, records, _) =
+                Journal::open(left.path(), limits(options())).expect("a journal");
+            let found = numbers(&records);
+            let sure = acknowledged.iter().rfind(|(made, _)| *made <= calls).map_or(0, |(_, n)| *n);
+            let context = format!("{cut:?} after {calls} changes: {found:?}, sure {sure}");
+            let end = found.last().map_or(0, |last| last + 1);
+            assert!(end >= sure && end.is_multiple_of(2), "{context}");
+            // The state of these tests: the last three entries, without a gap.
+            assert!(
+                found.ends_with(&(end.saturating_sub(3)..end).collect::<Vec<_>>()),
+                "{context}"
+            );
+            journal.append(&entry(1000)).expect("room");
+            let after = numbers(&journal.entries().expect("readable"));
+            assert_eq!(after.last(), Some(&1000), "{context}");
+        }
+    }
 }

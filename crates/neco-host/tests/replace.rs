@@ -3,7 +3,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use neco_host::fs::{Call, Fault, RecordingFs};
+use neco_host::fs::{Call, Fault, PowerCut, RecordingFs};
 use neco_host::{Owner, RealFs, Root, replace};
 
 fn root() -> (tempfile::TempDir, Root) {
@@ -164,4 +164,28 @@ fn a_directory_in_the_way_is_named_and_stays() {
     assert!(error.to_string().contains("/etc/motd"), "{error}");
     assert_eq!(names(&root.join("/etc")), ["motd"]);
     assert!(replace(&RealFs, &root, "/", b"x", 0o644, None).is_err());
+}
+
+#[test]
+fn a_power_cut_at_any_change_leaves_the_old_file_or_the_new_one() {
+    let (_dir, root) = root();
+    let fs = RecordingFs::new();
+    replace(&fs, &root, "/etc/deep/motd", b"old", 0o644, None).expect("room");
+    let old_is_there = fs.calls().len();
+    replace(&fs, &root, "/etc/deep/motd", b"new", 0o644, None).expect("room");
+    let new_is_there = fs.calls().len();
+    let path = root.join("/etc/deep/motd");
+    for cut in [PowerCut::LosesAllUnsynced, PowerCut::KeepsNames] {
+        for calls in 0..=new_is_there {
+            let left = fs.after_power_cut(calls, cut);
+            let content = left.get(&path).map(Vec::as_slice);
+            let context = format!("{cut:?} after {calls} changes: {content:?}");
+            match content {
+                None => assert!(calls < old_is_there, "{context}"),
+                Some(b"old") => assert!(calls < new_is_there, "{context}"),
+                Some(b"new") => assert!(calls > old_is_there, "{context}"),
+                Some(_) => panic!("{context}"),
+            }
+        }
+    }
 }

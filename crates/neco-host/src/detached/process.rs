@@ -99,7 +99,9 @@ impl DetachedProcess {
         };
         // A record that cannot be read is that of no process.
         let Ok(record) = serde_json::from_slice::<Running>(&bytes) else { return Ok(None) };
-        Ok(Some(record.pid).filter(|&pid| identify(pid).as_ref() == Some(&record)))
+        let is_unit = |pid: &u32| identify(*pid).as_ref() == Some(&record);
+        // Whoever gets this id may signal its group: neither their own (0) nor everybody (-1) is a unit.
+        Ok(Some(record.pid).filter(|&pid| pid > 1).filter(is_unit))
     }
 
     /// Starts the process and records it.

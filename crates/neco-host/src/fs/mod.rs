@@ -2,6 +2,8 @@
 //! let any of them fail.
 
 #[cfg(feature = "testing")]
+mod power_cut;
+#[cfg(feature = "testing")]
 mod recording;
 
 use std::ffi::OsString;
@@ -11,6 +13,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "testing")]
+pub use power_cut::PowerCut;
 #[cfg(feature = "testing")]
 pub use recording::{Call, Fault, RecordingFs};
 

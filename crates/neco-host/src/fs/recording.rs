@@ -1,10 +1,12 @@
 //! A file system for tests: the real one, with every change written down, and with faults on demand.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::power_cut::{PowerCut, survivors};
 use super::{FileSystem, Metadata, OpenFile, Owner, RealFs};
 
 /// One change that was asked for, in the order of asking; those that failed stand here too.
@@ -96,6 +98,13 @@ impl RecordingFs {
     /// The names of the changes asked for so far.
     pub fn names(&self) -> Vec<&'static str> {
         self.state().calls.iter().map(Call::name).collect()
+    }
+
+    /// The files that are left, with their content, when the power is cut after the first `calls` changes. Holds for a
+    /// recording without faults in which everything was made that is there.
+    pub fn after_power_cut(&self, calls: usize, cut: PowerCut) -> BTreeMap<PathBuf, Vec<u8>> {
+        let state = self.state();
+        survivors(&state.calls[..calls.min(state.calls.len())], cut)
     }
 
     /// Forgets the changes so far: counting begins anew.

@@ -1,0 +1,107 @@
+//! What the auditor is told about a run.
+
+use neco_schema::journal::Entry;
+use neco_schema::{Compare, Lrn, NecoVersion, Revision};
+use neco_store::Change;
+
+/// Who changed etcd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// An updater of ours.
+    Leader,
+    /// The worker of this server.
+    Worker(Lrn),
+    /// An operator.
+    Operator {
+        /// Whether with `--force`.
+        forced: bool,
+    },
+    /// A program that behaves like the original.
+    Go,
+    /// The setup of the run.
+    Setup,
+    /// etcd itself: a lease ran out.
+    Nobody,
+}
+
+/// One piece of evidence.
+#[derive(Clone, Debug)]
+pub enum Item {
+    /// Who made a revision, comparing what.
+    Transaction(Revision, Source, Vec<Compare>),
+    /// What a revision changed.
+    Changed(Change),
+    /// A journal entry: whose, the how many-th, at which revision.
+    Journal(Lrn, u64, Revision, Entry),
+    /// A service came up or went down.
+    Service {
+        /// Where.
+        lrn: Lrn,
+        /// Its unit.
+        unit: String,
+        /// Which.
+        up: bool,
+        /// Whether Neco did it.
+        planned: bool,
+    },
+    /// A package was installed.
+    Installed {
+        /// Where.
+        lrn: Lrn,
+        /// Its version.
+        version: NecoVersion,
+        /// Whether this was the way back.
+        way_back: bool,
+    },
+    /// A server lost its disk.
+    JournalLost(Lrn),
+    /// etcd went back to a backup; what comes after does not follow from what came before.
+    Rewound,
+}
+
+/// Collects the evidence, if anybody wants it.
+#[derive(Clone, Debug, Default)]
+pub struct Evidence {
+    /// Whether it is collected.
+    pub wanted: bool,
+    /// In the order in which it happened.
+    pub items: Vec<Item>,
+}
+
+impl Evidence {
+    fn add(&mut self, item: impl FnOnce() -> Item) {
+        if self.wanted {
+            self.items.push(item());
+        }
+    }
+
+    pub(super) fn transaction(&mut self, at: Revision, source: &Source, compares: &[Compare]) {
+        self.add(|| Item::Transaction(at, *source, compares.to_vec()));
+    }
+
+    pub(super) fn changes(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.add(|| Item::Changed(change.clone()));
+        }
+    }
+
+    pub(super) fn journal(&mut self, lrn: Lrn, seq: u64, at: Revision, entry: &Entry) {
+        self.add(|| Item::Journal(lrn, seq, at, entry.clone()));
+    }
+
+    pub(super) fn service(&mut self, lrn: Lrn, unit: &str, up: bool, planned: bool) {
+        self.add(|| Item::Service { lrn, unit: unit.to_owned(), up, planned });
+    }
+
+    pub(super) fn installed(&mut self, lrn: Lrn, version: &NecoVersion, way_back: bool) {
+        self.add(|| Item::Installed { lrn, version: version.clone(), way_back });
+    }
+
+    pub(super) fn journal_lost(&mut self, lrn: Lrn) {
+        self.add(|| Item::JournalLost(lrn));
+    }
+
+    pub(super) fn rewound(&mut self) {
+        self.add(|| Item::Rewound);
+    }
+}

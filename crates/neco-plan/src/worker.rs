@@ -89,7 +89,7 @@ fn for_member(view: &View, me: &Local, request: &UpdateRequest) -> (u8, Move) {
     if !view.registered.contains(&me.lrn) {
         return (6, if me.doing.is_some() { Move::Keep } else { Move::Rest(Rest::NotRegistered) });
     }
-    if let Some(cause) = apart(view, request) {
+    if let Some(cause) = apart(view, me, request) {
         return (11, abort(own_origin(own.map_or(0, |status| status.step), cause)));
     }
     if let Some(cause) = different_recipes(view, me, request) {
@@ -304,8 +304,22 @@ pub(crate) fn first_abort(view: &View, request: &UpdateRequest) -> Option<Origin
     Some(origin.clone())
 }
 
-/// Row 11: members that are more than one step apart.
-fn apart(view: &View, request: &UpdateRequest) -> Option<String> {
+/// Row 11: members that are more than one step apart, or where the recipe has no place for them.
+fn apart(view: &View, me: &Local, request: &UpdateRequest) -> Option<String> {
+    // The recipe of another version says nothing about this request.
+    let last = (me.running == request.version).then_some(me.recipe.steps);
+    for (lrn, status) in view.member_statuses(request) {
+        let (step, complete) = (status.value.step, status.value.cond == Condition::Complete);
+        match last {
+            Some(last) if step > last || (complete && step < last) => {
+                let word = if complete { "has completed" } else { "is in" };
+                return Some(format!(
+                    "protocol error: boot server {lrn} {word} step {step} of {last}"
+                ));
+            }
+            _ => {}
+        }
+    }
     let step = |lrn: Lrn| (view.status_of(request, lrn).map_or(0, |status| status.value.step), lrn);
     let steps: Vec<(u32, Lrn)> = request.members().into_iter().map(step).collect();
     let (low, high) = (steps.iter().min()?, steps.iter().max()?);

@@ -147,7 +147,9 @@ mod tests {
         std::fs::create_dir_all(root.join("/usr/lib")).expect("a directory");
         symlink("/usr/lib", root.join("/lib")).expect("a link");
         symlink("../../../../lib/os-release", root.join("/usr/lib/alias")).expect("a link");
+        symlink("/lib", root.join("/usr/lib/again")).expect("a link");
         assert_eq!(root.resolve("/lib/x").expect("links"), root.join("/usr/lib/x"));
+        assert_eq!(root.resolve("/usr/lib/again/x").expect("links"), root.join("/usr/lib/x"));
         assert_eq!(root.resolve("/lib/alias").expect("links"), root.join("/usr/lib/os-release"));
         assert_eq!(root.resolve_parent("/lib/alias").expect("links"), root.join("/usr/lib/alias"));
     }

@@ -127,8 +127,8 @@ async fn another_process_with_the_same_id_is_not_the_unit() {
     assert!(!engine.is_running(UNIT).await.expect("an answer"));
     // A record of init, true in every field: a signal to "its group" would reach every process there is.
     let init = std::fs::read_to_string("/proc/1/stat").expect("Linux has it");
-    let fields = init.rsplit(')').next().expect("fields").split_whitespace();
-    let started: u64 = fields.skip(19).next().and_then(|text| text.parse().ok()).expect("a number");
+    let mut fields = init.rsplit(')').next().expect("fields").split_whitespace();
+    let started: u64 = fields.nth(19).and_then(|text| text.parse().ok()).expect("a number");
     (record["pid"], record["started"]) = (1.into(), started.into());
     std::fs::write(&path, record.to_string()).expect("room");
     assert_eq!(engine.pid(UNIT).expect("readable"), None);

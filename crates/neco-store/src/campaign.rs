@@ -189,7 +189,7 @@ impl Election {
                 Err(Failure::Removed) => {
                     return Err(CampaignError::Removed { key: candidate.key.to_string() });
                 }
-                Err(Failure::Store(error)) if error.severity() == crate::Severity::Retry => {
+                Err(Failure::Store(error)) if error.severity() == crate::Severity::TryAgain => {
                     tracing::debug!(election = self.name, %error, "a campaign waits for etcd");
                     tokio::time::sleep(backoff.wait()).await;
                 }

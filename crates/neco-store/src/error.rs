@@ -3,21 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use neco_schema::{LeaseId, Revision};
+use neco_schema::{LeaseId, Revision, Severity};
 
 /// The error beneath.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
-
-/// How to react to an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// It passes: try again later.
-    Retry,
-    /// It stays until a person does something; trying again harms nothing.
-    AskAPerson,
-    /// The program asked for nonsense.
-    Bug,
-}
 
 /// Why the store did not answer, or refused.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -167,7 +156,7 @@ impl StoreError {
             Self::Unreachable { .. }
             | Self::Unknown { .. }
             | Self::Compacted { .. }
-            | Self::LeaseGone { .. } => Severity::Retry,
+            | Self::LeaseGone { .. } => Severity::TryAgain,
             Self::Tls { .. }
             | Self::Unauthenticated { .. }
             | Self::PermissionDenied { .. }

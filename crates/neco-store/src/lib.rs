@@ -30,13 +30,14 @@ pub mod turn;
 
 pub use alive::{Beat, Heart};
 pub use campaign::{CampaignError, Election, Leader, Leadership};
-pub use error::{Cause, Severity, StoreError};
+pub use error::{Cause, StoreError};
 pub use etcd::{EtcdStore, Options};
 pub use follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 #[cfg(any(test, feature = "testing"))]
 pub use mvcc::{Compacted, Mvcc};
+pub use neco_schema::Severity;
 pub use session::{Session, SessionLost};
 pub use store::{
     Change, ClusterHealth, Committed, KeepAlive, MemberHealth, Store, Watch, WatchEvent,

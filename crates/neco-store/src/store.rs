@@ -35,6 +35,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Watches ranges from a revision, that one included; going on over reconnects by itself.
     ///
+    /// To miss nothing, begin one after the revision of a snapshot. From exactly the revision of the last
+    /// compaction, etcd leaves out deletions.
+    ///
     /// # Errors
     /// Whatever keeps the store from answering. A revision that is compacted already is no error
     /// here but the watch's first event.

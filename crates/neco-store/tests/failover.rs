@@ -179,7 +179,7 @@ async fn without_quorum_a_write_is_unknown_and_happens_at_most_once() {
     members.cluster.member_mut(1).kill().await.expect("killed");
     members.cluster.member_mut(2).kill().await.expect("killed");
     let error = store.commit(&put("a", "1")).await.expect_err("no quorum");
-    assert_eq!(error.severity(), Severity::Retry);
+    assert_eq!(error.severity(), Severity::TryAgain);
     assert!(error.to_string().contains(&endpoint), "{error}");
     let error = store.read(&[one("a")], None).await.expect_err("no quorum");
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
@@ -197,7 +197,7 @@ async fn connects_before_there_is_a_server() {
     let error = store.ping().await.expect_err("nothing listens");
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains(&url), "{error}");
-    assert_eq!(error.severity(), Severity::Retry);
+    assert_eq!(error.severity(), Severity::TryAgain);
     // It is known that nothing was sent.
     let error = store.commit(&put("a", "")).await.expect_err("nothing listens");
     assert!(matches!(error, StoreError::Unreachable { .. }), "{error:?}");

@@ -250,8 +250,8 @@ mod tests {
                 "etcdserver: mvcc: database space exceeded",
                 Severity::AskAPerson,
             ),
-            (Code::OutOfRange, "… required revision has been compacted", Severity::Retry),
-            (Code::NotFound, "etcdserver: requested lease not found", Severity::Retry),
+            (Code::OutOfRange, "… required revision has been compacted", Severity::TryAgain),
+            (Code::NotFound, "etcdserver: requested lease not found", Severity::TryAgain),
         ] {
             match judged(code, said) {
                 Verdict::Final(error) => assert_eq!(error.severity(), severity, "{error}"),

@@ -1,0 +1,179 @@
+//! Outages, lost answers and odd watches, on the in-memory store with a clock that the test owns.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_schema::{Alive, Lrn, NecoVersion, RequestId, Revision, Timestamp, Turn};
+use neco_store::turn::{self, Taking};
+use neco_store::{
+    Beat, Committed, Election, Follower, Heart, MemoryStore, Session, SessionLost, Severity, Store,
+    StoreError, WatchEvent,
+};
+use neco_testkit::store::{all, put};
+use tokio::time::{Instant, advance, timeout};
+
+const TTL: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+async fn session(store: &MemoryStore) -> Session {
+    Session::open(Arc::new(store.clone()), TTL).await.expect("a lease")
+}
+
+fn election(store: &MemoryStore) -> Election {
+    Election::new(Arc::new(store.clone()), "updater")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_without_answers_gives_up_before_its_lease_ends() {
+    let store = MemoryStore::default();
+    let session = session(&store).await;
+    advance(Duration::from_secs(35)).await;
+    store.go_down();
+    let before = Instant::now();
+    let why = timeout(HOUR, session.lost()).await.expect("it is noticed");
+    assert_eq!(why, SessionLost::Silent { ttl: TTL });
+    assert!(before.elapsed() <= TTL);
+    // The lease outlived the session's belief in it, not the other way round.
+    assert!(store.with(|mvcc| mvcc.next_expiry()).is_none_or(|left| left < Duration::from_secs(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_rides_out_a_shorter_outage() {
+    let store = MemoryStore::default();
+    let session = session(&store).await;
+    for _ in 0..5 {
+        store.go_down();
+        tokio::time::sleep(TTL / 2).await;
+        store.come_back();
+        tokio::time::sleep(TTL / 2).await;
+    }
+    assert_eq!(session.is_lost(), None);
+    assert!(matches!(store.keep_alive(session.lease()).await, Ok(neco_store::KeepAlive::Alive(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_campaign_rides_out_an_outage() {
+    let store = MemoryStore::default();
+    let (first, second) = (session(&store).await, session(&store).await);
+    let leadership = election(&store).campaign(&first, "0").await.expect("nobody else stands");
+    let election = election(&store);
+    let campaign = election.campaign(&second, "1");
+    tokio::pin!(campaign);
+    let mut wait = async |time| {
+        let ended = timeout(time, &mut campaign).await;
+        assert!(ended.is_err(), "{ended:?}");
+    };
+    wait(Duration::from_secs(10)).await;
+    store.go_down();
+    wait(TTL / 2).await;
+    store.come_back();
+    store.close_watches();
+    wait(HOUR).await;
+    store.hold_watches(true);
+    election.resign(&leadership).await.expect("resigned");
+    // No event ever tells; time does.
+    let won = timeout(TTL, &mut campaign).await.expect("in time").expect("it leads");
+    assert!(won.create_revision() > leadership.create_revision());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_makes_no_second_candidate() {
+    let store = MemoryStore::default();
+    let session = session(&store).await;
+    store.lose_answers(1);
+    let leadership = election(&store).campaign(&session, "0").await.expect("it leads");
+    let candidates = store.read(&[all("leader/")], None).await.expect("an answer");
+    assert_eq!(candidates.kvs.len(), 1);
+    store.lose_answers(1);
+    election(&store).resign(&leadership).await.expect("the candidate is gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_unknown_and_looking_again_tells() {
+    let store = MemoryStore::default();
+    let turn = Turn {
+        lrn: Lrn::new(1),
+        request: RequestId::claimed("r"),
+        since: Timestamp::default(),
+        unknown: Default::default(),
+    };
+    store.lose_answers(1);
+    let error = turn::take(&store, "etcd", &turn).await.expect_err("lost");
+    assert!(matches!(error, StoreError::Unknown { .. }), "{error:?}");
+    assert_eq!(error.severity(), Severity::TryAgain);
+    let Ok(Taking::Taken(at)) = turn::take(&store, "etcd", &turn).await else { panic!("ours") };
+    assert_eq!(store.with(|mvcc| mvcc.revision()), at, "it was not written twice");
+
+    let alive = Alive {
+        machine_id: "m".to_owned(),
+        boot_id: String::new(),
+        version: "2021.04.19-13965".parse::<NecoVersion>().expect("a version"),
+        address: String::new(),
+        busy: Vec::new(),
+        unfit: Vec::new(),
+        unknown: Default::default(),
+    };
+    let mut heart = Heart::new(Arc::new(store.clone()), Lrn::new(1));
+    store.lose_answers(1);
+    assert_eq!(heart.beat(&alive).await.expect("it looks again"), Beat::Ours);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_hints_whatever_its_watch_does() {
+    let store = MemoryStore::default();
+    let mut follower = Follower::every(Arc::new(store.clone()), vec![all("a")], HOUR);
+    let mut hinted = async |within| timeout(within, follower.changed()).await.is_ok();
+    let soon = Duration::from_secs(20);
+    assert!(hinted(soon).await, "the first look");
+    while hinted(soon).await {}
+
+    store.commit(&put("b", "")).await.expect("written");
+    assert!(!hinted(soon).await, "not followed");
+    store.repeat_events(3);
+    store.commit(&put("a", "")).await.expect("written");
+    assert!(hinted(soon).await, "a change");
+    while hinted(soon).await {}
+    store.close_watches();
+    assert!(hinted(soon).await, "a lost watch");
+    while hinted(soon).await {}
+    let backup = store.with(|mvcc| mvcc.clone());
+    store.commit(&put("a", "")).await.expect("written");
+    store.with(|mvcc| mvcc.restore(&backup, 99));
+    assert!(hinted(soon).await, "a restored backup");
+    while hinted(soon).await {}
+
+    store.hold_watches(true);
+    store.commit(&put("a", "")).await.expect("written");
+    assert!(!hinted(soon).await, "the event is late");
+    assert!(hinted(HOUR).await, "the time is up");
+    store.hold_watches(false);
+    store.go_down();
+    store.close_watches();
+    store.commit(&put("a", "")).await.expect_err("down");
+    while hinted(soon).await {}
+    store.come_back();
+    assert!(hinted(soon).await, "back again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn watches_survive_an_outage_and_see_a_restore() {
+    let store = MemoryStore::default();
+    let mut watch = store.watch(&[all("a")], Revision(2)).await.expect("a watch");
+    store.commit(&put("a", "1")).await.expect("written");
+    store.go_down();
+    assert!(timeout(HOUR, watch.next()).await.is_err());
+    store.come_back();
+    assert!(matches!(watch.next().await, Ok(WatchEvent::Changed(changes)) if changes.len() == 1));
+    let backup = store.with(|mvcc| mvcc.clone());
+    for n in 0..3 {
+        let done = store.commit(&put("a", n.to_string())).await;
+        assert!(matches!(done, Ok(Committed::Done(_))));
+        assert!(matches!(watch.next().await, Ok(WatchEvent::Changed(_))));
+    }
+    store.with(|mvcc| mvcc.restore(&backup, mvcc.cluster_id()));
+    assert!(matches!(watch.next().await, Ok(WatchEvent::Lost { .. })));
+    store.fail_calls(1);
+    let error = store.read(&[], None).await.expect_err("it fails once");
+    assert!(matches!(error, StoreError::Unreachable { .. }));
+    assert!(store.read(&[], None).await.is_ok());
+}

@@ -30,11 +30,8 @@ impl Engine {
     pub async fn run(self, stop: CancellationToken) {
         let mut retry = TRY_AGAIN.retry();
         while !stop.is_cancelled() {
-            let trouble = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                trouble = self.term(&stop) => trouble,
-            };
+            // Ends by itself when told to: leadership is given back first.
+            let trouble = self.term(&stop).await;
             let Some(trouble) = trouble else {
                 retry.reset();
                 continue;
@@ -55,7 +52,12 @@ impl Engine {
     /// One term: campaigns, leads until leadership is lost or `stop`. `None` after a term that was led.
     async fn term(&self, stop: &CancellationToken) -> Option<String> {
         let store = Arc::clone(&self.context.store);
-        let session = match Session::open(Arc::clone(&store), self.session_ttl).await {
+        let opened = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            opened = Session::open(Arc::clone(&store), self.session_ttl) => opened,
+        };
+        let session = match opened {
             Ok(session) => session,
             Err(error) => {
                 return Some(format!("etcd does not answer: {}", neco_connect::one_line(&error)));
@@ -66,15 +68,24 @@ impl Engine {
             observation.waiting_for = "another updater leads".to_owned();
         });
         let election = Election::new(store, "updater");
-        let won = election.campaign(&session, self.context.host.as_bytes()).await;
+        // Dropping the campaign deletes the candidate.
+        let won = tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            won = election.campaign(&session, self.context.host.as_bytes()) => Some(won),
+        };
         let leadership = match won {
-            Ok(leadership) => leadership,
-            Err(error @ CampaignError::Session { .. }) => {
+            Some(Ok(leadership)) => leadership,
+            Some(Err(error @ CampaignError::Session { .. })) => {
                 return Some(neco_connect::one_line(&error));
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 let _ = tokio::time::timeout(FAREWELL, session.close()).await;
                 return Some(neco_connect::one_line(&error));
+            }
+            None => {
+                let _ = tokio::time::timeout(FAREWELL, session.close()).await;
+                return None;
             }
         };
         tracing::info!(host = %self.context.host, "leading");

@@ -235,6 +235,7 @@ impl Term<'_> {
         let changed = self.last.as_ref() != Some(action);
         let now = self.context.now();
         self.context.observe(|observation| {
+            observation.looks += 1;
             observation.revision = view.revision.0;
             action.name().clone_into(&mut observation.decided);
             observation.waiting_for.clone_from(&waiting_for);

@@ -8,6 +8,8 @@ use serde::Serialize;
 pub struct Observation {
     /// Whether it leads.
     pub leads: bool,
+    /// How often it has looked while leading.
+    pub looks: u64,
     /// The revision of the last view.
     pub revision: i64,
     /// What was decided, in a word.

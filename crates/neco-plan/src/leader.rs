@@ -78,7 +78,8 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
     if !finished {
         return unfinished(view, limits, clock, request);
     }
-    if view.registered != request.members() && !view.registered.is_empty() {
+    let withdrawn = view.withdrawn.contains_key(&request.version);
+    if view.registered != request.members() && !view.registered.is_empty() && !withdrawn {
         let reconfigure = NewRequest {
             version: request.version.clone(),
             servers: original_order(&view.registered),
@@ -117,7 +118,9 @@ fn stopped(view: &View, request: &UpdateRequest, goal: Result<Goal, Waiting>) ->
         (closed || !request.is_member(lrn)) && !busy
     };
     let living = request.servers.iter().copied().filter(|lrn| view.is_alive(*lrn));
-    if request.ending == Some(Ending::Superseded) {
+    // Of a withdrawn version no request is made any more, not even for other servers.
+    let withdrawn = view.withdrawn.contains_key(&request.version);
+    if request.ending == Some(Ending::Superseded) && !withdrawn {
         let absent = view
             .registered
             .iter()

@@ -121,9 +121,8 @@ fn new_request(view: &View, context: &LeaderContext, request: &NewRequest) -> Tx
     if request.kind == RequestKind::Reconfigure {
         // As in the original: old statuses go with it.
         ops.push(Op::delete_prefix(prefixes::STATUSES));
-    } else {
-        txn = txn.when(Compare::absent(&Key::Withdrawn(request.version.clone())));
     }
+    txn = txn.when(Compare::absent(&Key::Withdrawn(request.version.clone())));
     ops.push(Op::put(&Key::Request, &made));
     txn_with(txn, ops)
 }

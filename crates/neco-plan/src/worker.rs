@@ -321,7 +321,10 @@ fn apart(view: &View, me: &Local, request: &UpdateRequest) -> Option<String> {
         }
     }
     let step = |lrn: Lrn| (view.status_of(request, lrn).map_or(0, |status| status.value.step), lrn);
-    let steps: Vec<(u32, Lrn)> = request.members().into_iter().map(step).collect();
+    // Who has left took its status along; the leader sees to that.
+    let stays =
+        |lrn: &Lrn| view.registered.contains(lrn) || view.status_of(request, *lrn).is_some();
+    let steps: Vec<(u32, Lrn)> = request.members().into_iter().filter(stays).map(step).collect();
     let (low, high) = (steps.iter().min()?, steps.iter().max()?);
     (high.0 - low.0 > 1).then(|| {
         format!(

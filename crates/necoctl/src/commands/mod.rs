@@ -1,0 +1,147 @@
+//! The verbs, one file each.
+
+pub mod completion;
+pub mod config;
+pub mod history;
+pub mod key;
+pub mod leave;
+pub mod mirror;
+pub mod pause;
+pub mod recover;
+pub mod resume;
+pub mod status;
+pub mod stop;
+pub mod turn;
+pub mod update;
+pub mod why;
+pub mod withdraw;
+
+use std::future::Future;
+
+use anyhow::Context;
+use clap::{CommandFactory, Subcommand};
+use neco_process::exit::{ExitCode, Failure};
+
+use crate::cli::{Cli, Global};
+use crate::connection;
+use crate::io::Io;
+use crate::session::{self, Session};
+
+/// What the program can be asked for.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show how the update stands, server by server
+    Status(status::Status),
+    /// Tell what stands in the way of an update, since when, and what takes it away
+    Why(why::Why),
+    /// Name the version to go for, or follow releases again
+    Update(update::Update),
+    /// Stop the update: every member settles at its next safe point
+    Stop(stop::Stop),
+    /// Put a stopped update away, so that the leader starts afresh
+    Recover(recover::Recover),
+    /// Begin no further step until 'resume'
+    Pause(pause::Pause),
+    /// End a pause
+    Resume(resume::Resume),
+    /// Declare a version unfit: it is not chosen, and stopped where it runs
+    Withdraw(withdraw::Withdraw),
+    /// Take a boot server out of the cluster
+    Leave(leave::Leave),
+    /// Show or release the turns by which servers take their time one after another
+    Turn(turn::Turn),
+    /// Show past updates, or one of them step by step
+    History(history::History),
+    /// Read and change the settings that all boot servers share
+    Config(config::Config),
+    /// Make keys that sign releases
+    Key(key::Key),
+    /// Keep and serve releases of one's own, over the API of GitHub
+    Mirror(mirror::Mirror),
+    /// Print the completions for a shell
+    Completion(completion::Completion),
+}
+
+/// Runs the verb of a command line.
+///
+/// # Errors
+/// Whatever keeps it from being done.
+pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
+    let Cli { global, version, command } = cli;
+    let Some(command) = command else {
+        if version {
+            return print_version(&global, io);
+        }
+        io.remark(Cli::command().render_help());
+        return Ok(ExitCode::Usage);
+    };
+    match command {
+        Command::Completion(verb) => verb.run(io),
+        Command::Key(verb) => verb.run(io),
+        Command::Mirror(verb) => block_on(verb.run(io)),
+        Command::Config(verb) => {
+            // A secret on the command line is refused before anything else happens to it.
+            verb.check()?;
+            block_on(with_session(&global, io, async |session| verb.run(session).await))
+        }
+        Command::Status(verb) => block_on(verb.run_or_stale(&global, io)),
+        command => block_on(with_session(&global, io, async |session| command.run(session).await)),
+    }
+}
+
+impl Command {
+    /// Runs a verb that works on etcd and on nothing else.
+    async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Status(verb) => verb.run(session).await,
+            Self::Why(verb) => verb.run(session).await,
+            Self::Update(verb) => verb.run(session).await,
+            Self::Stop(verb) => verb.run(session).await,
+            Self::Recover(verb) => verb.run(session).await,
+            Self::Pause(verb) => verb.run(session).await,
+            Self::Resume(verb) => verb.run(session).await,
+            Self::Withdraw(verb) => verb.run(session).await,
+            Self::Leave(verb) => verb.run(session).await,
+            Self::Turn(verb) => verb.run(session).await,
+            Self::History(verb) => verb.run(session).await,
+            Self::Config(verb) => verb.run(session).await,
+            Self::Key(verb) => verb.run(session.io),
+            Self::Mirror(verb) => verb.run(session.io).await,
+            Self::Completion(verb) => verb.run(session.io),
+        }
+    }
+}
+
+/// A session with the etcd that the configuration names.
+async fn with_session(
+    global: &Global,
+    io: &mut Io<'_>,
+    verb: impl AsyncFnOnce(&mut Session<'_, '_>) -> Result<ExitCode, Failure>,
+) -> Result<ExitCode, Failure> {
+    let store = connection::open(global, io).await?;
+    let mut session = Session {
+        store,
+        root: global.root.clone(),
+        user: session::user(),
+        now: session::wall_clock,
+        io,
+    };
+    verb(&mut session).await
+}
+
+fn block_on(future: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("starting the runtime")?.block_on(future)
+}
+
+fn print_version(global: &Global, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
+    // A client without the package has the version it was built with.
+    let version = neco_process::daemon::installed_version(&global.root)
+        .unwrap_or_else(|_| env!("CARGO_PKG_VERSION").to_owned());
+    if io.is_json() {
+        io.json(&serde_json::json!({ "format": 1, "version": version }))?;
+    } else {
+        io.line(format_args!("necoctl {version}"))?;
+    }
+    Ok(ExitCode::Done)
+}

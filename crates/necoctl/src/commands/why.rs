@@ -1,0 +1,130 @@
+//! `why`: what stands in the way.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use neco_connect::Settings;
+use neco_host::{Root, identity};
+use neco_plan::why::{Blocker, Circumstances, WorkerWord, explain};
+use neco_plan::{Limits, View, Window, choose_target};
+use neco_process::exit::{ExitCode, Failure};
+use neco_releases::WindowState;
+use neco_schema::{Lrn, Timestamp};
+use serde::Serialize;
+
+use crate::session::Session;
+use crate::status::stale::Daemon;
+use crate::status::{Report, State};
+use crate::words::{one_line, since};
+
+/// Tells what stands in the way of an update, since when, and what takes it away.
+///
+/// Reads etcd, asks its members how they are, and asks the worker on this server.
+#[derive(Debug, Args)]
+pub struct Why {}
+
+/// The answer, as JSON.
+#[derive(Debug, Serialize)]
+struct Answer {
+    format: u32,
+    revision: i64,
+    state: State,
+    blockers: Vec<Blocker>,
+}
+
+impl Why {
+    /// Tells it.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+        let (snapshot, view) = session.look().await?;
+        let now = (session.now)();
+        let settings = Settings::read(&view.config);
+        let around = Circumstances {
+            limits: Limits {
+                request: settings.worker_timeout,
+                step: settings.step_timeout,
+                window: window(&view, &settings, now),
+                probes: probes(session).await,
+            },
+            led: Report::new(&view, &snapshot, None).leader.is_some(),
+            now,
+            words: words(session).await,
+        };
+        let blockers: Vec<Blocker> = explain(&view, &around).into_iter().map(printable).collect();
+        let state = State::of(&view);
+        let io = &mut *session.io;
+        if io.is_json() {
+            io.json(&Answer { format: 1, revision: view.revision.0, state, blockers })?;
+            return Ok(ExitCode::Done);
+        }
+        for problem in &settings.problems {
+            io.remark(format_args!("warning: {problem}"));
+        }
+        if blockers.is_empty() {
+            io.line("Nothing stands in the way: everything is up to date.")?;
+        }
+        for blocker in &blockers {
+            let since = blocker
+                .since
+                .map_or_else(String::new, |at| format!("\n  since   {}", since(at, now)));
+            io.line(format_args!("{}{since}\n  remedy  {}", blocker.what, blocker.remedy))?;
+            if let Some(command) = &blocker.command {
+                io.line(format_args!("  command {command}"))?;
+            }
+        }
+        Ok(ExitCode::Done)
+    }
+}
+
+/// Texts from etcd go to a terminal.
+fn printable(blocker: Blocker) -> Blocker {
+    Blocker {
+        what: one_line(&blocker.what),
+        key: blocker.key.as_deref().map(one_line),
+        command: blocker.command.as_deref().map(one_line),
+        ..blocker
+    }
+}
+
+/// The release window of the target, as the leader sees it.
+fn window(view: &View, settings: &Settings, now: Timestamp) -> Window {
+    let Ok(goal) = choose_target(view) else { return Window::Open };
+    let Some(windows) = &settings.windows else { return Window::Closed(None) };
+    let seen = view.seen.get(&goal.version).map_or(now, |seen| seen.value.at);
+    match windows.state(seen, now, settings.release_window) {
+        WindowState::Open => Window::Open,
+        WindowState::Closed { next } => Window::Closed(next),
+    }
+}
+
+/// Members of etcd that are not well.
+async fn probes(session: &Session<'_, '_>) -> Vec<String> {
+    match session.store.health().await {
+        Ok(health) => health
+            .members
+            .iter()
+            .filter(|member| !member.healthy)
+            .map(|member| {
+                format!("etcd member {} is not healthy: {}", member.name, one_line(&member.trouble))
+            })
+            .collect(),
+        Err(error) => vec![format!("the health of etcd is not known: {error}")],
+    }
+}
+
+/// What the worker on this server says about itself.
+async fn words(session: &Session<'_, '_>) -> BTreeMap<Lrn, WorkerWord> {
+    let lrn = Root::new(&session.root).ok().and_then(|root| identity::lrn(&root).ok());
+    let Some(lrn) = lrn else { return BTreeMap::new() };
+    let daemon = Daemon::ask(&session.root, "neco-worker").await;
+    let word = daemon.status.and_then(|page| {
+        Some(WorkerWord {
+            distrusts: page.get("row")?.as_u64()? == 5,
+            why: page.get("waiting_for")?.as_str()?.to_owned(),
+            since: page.get("since")?.as_str()?.parse().ok()?,
+        })
+    });
+    word.map(|word| (lrn, word)).into_iter().collect()
+}

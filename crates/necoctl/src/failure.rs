@@ -1,0 +1,140 @@
+//! Which failure ends the program with which exit code. The only place that decides it.
+
+use neco_connect::ConnectError;
+use neco_plan::operator::Refusal;
+use neco_process::config::ConfigError;
+use neco_process::exit::{ExitCode, Failure};
+use neco_store::StoreError;
+
+/// etcd did not do what it was asked.
+pub fn of_store(error: StoreError) -> Failure {
+    let (code, hint) = match &error {
+        StoreError::Unreachable { .. } => (
+            ExitCode::Unknown,
+            Some(
+                "look at etcd and at 'endpoints' in the configuration file; --timeout waits longer",
+            ),
+        ),
+        StoreError::Unknown { .. } => {
+            (ExitCode::Unknown, Some("'necoctl status' tells what became of it"))
+        }
+        StoreError::Compacted { .. } | StoreError::LeaseGone { .. } => {
+            (ExitCode::Conflict, Some("try again"))
+        }
+        StoreError::Tls { .. }
+        | StoreError::Unauthenticated { .. }
+        | StoreError::PermissionDenied { .. }
+        | StoreError::Options { .. }
+        | StoreError::FutureRevision { .. }
+        | StoreError::DuplicateKey
+        | StoreError::TooManyOperations { .. }
+        | StoreError::TooLarge { .. }
+        | StoreError::NoSpace { .. }
+        | StoreError::Refused { .. }
+        | StoreError::Malformed { .. } => (ExitCode::No, None),
+    };
+    let failure = Failure::new(code, error);
+    match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    }
+}
+
+/// An order is not carried out. That it is so already is no failure and is not asked here.
+pub fn of_refusal(refusal: Refusal) -> Failure {
+    let code = match &refusal {
+        Refusal::AlreadySo(_) => ExitCode::Done,
+        Refusal::Absent(_) => ExitCode::NothingYet,
+        Refusal::Unsafe(_) => ExitCode::Refused,
+        // The deadline of the wait has passed.
+        Refusal::NotYet { .. } => ExitCode::Unknown,
+    };
+    Failure::new(code, refusal)
+}
+
+/// Somebody else was faster, again and again.
+pub fn conflict() -> Failure {
+    Failure::new(
+        ExitCode::Conflict,
+        anyhow::anyhow!("somebody else changes the same records at the same time"),
+    )
+    .with_hint("try again; 'necoctl status' tells how it stands")
+}
+
+/// There is nothing to be shown yet.
+pub fn nothing_yet(what: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::NothingYet, anyhow::anyhow!("{what}"))
+}
+
+/// The command line asks for something that cannot be.
+pub fn usage(what: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::Usage, anyhow::anyhow!("{what}"))
+}
+
+/// A stored record cannot be read.
+pub fn malformed(key: impl std::fmt::Display, error: impl std::fmt::Display) -> Failure {
+    Failure::new(ExitCode::No, anyhow::anyhow!("key {key}: {error}"))
+        .with_hint("put a right value there or delete the key")
+}
+
+/// The configuration file cannot be used.
+pub fn of_config(error: ConfigError) -> Failure {
+    Failure::new(ExitCode::No, error)
+}
+
+/// What the configuration file says does not make a connection.
+pub fn of_connect(error: ConnectError) -> Failure {
+    match error {
+        ConnectError::Store(error) => of_store(error),
+        ConnectError::Config(error) => of_config(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use neco_schema::{LeaseId, Lrn, Revision};
+
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_the_code_of_the_design() {
+        let not_yet = Refusal::NotYet { what: "w".into(), servers: vec![Lrn::new(1)] };
+        for (refusal, code) in [
+            (Refusal::AlreadySo("so".into()), 0),
+            (Refusal::Absent("none".into()), 3),
+            (Refusal::Unsafe("--force".into()), 5),
+            (not_yet, 2),
+        ] {
+            let text = refusal.to_string();
+            let failure = of_refusal(refusal);
+            assert_eq!(failure.code as u8, code, "{text}");
+            assert!(failure.to_string().contains(&text));
+        }
+    }
+
+    #[test]
+    fn every_store_error_has_the_code_of_the_design() {
+        let endpoint = || "http://e:2379".to_owned();
+        for (error, code) in [
+            (
+                StoreError::Unreachable {
+                    endpoints: vec![endpoint()],
+                    within: Duration::from_secs(1),
+                    reason: String::new(),
+                    source: None,
+                },
+                2,
+            ),
+            (StoreError::Unknown { endpoints: vec![], reason: String::new(), source: None }, 2),
+            (StoreError::Compacted { revision: Revision(1) }, 4),
+            (StoreError::LeaseGone { lease: LeaseId(1) }, 4),
+            (StoreError::PermissionDenied { endpoint: endpoint(), user: None }, 1),
+            (StoreError::NoSpace { endpoint: endpoint() }, 1),
+            (StoreError::Malformed { key: "k".into(), reason: "r".into() }, 1),
+        ] {
+            assert_eq!(of_store(error.clone()).code as u8, code, "{error}");
+        }
+    }
+}

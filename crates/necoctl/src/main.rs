@@ -1,0 +1,5 @@
+//! The program `necoctl`, also installed as `neco`.
+
+fn main() {
+    necoctl::main()
+}

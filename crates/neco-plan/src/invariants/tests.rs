@@ -8,3 +8,17 @@ mod log;
 mod record;
 mod stops;
 mod whole;
+
+use super::InvariantId;
+
+#[test]
+fn the_page_lists_every_invariant_by_its_name_and_says_what_is_not_evaluated() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/invariants.md"));
+    for invariant in InvariantId::all() {
+        let begin = format!("| {invariant} | {} | ", invariant.name());
+        let line = page.lines().find(|line| line.starts_with(&begin));
+        let line = line.unwrap_or_else(|| panic!("no line for {begin}"));
+        let says_not_yet = line.contains("| not yet: ");
+        assert_eq!(says_not_yet, !invariant.is_evaluated(), "{line}");
+    }
+}

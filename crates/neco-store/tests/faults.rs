@@ -10,7 +10,7 @@ use neco_store::{
     StoreError, WatchEvent,
 };
 use neco_testkit::store::{all, put};
-use tokio::time::{Instant, advance, timeout};
+use tokio::time::{Instant, timeout};
 
 const TTL: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,7 +27,7 @@ fn election(store: &MemoryStore) -> Election {
 async fn a_session_without_answers_gives_up_before_its_lease_ends() {
     let store = MemoryStore::default();
     let session = session(&store).await;
-    advance(Duration::from_secs(35)).await;
+    tokio::time::sleep(Duration::from_secs(35)).await;
     store.go_down();
     let before = Instant::now();
     let why = timeout(HOUR, session.lost()).await.expect("it is noticed");

@@ -369,3 +369,45 @@ async fn probe(shared: Arc<Shared>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shared() -> Shared {
+        let options = Options::new(["http://a:1", "http://b:1", "http://c:1"]);
+        let all = options.endpoints.iter().map(|url| Arc::new(Endpoint::new(url))).collect();
+        Shared { options, all, preferred: AtomicUsize::new(1), failed: Notify::new() }
+    }
+
+    fn order(shared: &Shared) -> Vec<String> {
+        shared.round().iter().map(|endpoint| endpoint.url()[7..8].to_owned()).collect()
+    }
+
+    #[test]
+    fn what_answered_comes_first_and_what_failed_last() {
+        let shared = shared();
+        assert_eq!(order(&shared), ["b", "c", "a"]);
+        shared.avoid(&shared.all[1]);
+        assert_eq!(order(&shared), ["c", "a", "b"]);
+        shared.prefer(&shared.all[0]);
+        assert_eq!(order(&shared), ["a", "c", "b"]);
+        shared.avoid(&shared.all[0]);
+        shared.avoid(&shared.all[2]);
+        assert_eq!(order(&shared), ["a", "b", "c"], "all are tried if all are down");
+        shared.prefer(&shared.all[2]);
+        assert_eq!(order(&shared), ["c", "a", "b"]);
+    }
+
+    #[test]
+    fn whoever_waits_on_a_dead_endpoint_is_told() {
+        let shared = shared();
+        let mut state = shared.all[0].state();
+        assert!(*state.borrow_and_update());
+        shared.avoid(&shared.all[0]);
+        assert!(state.has_changed().expect("it is there") && !*state.borrow_and_update());
+        shared.avoid(&shared.all[0]);
+        shared.prefer(&shared.all[0]);
+        assert!(*state.borrow_and_update());
+    }
+}

@@ -46,7 +46,7 @@ impl Binary {
         let unusable = |source| Error::Unusable { path: path.clone(), source };
         let mut command = tokio::process::Command::new(&path);
         command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let child = spawn::spawn(command).await.map_err(unusable)?;
+        let child = spawn(command).await.map_err(unusable)?;
         let output = timeout(VERSION_TIMEOUT, child.wait_with_output())
             .await
             .map_err(|_| unusable(io::ErrorKind::TimedOut.into()))?

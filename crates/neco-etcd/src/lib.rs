@@ -42,3 +42,4 @@ pub use config::{
 };
 pub use error::{Error, Problem, Problems, Result};
 pub use server::{Exit, Server, Stopped};
+pub use spawn::spawn;

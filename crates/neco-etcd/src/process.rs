@@ -71,7 +71,7 @@ impl Process {
         work: Arc<TempDir>,
     ) -> std::io::Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn::spawn(command).await?;
+        let mut child = spawn(command).await?;
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound)?;
         let tail = Tail::default();
         let mut readers = JoinSet::new();

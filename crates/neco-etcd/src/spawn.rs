@@ -1,8 +1,8 @@
 //! Spawns children that cannot outlive this process.
 //!
 //! The kernel's parent-death signal is tied to the *thread* that spawned, not to its process: a
-//! child of a short-lived thread would be killed when that thread ends. So every child of this
-//! crate is spawned on one thread that is kept for the purpose until the process ends.
+//! child of a short-lived thread would be killed when that thread ends. So every child is
+//! spawned on one thread that is kept for the purpose until the process ends.
 
 use std::io;
 use std::sync::OnceLock;
@@ -22,9 +22,14 @@ struct Job {
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
-/// Spawns `command` so that it is killed when this process ends, however it ends, and when the
-/// returned handle is dropped.
-pub(crate) async fn spawn(mut command: Command) -> io::Result<Child> {
+/// Spawns `command`, in a process group of its own, so that it is killed when this process ends,
+/// however it ends, and when the returned handle is dropped.
+///
+/// Public for whoever supervises other children beside etcd, as the playground does.
+///
+/// # Errors
+/// The command cannot be started.
+pub async fn spawn(mut command: Command) -> io::Result<Child> {
     command.kill_on_drop(true).process_group(0);
     let parent = getpid();
     // Both calls are plain system calls, as the time between fork and exec demands.

@@ -1,1 +1,33 @@
 //! Shows the whole system on one machine, without root: etcd, mirror, updaters, workers, one release.
+//!
+//! A [`Site`] is real processes: three members of etcd, a mirror that serves signed packages over GitHub's API, and boot
+//! servers, each a directory with a worker (and the first two with an updater) whose binaries come out of the package that
+//! is installed there. What a data centre would have beside them is recorded instead of run: units and containers. The
+//! program `neco-playground` takes a site through one update and shows it; `tests/scenarios` does worse things to sites.
+
+pub mod cli;
+mod daemon;
+mod dir;
+mod error;
+mod faults;
+mod go_leader;
+mod held;
+mod mirror;
+mod packages;
+mod proof;
+mod server;
+mod show;
+mod site;
+mod state;
+mod story;
+
+pub use daemon::{Daemon, DaemonState, Exited};
+pub use error::SiteError;
+pub use go_leader::{GoLeader, GoLeaderError};
+pub use held::{HELD_UNIT, Held};
+pub use packages::{Package, Packages};
+pub use proof::{ServerSummary, Summary, prove};
+pub use server::{BootServer, SESSION_TTL};
+pub use site::{Look, SERVERS, Site, SiteOptions};
+pub use state::{Standing, is_completed, outcome_of, standings, state_text};
+pub use story::play;

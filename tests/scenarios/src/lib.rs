@@ -1,1 +1,13 @@
 //! Real processes on real etcd: whole updates under faults.
+//!
+//! A [`Scenario`] is a site of the playground that runs its first version, a [`Trail`] of everything that changes in its
+//! etcd, and, in the end, a [`Scenario::verdict`]: what the disks and processes say, what the journals still hold open,
+//! what was done to which unit how often, and what the auditor of the protocol's invariants makes of all of it.
+//!
+//! `cargo xtask test` builds the packages that the sites install, and says in `NECO_PACKAGES` where they are.
+
+mod scenario;
+mod trail;
+
+pub use scenario::{LONG, Scenario, attempts, now};
+pub use trail::Trail;

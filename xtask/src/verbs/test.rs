@@ -10,7 +10,7 @@ use crate::tools::Tools;
 use crate::workspace::Workspace;
 
 pub(super) const HELP: &str = "\
-Brings what is missing, builds the shipped programs and runs all tests.
+Brings what is missing, builds the shipped programs, packs them and runs all tests.
 
 usage: cargo xtask test [--all] [-- CARGO-TEST-ARGUMENTS]
 
@@ -74,9 +74,11 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
     let programs = Programs::with_playground(&workspace, &tools)?;
+    // The scenarios install and publish them.
+    let packages = super::playground::pack(&workspace, &programs)?;
     let mut command = workspace.cargo();
     tools.lend(&mut command);
-    command.env("NECO_BIN_DIR", &programs.dir);
+    command.env("NECO_BIN_DIR", &programs.dir).env("NECO_PACKAGES", packages);
     command.args(["test", "--no-fail-fast"]);
     if chosen.is_empty() {
         command.arg("--workspace");

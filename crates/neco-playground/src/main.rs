@@ -1,0 +1,17 @@
+//! The playground: a whole Neco on one machine, taken through one update.
+
+use clap::Parser;
+use neco_playground::cli::Cli;
+use neco_process::exit::{self, ExitCode};
+
+fn main() {
+    exit::run(|| {
+        let cli = Cli::try_parse().unwrap_or_else(|error| {
+            let _ = error.print();
+            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
+        });
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(neco_playground::play(&cli))
+    })
+}

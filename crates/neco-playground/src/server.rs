@@ -1,0 +1,299 @@
+//! One boot server: a root of its own, its daemons, its power switch.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_host::journal::{self, Record};
+use neco_host::{
+    DetachedProcess, Expected, Installed, PackageManager, Root, Sandbox, TrustedKeys, Unsigned,
+    verify_package,
+};
+use neco_process::ready::ReadyFile;
+use neco_schema::{Lrn, NecoVersion};
+use neco_systemd::Recorder;
+use nix::sys::signal::Signal;
+
+use crate::SiteError;
+use crate::daemon::{Daemon, Program};
+use crate::dir::{SiteDir, kill_detached};
+
+/// How many boot servers run an updater beside their worker.
+pub(crate) const UPDATERS: u32 = 2;
+
+/// How long the leadership of an updater outlasts its last sign of life.
+pub const SESSION_TTL: Duration = Duration::from_secs(5);
+
+/// The name of the package.
+const PACKAGE: &str = "neco";
+
+/// What a new server is told.
+pub(crate) struct Setup<'a> {
+    pub(crate) endpoints: &'a [String],
+    pub(crate) api_url: &'a str,
+    pub(crate) public_key: &'a Path,
+    /// The first package, signed.
+    pub(crate) package: &'a Path,
+    pub(crate) version: &'a NecoVersion,
+}
+
+/// A boot server of a site.
+#[derive(Debug)]
+pub struct BootServer {
+    lrn: Lrn,
+    root: PathBuf,
+    worker: Daemon,
+    updater: Option<Daemon>,
+}
+
+impl BootServer {
+    /// Makes the root, and installs the first package as every later one will be: verified.
+    pub(crate) async fn install(
+        dir: &Arc<SiteDir>,
+        lrn: u32,
+        setup: &Setup<'_>,
+    ) -> Result<PathBuf, SiteError> {
+        let root = dir.root_of(lrn);
+        lay_out(&root, lrn, setup)?;
+        let below = Root::new(&root).map_err(SiteError::io("using", &root))?;
+        let keys = TrustedKeys::load(&below).map_err(|source| SiteError::Keys { lrn, source })?;
+        let signature = PathBuf::from(format!("{}.minisig", setup.package.display()));
+        let expected = Expected::neco(setup.version.clone());
+        let package =
+            verify_package(setup.package, &[signature], &keys, &expected, Unsigned::default())
+                .await?;
+        Sandbox::new(below).install(&package).await?;
+        Ok(root)
+    }
+
+    /// Starts the daemons of the server in `root`.
+    pub(crate) fn start(dir: &Arc<SiteDir>, lrn: u32, root: PathBuf) -> Self {
+        let daemon = |name: &str, options: &[&str]| {
+            let log = |name: String| root.join("var/log/neco").join(name);
+            let mut args = vec!["--root".to_owned(), root.display().to_string()];
+            args.extend(options.iter().map(|&word| word.to_owned()));
+            let short = name.trim_start_matches("neco-");
+            args.extend([
+                "--logfile".to_owned(),
+                log(format!("{short}.log")).display().to_string(),
+            ]);
+            let program = Program {
+                name: format!("{short} of boot-{lrn}"),
+                // Inside the root: after an installation the next start runs the new binary.
+                path: root.join("usr/sbin").join(name),
+                args,
+                output: log(format!("{short}.out")),
+            };
+            Daemon::start(program, Arc::clone(dir))
+        };
+        let ttl = format!("{}s", SESSION_TTL.as_secs());
+        let worker = daemon("neco-worker", &["--sandbox", "--ready-within", "20s"]);
+        let updater = (lrn < UPDATERS).then(|| daemon("neco-updater", &["--session-ttl", &ttl]));
+        Self { lrn: Lrn::new(lrn), root, worker, updater }
+    }
+
+    /// Its logical rack number.
+    pub fn lrn(&self) -> Lrn {
+        self.lrn
+    }
+
+    /// The root of its file system.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Its worker.
+    pub fn worker(&self) -> &Daemon {
+        &self.worker
+    }
+
+    /// Its updater, on the servers that have one.
+    pub fn updater(&self) -> Option<&Daemon> {
+        self.updater.as_ref()
+    }
+
+    /// Sends a signal to its worker, and says to which process.
+    pub async fn kill_worker(&self, signal: Signal) -> Option<u32> {
+        self.worker.signal(signal).await
+    }
+
+    /// Its units, and what shall go wrong with them.
+    pub fn units(&self) -> Recorder {
+        Recorder::new(&self.root)
+    }
+
+    /// Lets a call of its sandbox hang until [`release`](Self::release): `start UNIT`, `stop UNIT`, `pull IMAGE`.
+    ///
+    /// # Errors
+    /// The file of faults cannot be written.
+    pub fn hold(&self, call: &str) -> Result<(), SiteError> {
+        Ok(self.units().faults().hold(call)?)
+    }
+
+    /// Lets a call pass again.
+    ///
+    /// # Errors
+    /// The file of faults cannot be written.
+    pub fn release(&self, call: &str) -> Result<(), SiteError> {
+        Ok(self.units().faults().clear(call)?)
+    }
+
+    /// What the `VERSION` file of its package says.
+    pub fn version_on_disk(&self) -> Option<String> {
+        neco_process::daemon::installed_version(&self.root).ok()
+    }
+
+    /// What its package manager says.
+    ///
+    /// # Errors
+    /// The package manager's record cannot be read.
+    pub async fn installed(&self) -> Result<Installed, SiteError> {
+        let root = Root::new(&self.root).map_err(SiteError::io("using", &self.root))?;
+        Ok(Sandbox::new(root).installed(PACKAGE).await?)
+    }
+
+    /// What a daemon says about itself, if it is alive: `neco-worker` or `neco-updater`.
+    pub fn ready(&self, daemon: &str) -> Option<ReadyFile> {
+        let file = ReadyFile::read(&ReadyFile::path(&self.root, daemon)).ok().flatten()?;
+        file.is_alive().then_some(file)
+    }
+
+    /// Everything that its journal says.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn journal(&self) -> Result<Vec<Record>, SiteError> {
+        let dir = self.root.join(journal::DIRECTORY.trim_start_matches('/'));
+        match journal::read_all(&dir) {
+            Ok((records, _)) => Ok(records),
+            Err(source) => Err(SiteError::Journal { dir, source }),
+        }
+    }
+
+    /// The last lines that its daemons have logged.
+    pub fn log_tail(&self, lines: usize) -> String {
+        let mut text = String::new();
+        for name in ["worker.log", "worker.out", "updater.log", "updater.out"] {
+            let path = self.root.join("var/log/neco").join(name);
+            let Ok(log) = std::fs::read_to_string(&path) else { continue };
+            let all: Vec<&str> = log.lines().collect();
+            for line in &all[all.len().saturating_sub(lines)..] {
+                text.push_str(&format!("  {name}: {line}\n"));
+            }
+        }
+        text
+    }
+
+    /// Takes its power away and gives it back: every process dies at once, what was in memory is gone, and it boots.
+    ///
+    /// # Errors
+    /// The files of the new boot cannot be written, or what is enabled cannot be started.
+    pub async fn power_cut(&self) -> Result<(), SiteError> {
+        self.power_off().await?;
+        self.power_on().await
+    }
+
+    /// Takes its power away.
+    ///
+    /// # Errors
+    /// What was in memory cannot be removed.
+    pub async fn power_off(&self) -> Result<(), SiteError> {
+        self.worker.kill().await;
+        if let Some(updater) = &self.updater {
+            updater.kill().await;
+        }
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || kill_detached(&root)).await?;
+        let run = self.root.join("run");
+        std::fs::remove_dir_all(&run).map_err(SiteError::io("removing", &run))
+    }
+
+    /// Boots it.
+    ///
+    /// # Errors
+    /// The files of the new boot cannot be written, or what is enabled cannot be started.
+    pub async fn power_on(&self) -> Result<(), SiteError> {
+        let lrn = self.lrn.get();
+        let failed = |source| SiteError::Boot { lrn, source };
+        boot_id(&self.root)?;
+        self.units().boot().await.map_err(|error| failed(error.into()))?;
+        let root = Root::new(&self.root).map_err(SiteError::io("using", &self.root))?;
+        DetachedProcess::new(root).boot().await.map_err(|error| failed(error.into()))?;
+        self.worker.up().await;
+        if let Some(updater) = &self.updater {
+            updater.up().await;
+        }
+        Ok(())
+    }
+
+    /// Ends its daemons in order.
+    pub(crate) async fn stop(&self) {
+        let updater = async {
+            if let Some(updater) = &self.updater {
+                updater.stop().await;
+            }
+        };
+        tokio::join!(self.worker.stop(), updater);
+    }
+}
+
+/// Writes what the operating system and setup would have written.
+fn lay_out(root: &Path, lrn: u32, setup: &Setup<'_>) -> Result<(), SiteError> {
+    let mut config = String::from("endpoints:\n");
+    for endpoint in setup.endpoints {
+        config.push_str(&format!("  - {endpoint}\n"));
+    }
+    config.push_str("prefix: /neco/\nrelease:\n  owner: cybozu-go\n  repository: neco\n");
+    config.push_str(&format!("  api_url: {}\nlisten: 127.0.0.1:0\n", setup.api_url));
+    // As on a system with merged directories.
+    let (usr, lib) = (root.join("usr/lib"), root.join("lib"));
+    std::fs::create_dir_all(&usr).map_err(SiteError::io("making", &usr))?;
+    symlink("usr/lib", &lib).map_err(SiteError::io("linking", &lib))?;
+    for dir in ["var/log/neco", "var/lib/neco", "var/cache/neco"] {
+        let path = root.join(dir);
+        std::fs::create_dir_all(&path).map_err(SiteError::io("making", &path))?;
+    }
+    let key =
+        std::fs::read(setup.public_key).map_err(SiteError::io("reading", setup.public_key))?;
+    let files = [
+        ("etc/neco/rack", format!("{lrn}\n")),
+        ("etc/neco/cluster", "playground\n".to_owned()),
+        ("etc/neco/config.yml", config),
+        ("etc/hostname", format!("boot-{lrn}\n")),
+        ("etc/machine-id", format!("{}\n", machine_id(lrn))),
+        ("etc/os-release", OS_RELEASE.to_owned()),
+    ];
+    for (path, text) in files {
+        write(&root.join(path), text.as_bytes())?;
+    }
+    write(&root.join("etc/neco/release-keys/playground.pub"), &key)?;
+    boot_id(root)
+}
+
+const OS_RELEASE: &str = "\
+NAME=\"Ubuntu\"
+ID=ubuntu
+VERSION_ID=\"22.04\"
+VERSION_CODENAME=jammy
+PRETTY_NAME=\"Ubuntu 22.04 LTS\"
+";
+
+/// A machine of its own for every server: 32 hex digits.
+fn machine_id(lrn: u32) -> String {
+    format!("{:032x}", 0x6e65_636f_0000_0000_0000_0000_0000_0001_u128 + u128::from(lrn))
+}
+
+/// Begins a boot.
+fn boot_id(root: &Path) -> Result<(), SiteError> {
+    const SOURCE: &str = "/proc/sys/kernel/random/uuid";
+    let id = std::fs::read(SOURCE).map_err(SiteError::io("reading", SOURCE))?;
+    write(&root.join("run/neco/boot-id"), &id)
+}
+
+fn write(path: &Path, content: &[u8]) -> Result<(), SiteError> {
+    let dir = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(path, content))
+        .map_err(SiteError::io("writing", path))
+}

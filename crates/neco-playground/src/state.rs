@@ -1,0 +1,95 @@
+//! What a view says about an update, in words and numbers.
+
+use std::fmt::Write;
+
+use neco_plan::View;
+use neco_schema::{Condition, Lrn, NecoVersion, Outcome, RequestId, UpdateRequest};
+
+/// How far a server is with the current request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The server.
+    pub lrn: Lrn,
+    /// The version it said it runs.
+    pub version: Option<NecoVersion>,
+    /// The step it has posted; 0 before the first.
+    pub step: u32,
+    /// How it stands in that step; nothing before its first status.
+    pub cond: Option<Condition>,
+    /// What it does right now, if it says so.
+    pub doing: Option<String>,
+}
+
+/// How every member of the current request stands.
+pub fn standings(view: &View) -> Vec<Standing> {
+    let Some(request) = view.current() else { return Vec::new() };
+    let standing = |lrn: Lrn| {
+        let status = view.status_of(request, lrn).map(|status| &status.value);
+        let progress = view.progress.get(&lrn).map(|progress| &progress.value);
+        Standing {
+            lrn,
+            version: view.alive.get(&lrn).map(|alive| alive.value.version.clone()),
+            step: status.map_or(0, |status| status.step),
+            cond: status.map(|status| status.cond),
+            doing: progress
+                .filter(|progress| progress.request == request.id())
+                .map(|progress| progress.doing.clone()),
+        }
+    };
+    request.members().into_iter().map(standing).collect()
+}
+
+/// Whether every member of a request for `version` has completed it, and that is recorded.
+pub fn is_completed(view: &View, version: &NecoVersion) -> bool {
+    view.current().is_some_and(|request| {
+        let complete = |lrn: &Lrn| {
+            let status = view.status_of(request, *lrn);
+            status.is_some_and(|status| status.value.cond == Condition::Complete)
+        };
+        request.version == *version
+            && request.members().iter().all(complete)
+            && outcome_of(view, request) == Some(Outcome::Completed)
+    })
+}
+
+/// How a request ended, if that is recorded.
+pub fn outcome_of(view: &View, request: &UpdateRequest) -> Option<Outcome> {
+    let record = view.history.get(&(request.started_at, request.id()))?.as_ref()?;
+    Some(record.outcome)
+}
+
+/// The state of an update for a report, a few lines.
+pub fn state_text(view: &View) -> String {
+    let mut text = String::new();
+    let Some(request) = view.current() else { return "there is no request\n".to_owned() };
+    let stopped = if request.stop { ", stopped" } else { "" };
+    let _ = writeln!(text, "request {} for {}{stopped}", short(&request.id()), request.version);
+    if let Some(note) = &request.stopped {
+        let _ = writeln!(text, "  by {}: {}", note.by, note.reason);
+    }
+    for standing in standings(view) {
+        let Standing { lrn, version, step, cond, doing } = standing;
+        let version = version.map_or_else(|| "not alive".to_owned(), |version| version.to_string());
+        let cond = cond.map_or_else(|| "no status".to_owned(), |cond| cond.to_string());
+        let _ = write!(text, "  boot-{lrn}: {version}, step {step}, {cond}");
+        if let Some(status) = view.status_of(request, lrn).filter(|s| !s.value.message.is_empty()) {
+            let _ = write!(text, " ({})", status.value.message);
+        }
+        if let Some(doing) = doing {
+            let _ = write!(text, "; {doing}");
+        }
+        text.push('\n');
+    }
+    for (name, turn) in &view.turns {
+        let _ = writeln!(text, "  turn {name} is held by boot-{}", turn.value.lrn);
+    }
+    for problem in &view.problems {
+        let _ = writeln!(text, "  {problem}");
+    }
+    text
+}
+
+/// The beginning of an identity, enough to tell requests apart.
+pub(crate) fn short(id: &RequestId) -> &str {
+    id.as_str().get(..8).unwrap_or(id.as_str())
+}

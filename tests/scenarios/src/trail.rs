@@ -1,0 +1,125 @@
+//! Everything that changes in etcd, from its first revision on.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use neco_plan::invariants::KvChange;
+use neco_schema::{Key, KeyValue, Range, Record, Revision};
+use neco_store::{EtcdStore, Store, WatchEvent};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+/// How long the newest changes may take to arrive.
+const WITHIN: Duration = Duration::from_secs(60);
+/// Delay after a watch that failed.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// All changes so far, by revision.
+#[derive(Debug)]
+pub struct Trail {
+    seen: Arc<Mutex<Seen>>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    changes: BTreeMap<Revision, Vec<KvChange>>,
+    /// Everything up to this revision is in `changes`.
+    up_to: Revision,
+    /// Why the trail has a hole.
+    hole: Option<String>,
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Trail {
+    /// Begins to follow; what was there before is taken in from the first revision on.
+    pub fn follow(store: Arc<EtcdStore>) -> Self {
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let task = tokio::spawn(follow(store, Arc::clone(&seen)));
+        Self { seen, task }
+    }
+
+    /// Waits until everything up to `revision` has been seen, and gives it.
+    ///
+    /// # Panics
+    /// It did not come, or has a hole.
+    pub async fn up_to(&self, revision: Revision) -> BTreeMap<Revision, Vec<KvChange>> {
+        let all = async {
+            while self.seen().up_to < revision && self.seen().hole.is_none() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let in_time = timeout(WITHIN, all).await.is_ok();
+        let seen = self.seen();
+        if let Some(hole) = &seen.hole {
+            panic!("the trail has a hole: {hole}");
+        }
+        assert!(in_time, "the trail ends at {}, not at {revision}", seen.up_to);
+        seen.changes.range(..=revision).map(|(at, changes)| (*at, changes.clone())).collect()
+    }
+
+    /// How far it has come.
+    pub fn end(&self) -> Revision {
+        self.seen().up_to
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The values of `key` after each of its changes, the oldest first; nothing where it was deleted.
+pub(crate) fn values_of<T: Record>(
+    changes: &BTreeMap<Revision, Vec<KvChange>>,
+    key: &Key,
+) -> Vec<(Revision, Option<T>)> {
+    let name = key.to_string();
+    let decoded = |kv: &KeyValue| T::decode(&kv.value).unwrap_or_else(|e| panic!("{name}: {e}"));
+    changes
+        .iter()
+        .flat_map(|(at, changes)| changes.iter().map(move |change| (*at, change)))
+        .filter(|(_, change)| change.key == name)
+        .map(|(at, change)| (at, change.after.as_ref().map(decoded)))
+        .collect()
+}
+
+async fn follow(store: Arc<EtcdStore>, seen: Arc<Mutex<Seen>>) {
+    let locked = || seen.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let from = Revision(locked().up_to.0 + 1);
+        let Ok(mut watch) = store.watch(&[Range::Prefix(String::new())], from).await else {
+            sleep(AGAIN).await;
+            continue;
+        };
+        loop {
+            match watch.next().await {
+                Ok(WatchEvent::Changed(changes)) => {
+                    let mut seen = locked();
+                    for change in changes {
+                        seen.up_to = seen.up_to.max(change.revision);
+                        let (key, before, after) = (change.key, change.previous, change.kv);
+                        let change_of = KvChange { key, before, after };
+                        seen.changes.entry(change.revision).or_default().push(change_of);
+                    }
+                }
+                Ok(WatchEvent::Progress(revision)) => {
+                    let mut seen = locked();
+                    seen.up_to = seen.up_to.max(revision);
+                }
+                Ok(WatchEvent::Lost { revision }) => {
+                    let mut seen = locked();
+                    seen.hole = Some(format!("{} to {revision} are compacted", seen.up_to));
+                    return;
+                }
+                Err(_) => break,
+            }
+        }
+        sleep(AGAIN).await;
+    }
+}

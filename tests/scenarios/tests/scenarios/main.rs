@@ -1,0 +1,9 @@
+//! Whole updates under faults. Each module is one kind of fault; each test is one story with one site of its own.
+
+mod etcd;
+mod go;
+mod leaders;
+mod power;
+mod releases;
+mod update;
+mod workers;

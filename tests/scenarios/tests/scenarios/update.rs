@@ -1,0 +1,34 @@
+//! Nothing goes wrong.
+
+use neco_scenarios::Scenario;
+use neco_schema::{Condition, Outcome};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_reaches_all_boot_servers() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let version = scenario.publish_update().await;
+    let view = scenario.completed(&version).await;
+
+    let requests = scenario.requests(from).await;
+    assert_eq!(requests.len(), 1, "one request, written once: {requests:?}");
+    for server in scenario.servers() {
+        let posted = scenario.posted(server, from).await;
+        let steps: Vec<(u32, Condition)> =
+            posted.iter().map(|status| (status.step, status.cond)).collect();
+        let last = posted.last().map_or(0, |status| status.step);
+        let mut expected: Vec<_> = (1..=last).map(|step| (step, Condition::Running)).collect();
+        expected.push((last, Condition::Complete));
+        assert_eq!(steps, expected, "boot-{}: each step is posted once", server.lrn());
+        for unit in ["vault.service", "serf.service"] {
+            let done = scenario.done_to(server, unit);
+            assert_eq!(done, [format!("stop {unit}"), format!("start {unit}")]);
+        }
+        assert!(scenario.done_to(server, "setup-serf-tags.timer").len() <= 2);
+    }
+    let outcomes: Vec<Outcome> =
+        view.history.values().flatten().map(|record| record.outcome).collect();
+    assert_eq!(outcomes, [Outcome::Completed; 2]);
+    let report = scenario.verdict(&version).await;
+    assert!(report.holding.len() >= 10, "the audit looked at too little: {report}");
+}

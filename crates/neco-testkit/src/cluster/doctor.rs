@@ -141,9 +141,18 @@ impl Cluster {
         match self.leader_waits()? {
             Waiting::Recovery { .. } => {
                 let request = view.current()?;
-                let good =
-                    self.world.releases.get(&request.version).is_some_and(super::Release::is_good);
-                Some(if good { recover(true) } else { Remedy::Release })
+                let releases = &self.world.releases;
+                let is_good = |version| releases.get(version).is_some_and(super::Release::is_good);
+                Some(if is_good(&request.version) {
+                    recover(true)
+                } else if view.target.value().is_some() {
+                    Remedy::Order(Command::Unpin)
+                } else if self.world.latest.as_ref().is_some_and(is_good) {
+                    // A leader of the original does not leave a stopped request by itself.
+                    recover(true)
+                } else {
+                    Remedy::Release
+                })
             }
             Waiting::AbortedBefore { version } | Waiting::Withdrawn { version } => {
                 let version = version.clone();
@@ -207,7 +216,7 @@ impl Cluster {
             } else {
                 found.push(format!("no worker runs on {lrn}"));
             }
-            if self.is_registered(at) {
+            if self.is_registered(at) && !host.fresh {
                 let stopped = host.units.iter().filter(|(_, unit)| unit.running.is_none());
                 found.extend(stopped.map(|(unit, _)| format!("{unit} is stopped on {lrn}")));
             }

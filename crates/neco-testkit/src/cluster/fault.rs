@@ -230,7 +230,6 @@ impl Cluster {
         }
         self.boots.retain(|(_, other)| *other != at);
         self.world.hosts[at].replace_disk(installed, &release.units);
-        // A fresh setup takes the services as the others have them.
         self.world.evidence.journal_lost(self.world.hosts[at].lrn);
         self.world.machines_changed();
         self.start_worker(at);

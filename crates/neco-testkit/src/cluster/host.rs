@@ -80,6 +80,8 @@ pub struct Host {
     pub installer: Option<Installer>,
     /// Until when it cannot reach etcd, although others can.
     pub cut_until: Duration,
+    /// Whether its services are still to be set up by the next update.
+    pub fresh: bool,
     /// Whether Neco took etcd down here for a restart.
     pub restarting: bool,
     /// How often something not repeatable was done, by request and step.
@@ -102,6 +104,7 @@ impl Host {
             units: BTreeMap::new(),
             installer: None,
             cut_until: Duration::ZERO,
+            fresh: false,
             restarting: false,
             done_once: BTreeMap::new(),
         };
@@ -145,6 +148,16 @@ impl Host {
         }
     }
 
+    /// Makes it a machine on which only etcd has been set up: the other services come with the next update.
+    pub fn make_fresh(&mut self) {
+        self.fresh = true;
+        for (name, unit) in &mut self.units {
+            if name != ETCD {
+                *unit = Unit::default();
+            }
+        }
+    }
+
     /// Puts an empty disk in, with a fresh setup of `installed`.
     pub fn replace_disk(&mut self, installed: NecoVersion, units: &BTreeMap<String, String>) {
         self.journal.clear();
@@ -155,5 +168,6 @@ impl Host {
         self.boots += 1;
         self.powered = true;
         self.set_up(units);
+        self.make_fresh();
     }
 }

@@ -95,6 +95,7 @@ impl Cluster {
         let release = Release { units, ..Release::default() };
         world.releases.insert(version(0), release);
         for at in servers..count {
+            world.hosts[at].make_fresh();
             world.hosts[at].power_cut();
         }
         let registration = (0..servers).fold(Txn::default(), |txn, at| {

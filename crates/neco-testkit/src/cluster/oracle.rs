@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neco_plan::Slot;
 use neco_schema::journal::{Effect, Entry, IntentId};
 use neco_schema::{Condition, Key, Lrn, Record as _, RequestId, UpdateRequest, UpdateStatus};
 use neco_store::Change;
@@ -48,9 +47,9 @@ impl Oracle {
     }
 
     /// etcd went back in time.
-    pub fn rewound(&mut self) {
+    pub fn rewound(&mut self, current: Option<UpdateRequest>) {
         self.tainted.extend(self.requests.keys().cloned());
-        self.current = None;
+        self.current = current;
     }
 
     /// A machine lost its power.
@@ -315,10 +314,5 @@ impl Oracle {
     /// The current request, as the oracle saw it written.
     pub fn current(&self) -> Option<&UpdateRequest> {
         self.current.as_ref()
-    }
-
-    /// Whether the record of the current request is what the oracle last saw.
-    pub fn agrees_with(&self, slot: &Slot<UpdateRequest>) -> bool {
-        slot.value().map(UpdateRequest::id) == self.current.as_ref().map(UpdateRequest::id)
     }
 }

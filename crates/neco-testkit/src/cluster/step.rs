@@ -577,16 +577,20 @@ impl Task {
                 }
                 if unit == ETCD {
                     world.hosts[at].restarting = false;
+                } else {
+                    world.hosts[at].fresh = false;
                 }
             }
             Act::StartOld(unit) => {
-                let old = worker.local.journal.started_with.get(unit).cloned();
-                let entry = world.hosts[at].units.entry(unit.clone()).or_default();
-                entry.enabled = true;
-                let old = old.unwrap_or_else(|| entry.definition.clone());
-                entry.definition.clone_from(&old);
-                if world.hosts[at].running(unit) != Some(&old) {
-                    world.service(at, unit, Some(old), true);
+                // As it stands on the disk: nothing of the group has been applied, or the way would be forward.
+                let old = world.hosts[at].units.entry(unit.clone()).or_default();
+                // What was never set up here is not set up by going back.
+                let definition = Some(old.definition.clone()).filter(|text| !text.is_empty());
+                if let Some(definition) = definition {
+                    old.enabled = true;
+                    if old.running.as_ref() != Some(&definition) {
+                        world.service(at, unit, Some(definition), true);
+                    }
                 }
             }
         }
@@ -664,19 +668,32 @@ impl Task {
             return progress;
         }
         let outsiders = self.outsiders(world);
-        let Some(outsider) = outsiders.first().copied() else { return self.go() };
-        let left: Vec<usize> =
-            world.members.iter().copied().filter(|member| *member != outsider).collect();
-        let healthy = left.iter().filter(|member| world.serves(**member)).count();
-        let size = if world.bug == Some(Bug::OldSizeMajority) { left.len() + 1 } else { left.len() };
-        if world.quorum() && healthy * 2 > size {
-            world.members.remove(&outsider);
-            world.counts.add(Kind::State, "member of etcd removed");
-            world.machines_changed();
-            Progress::Goes
-        } else {
-            world.counts.add(Kind::State, "member of etcd cannot be removed now");
-            self.wait(world)
+        if outsiders.is_empty() {
+            return self.go();
+        }
+        let old_size = world.bug == Some(Bug::OldSizeMajority);
+        let removable = |outsider: &usize| {
+            let left = world.members.iter().filter(|member| *member != outsider);
+            let (size, healthy) = left.fold((0, 0), |(size, healthy), member| {
+                (size + 1, healthy + usize::from(world.serves(*member)))
+            });
+            healthy * 2 > size + usize::from(old_size)
+        };
+        // Those that do not answer go first: taking away one that does may cost the majority.
+        let mut outsiders = outsiders;
+        outsiders.sort_by_key(|outsider| world.serves(*outsider));
+        let outsider = outsiders.into_iter().find(removable);
+        match outsider.filter(|_| world.quorum()) {
+            Some(outsider) => {
+                world.members.remove(&outsider);
+                world.counts.add(Kind::State, "member of etcd removed");
+                world.machines_changed();
+                Progress::Goes
+            }
+            None => {
+                world.counts.add(Kind::State, "member of etcd cannot be removed now");
+                self.wait(world)
+            }
         }
     }
 

@@ -231,6 +231,11 @@ impl Worker {
         self.seen = view.revision;
         if is_newest {
             self.note_ended(world, &view);
+            // A backup of etcd may say something older than what was said last.
+            let stands = view.alive.get(&self.local.lrn).map(|alive| &alive.value.busy);
+            if stands != self.alive_said.as_ref() {
+                self.alive_said = None;
+            }
         }
         let decided = self.decide(world, &view);
         world.tell(|| format!("{} decides {decided:?}", self.local.lrn));

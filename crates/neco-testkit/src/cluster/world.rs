@@ -389,7 +389,8 @@ impl World {
         self.tick.workers += 1;
         self.tick.leaders += 1;
         self.evidence.rewound();
-        self.oracle.rewound();
+        let current = self.leader_view().current().cloned();
+        self.oracle.rewound(current);
         true
     }
 }

@@ -99,7 +99,9 @@ async fn a_transaction_whose_answer_is_lost_happens_once() {
     let etcd = Etcd::start().await;
     let direct = etcd.store("/neco/").await;
     let proxy = Proxy::start(&etcd.server.client_url()).await;
-    let store = connect([proxy.url.clone()], "/neco/").await;
+    // Two endpoints, so that there would be another one to try at once.
+    let twin = proxy.url.replace("127.0.0.1", "localhost");
+    let store = connect([proxy.url.clone(), twin], "/neco/").await;
     let commit = async |txn| commit_and_cut(&proxy, &store, &direct, txn).await;
     let get =
         async |key: &str| direct.read(&[one(key)], None).await.expect("an answer").kvs.remove(key);

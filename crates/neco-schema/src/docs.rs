@@ -53,7 +53,7 @@ schema! {
         "that server's worker, before it posts step 1"
         "What the request would change there; different recipe digests abort the request."
     ours "alive/<LRN>" "alive/0"
-        "`machine_id`, `boot_id`, `version`, `address`, `busy`"
+        "`machine_id`, `boot_id`, `version`, `address`, `busy`, `unfit`"
         "that server's worker, with a lease of 30 s"
         "The server lives. Written only if absent or of the same machine."
     ours "turn/<name>" "turn/etcd"

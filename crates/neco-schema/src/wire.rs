@@ -180,13 +180,13 @@ impl Fields {
 /// Encodes `known` fields in their order, then the unknown ones that do not clash with them.
 pub fn encode_object(known: Vec<(&str, Value)>, unknown: &Map<String, Value>) -> Vec<u8> {
     let mut object = Map::new();
+    let clashes = |name: &str| known.iter().any(|(taken, _)| taken.eq_ignore_ascii_case(name));
+    let unknown: Vec<_> = unknown.iter().filter(|(name, _)| !clashes(name)).collect();
     for (name, value) in known {
         object.insert(name.to_owned(), value);
     }
     for (name, value) in unknown {
-        if !object.keys().any(|taken| taken.eq_ignore_ascii_case(name)) {
-            object.insert(name.clone(), value.clone());
-        }
+        object.insert(name.clone(), value.clone());
     }
     escape_like_go(&Value::Object(object).to_string()).into_bytes()
 }

@@ -18,12 +18,12 @@ use crate::commands::Command;
 #[derive(Debug, Parser)]
 #[command(name = "necoctl", max_term_width = 100, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What is the same for all verbs.
-    #[command(flatten)]
-    pub global: Global,
     /// Print the version of the installed package and exit
     #[arg(long, short = 'V')]
     pub version: bool,
+    /// What is the same for all verbs.
+    #[command(flatten)]
+    pub global: Global,
     /// The verb.
     #[command(subcommand)]
     pub command: Option<Command>,

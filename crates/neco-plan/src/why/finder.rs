@@ -115,7 +115,7 @@ impl<'a> Finder<'a> {
             }
             _ => ("paused by a record that cannot be read".to_owned(), None),
         };
-        let blocker = self.add(BlockerKind::Pause, what, "resume");
+        let blocker = self.add(BlockerKind::Pause, what, "resume when its reason is gone");
         blocker.since = since.filter(|at| !at.is_zero());
         blocker.key = Some(Key::Pause.to_string());
         blocker.command = Some("necoctl resume".to_owned());

@@ -7,7 +7,7 @@ use neco_process::exit::{ExitCode, Failure};
 use crate::cli::{Cli, Style};
 use crate::io::Io;
 
-/// Prints the completions for a shell.
+/// Print the completions for a shell.
 #[derive(Debug, Args)]
 pub struct Completion {
     /// The shell; bash if not given

@@ -23,7 +23,9 @@ use crate::words::{go_duration, one_line, table};
 /// The zone of release times when none is set.
 const DEFAULT_ZONE: &str = "Asia/Tokyo";
 
-/// Reads and changes the settings that all boot servers share; they are kept in etcd.
+/// Read and change the settings that all boot servers share.
+///
+/// They are kept in etcd.
 #[derive(Debug, Args)]
 pub struct Config {
     #[command(subcommand)]
@@ -60,7 +62,7 @@ struct Set {
     #[arg(value_parser = key())]
     key: ConfigKey,
     /// The value; for release-time one or several schedules
-    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    #[arg(value_name = "VALUE")]
     values: Vec<String>,
     /// Read the value from a file
     #[arg(long, value_name = "FILE", conflicts_with = "values")]
@@ -239,8 +241,8 @@ impl Set {
             let stored = snapshot.kvs.get(&stored_key.to_string());
             if stored.is_some_and(|kv| kv.value == text.as_bytes()) {
                 let value = display(key, text.as_bytes(), false).0;
-                let is = if key.is_secret() { String::new() } else { format!(" {value}") };
-                return Err(Refusal::AlreadySo(format!("{key} is{is} already")));
+                let so = if key.is_secret() { "so" } else { &value };
+                return Err(Refusal::AlreadySo(format!("{key} is {so} already")));
             }
             let revision = stored.map(|kv| kv.mod_revision).unwrap_or_default();
             Ok(Txn::default()

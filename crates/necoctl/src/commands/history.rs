@@ -12,7 +12,9 @@ use crate::session::Session;
 use crate::status::StepNames;
 use crate::words::{moment, one_line, span, table};
 
-/// Shows what became of past updates, the newest last; with an ID, one of them server by server and step by step.
+/// Show past updates, or one of them step by step.
+///
+/// The newest is the last. An update is named by its id, or by the beginning of it.
 #[derive(Debug, Args)]
 pub struct History {
     /// Show the last N only

@@ -11,7 +11,9 @@ use neco_releases::mirror::sign::{Protection, SigningKey, generate_key};
 use crate::io::Io;
 use crate::secrets;
 
-/// Makes keys that sign releases, in the format of minisign.
+/// Make keys that sign releases.
+///
+/// They are in the format of minisign.
 #[derive(Debug, Args)]
 pub struct Key {
     #[command(subcommand)]

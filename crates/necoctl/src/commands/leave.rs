@@ -9,9 +9,10 @@ use crate::cli::{Change, Style};
 use crate::order::{self, Outcome};
 use crate::session::Session;
 
-/// Takes a boot server out of the cluster: exactly its own records are deleted.
+/// Take a boot server out of the cluster.
 ///
-/// An update that runs goes on without it by itself. Refused while the server is alive, and for the last one.
+/// Exactly its own records are deleted, and an update that runs goes on without it by itself. Refused while the server is
+/// alive, and for the last one.
 #[derive(Debug, Args)]
 pub struct Leave {
     /// The logical rack number of the server

@@ -18,7 +18,9 @@ use super::key;
 use crate::io::Io;
 use crate::words::{bytes, moment, one_line, table};
 
-/// Keeps and serves releases of one's own, over the API of GitHub: for sites that cannot reach it.
+/// Keep and serve releases of one's own, over the API of GitHub.
+///
+/// For sites that cannot reach GitHub, and for trying out.
 #[derive(Debug, Args)]
 pub struct Mirror {
     #[command(subcommand)]

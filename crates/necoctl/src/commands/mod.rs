@@ -29,36 +29,22 @@ use crate::session::{self, Session};
 
 /// What the program can be asked for.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "what documents a verb's arguments is its help text")]
 pub enum Command {
-    /// Show how the update stands, server by server
     Status(status::Status),
-    /// Tell what stands in the way of an update, since when, and what takes it away
     Why(why::Why),
-    /// Name the version to go for, or follow releases again
     Update(update::Update),
-    /// Stop the update: every member settles at its next safe point
     Stop(stop::Stop),
-    /// Put a stopped update away, so that the leader starts afresh
     Recover(recover::Recover),
-    /// Begin no further step until 'resume'
     Pause(pause::Pause),
-    /// End a pause
     Resume(resume::Resume),
-    /// Declare a version unfit: it is not chosen, and stopped where it runs
     Withdraw(withdraw::Withdraw),
-    /// Take a boot server out of the cluster
     Leave(leave::Leave),
-    /// Show or release the turns by which servers take their time one after another
     Turn(turn::Turn),
-    /// Show past updates, or one of them step by step
     History(history::History),
-    /// Read and change the settings that all boot servers share
     Config(config::Config),
-    /// Make keys that sign releases
     Key(key::Key),
-    /// Keep and serve releases of one's own, over the API of GitHub
     Mirror(mirror::Mirror),
-    /// Print the completions for a shell
     Completion(completion::Completion),
 }
 
@@ -84,14 +70,16 @@ pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
             verb.check()?;
             block_on(with_session(&global, io, async |session| verb.run(session).await))
         }
-        Command::Status(verb) => block_on(verb.run_or_stale(&global, io)),
         command => block_on(with_session(&global, io, async |session| command.run(session).await)),
     }
 }
 
 impl Command {
-    /// Runs a verb that works on etcd and on nothing else.
-    async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+    /// Runs a verb in a session.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being done.
+    pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         match self {
             Self::Status(verb) => verb.run(session).await,
             Self::Why(verb) => verb.run(session).await,

@@ -8,10 +8,10 @@ use crate::cli::Change;
 use crate::order;
 use crate::session::Session;
 
-/// Pauses: no member begins a further step and no new update is requested, until 'resume'.
+/// Begin no further step until 'resume'.
 ///
-/// Steps that run are finished, and a service that was stopped for the update is started again first. Deadlines stand
-/// still.
+/// No member begins a further step and no new update is requested. Steps that run are finished, and a service that was
+/// stopped for the update is started again first. Deadlines stand still.
 #[derive(Debug, Args)]
 pub struct Pause {
     /// What every change takes.

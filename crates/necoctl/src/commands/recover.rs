@@ -13,10 +13,10 @@ use crate::failure;
 use crate::order::{self, Outcome};
 use crate::session::Session;
 
-/// Puts a stopped update away: the request, all statuses and all results of once-per-cluster steps are deleted, and the
-/// leader starts afresh.
+/// Put a stopped update away, so that the leader starts afresh.
 ///
-/// Waits until every living member has settled and none is busy.
+/// Deletes the request, all statuses and all results of once-per-cluster steps, after every living member has settled
+/// and none is busy.
 #[derive(Debug, Args)]
 pub struct Recover {
     /// How long to wait for members to settle

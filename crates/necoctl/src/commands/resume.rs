@@ -8,7 +8,9 @@ use crate::cli::Change;
 use crate::order;
 use crate::session::Session;
 
-/// Ends a pause: everything goes on where it was.
+/// End a pause.
+///
+/// Everything goes on where it was.
 #[derive(Debug, Args)]
 pub struct Resume {
     /// What every change takes.

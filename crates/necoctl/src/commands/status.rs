@@ -7,10 +7,8 @@ use clap::Args;
 use neco_process::exit::{ExitCode, Failure};
 use neco_store::Follower;
 
-use crate::cli::{Global, Style};
-use crate::connection;
-use crate::io::Io;
-use crate::session::{self, Session};
+use crate::cli::Style;
+use crate::session::Session;
 use crate::status::live::{Screen, Trail};
 use crate::status::stale::StaleReport;
 use crate::status::{Report, StepNames, human, original};
@@ -18,10 +16,10 @@ use crate::status::{Report, StepNames, human, original};
 /// How often a watched status is drawn anew although nothing changed: times go on.
 const REDRAW_EVERY: Duration = Duration::from_secs(1);
 
-/// Shows how the update stands: one consistent look at everything in etcd.
+/// Show how the update stands, server by server.
 ///
-/// Ends with 1 if a stored value cannot be read, and with 2 if etcd does not answer; then it shows what the daemons on
-/// this server last knew.
+/// One consistent look at everything in etcd. Ends with 1 if a stored value cannot be read, and with 2 if etcd does not
+/// answer; then it shows what the daemons on this server last knew.
 #[derive(Debug, Args)]
 pub struct Status {
     /// Go on and show every change: as a picture on a terminal, line by line elsewhere
@@ -33,23 +31,7 @@ impl Status {
     /// Shows it, or what is known here if etcd does not answer.
     ///
     /// # Errors
-    /// etcd does not answer; a value cannot be read.
-    pub async fn run_or_stale(self, global: &Global, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
-        let store = connection::open(global, io).await?;
-        let mut session = Session {
-            store,
-            root: global.root.clone(),
-            user: session::user(),
-            now: session::wall_clock,
-            io,
-        };
-        self.run(&mut session).await
-    }
-
-    /// Shows it.
-    ///
-    /// # Errors
-    /// etcd does not answer; a value cannot be read.
+    /// etcd does not answer; the output is closed.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         if self.watch {
             let interrupted = async {

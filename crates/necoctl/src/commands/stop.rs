@@ -8,9 +8,10 @@ use crate::cli::Change;
 use crate::order;
 use crate::session::Session;
 
-/// Stops the update: every member settles at its next safe point and restores what it has stopped.
+/// Stop the update: every member settles at its next safe point.
 ///
-/// Nothing is requested again until 'recover', or until a newer release appears.
+/// What a member has stopped for the update it starts again. Nothing is requested until 'recover', or until a newer
+/// release appears.
 #[derive(Debug, Args)]
 pub struct Stop {
     /// What every change takes.

@@ -10,7 +10,7 @@ use crate::session::Session;
 use crate::status::{TurnReport, turns};
 use crate::words::{since, table};
 
-/// Shows or releases the turns by which servers do something one after another.
+/// Show or release the turns by which servers take their time one after another.
 #[derive(Debug, Args)]
 pub struct Turn {
     #[command(subcommand)]

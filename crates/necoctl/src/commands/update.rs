@@ -9,10 +9,10 @@ use crate::cli::Change;
 use crate::order;
 use crate::session::Session;
 
-/// Names the version to go for and to stay on, or follows releases again.
+/// Name the version to go for, or follow releases again.
 ///
-/// A version that is named is requested at once, whatever the release window; one that was aborted before is tried
-/// again.
+/// A version that is named is requested at once, whatever the release window, and newer releases are not followed until
+/// --unpin. One that was aborted before is tried again.
 #[derive(Debug, Args)]
 pub struct Update {
     /// Go to this version and stay on it

@@ -17,7 +17,7 @@ use crate::status::stale::Daemon;
 use crate::status::{Report, State};
 use crate::words::{one_line, since};
 
-/// Tells what stands in the way of an update, since when, and what takes it away.
+/// Tell what stands in the way of an update, since when, and what takes it away.
 ///
 /// Reads etcd, asks its members how they are, and asks the worker on this server.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use crate::cli::Change;
 use crate::order;
 use crate::session::Session;
 
-/// Declares a version unfit: it is not chosen any more, and an update to it is stopped.
+/// Declare a version unfit: it is not chosen, and stopped where it runs.
 ///
 /// The next target is the newest release that is not withdrawn, also if that is an older one.
 #[derive(Debug, Args)]

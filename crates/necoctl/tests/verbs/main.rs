@@ -1,0 +1,11 @@
+//! Whole verbs on a store in memory, and the program itself.
+//!
+//! `BLESS=1 cargo test -p necoctl` writes the expected files of `tests/golden/` anew.
+
+mod config;
+mod files;
+mod harness;
+mod help;
+mod orders;
+mod program;
+mod reading;

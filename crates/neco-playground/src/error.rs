@@ -100,6 +100,14 @@ pub enum SiteError {
         /// How things stood in the end.
         state: String,
     },
+    /// An update came to another end than the one that was waited for.
+    #[error("the update to {version} did not complete\n{state}")]
+    Ended {
+        /// To which version.
+        version: String,
+        /// How things stand.
+        state: String,
+    },
     /// Work that blocks was lost.
     #[error("a task of the playground panicked")]
     Task(#[from] tokio::task::JoinError),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::dir::SiteDir;
 use crate::mirror::Publisher;
 use crate::server::{BootServer, Setup};
-use crate::state::{is_completed, state_text};
+use crate::state::{is_completed, is_stopped, state_text};
 use crate::{Package, Packages, SiteError};
 
 /// How many etcd members a site has.
@@ -227,14 +227,23 @@ impl Site {
     /// Waits until all servers have completed a request for `version`, and until that is recorded.
     ///
     /// # Errors
-    /// As [`wait_for`](Self::wait_for).
+    /// As [`wait_for`](Self::wait_for); the request was stopped, and nobody but an operator or a newer release goes on.
     pub async fn wait_completed(
         &self,
         version: &NecoVersion,
         within: Duration,
+        mut draw: impl FnMut(&Look),
     ) -> Result<View, SiteError> {
         let what = format!("the completion of {version}");
-        self.wait_for(&what, within, |view| is_completed(view, version)).await
+        let look = self.watch(&what, within, |look| {
+            draw(look);
+            is_completed(&look.view, version) || is_stopped(&look.view, version)
+        });
+        let view = look.await?.view;
+        if is_completed(&view, version) {
+            return Ok(view);
+        }
+        Err(SiteError::Ended { version: version.to_string(), state: state_text(&view) })
     }
 
     /// The error of somebody who waited in vain.

@@ -52,6 +52,13 @@ pub fn is_completed(view: &View, version: &NecoVersion) -> bool {
     })
 }
 
+/// Whether a request for `version` is stopped for good.
+pub(crate) fn is_stopped(view: &View, version: &NecoVersion) -> bool {
+    view.current().is_some_and(|request| {
+        request.version == *version && request.stop && request.ending.is_none()
+    })
+}
+
 /// How a request ended, if that is recorded.
 pub fn outcome_of(view: &View, request: &UpdateRequest) -> Option<Outcome> {
     let record = view.history.get(&(request.started_at, request.id()))?.as_ref()?;

@@ -13,7 +13,6 @@ use crate::cli::{Cli, Output};
 use crate::faults::Act;
 use crate::proof::{Summary, prove};
 use crate::show::{Show, say};
-use crate::state::is_completed;
 use crate::{Packages, Site, SiteError, SiteOptions};
 
 /// How long all of it may take.
@@ -84,14 +83,14 @@ async fn update(
     let began = Instant::now();
     let first = site.packages().first().clone();
     let left = deadline.saturating_duration_since(began);
-    site.wait_completed(&first, left).await?;
+    site.wait_completed(&first, left, |_| {}).await?;
     show.done(&format!("they run {first}, set up by a first update"), began.elapsed());
 
     let began = Instant::now();
     let mut act = Act { site, show, deadline };
     let version = act.begin(cli.fault).await?;
-    let what = format!("the completion of {version}");
-    act.until(&what, |view| is_completed(view, &version)).await?;
+    let left = act.left();
+    site.wait_completed(&version, left, |look| act.show.draw(look)).await?;
     act.show.leave();
     act.show.done(&format!("all boot servers have completed {version}"), began.elapsed());
     let took = began.elapsed();

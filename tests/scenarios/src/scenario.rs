@@ -128,7 +128,7 @@ impl Scenario {
     /// # Panics
     /// They do not.
     pub async fn completed(&self, version: &NecoVersion) -> View {
-        let waited = self.wait_completed(version, LONG).await;
+        let waited = self.wait_completed(version, LONG, |_| {}).await;
         waited.unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 

@@ -53,15 +53,19 @@ pub(crate) async fn stop(
     let what = format!("stop {}", unit.name);
     context.effect_begins(&what, &view)?;
     let name = unit_name(&unit.name)?;
-    // A reboot must not start the old beside the new.
-    host.units
-        .disable(&name)
-        .await
-        .map_err(|error| StepError::failed(format!("disabling {name}"), &error))?;
-    host.units
-        .stop(&name)
-        .await
-        .map_err(|error| StepError::failed(format!("stopping {name}"), &error))?;
+    let state = host.units.state(&name).await;
+    // A server that is new has nothing to stop.
+    if state.map_err(|error| StepError::failed(format!("state of {name}"), &error))?.exists() {
+        // A reboot must not start the old beside the new.
+        host.units
+            .disable(&name)
+            .await
+            .map_err(|error| StepError::failed(format!("disabling {name}"), &error))?;
+        host.units
+            .stop(&name)
+            .await
+            .map_err(|error| StepError::failed(format!("stopping {name}"), &error))?;
+    }
     context.effect_ends(&what, &view)
 }
 

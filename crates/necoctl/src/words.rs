@@ -51,9 +51,9 @@ pub fn go_duration(duration: Duration) -> String {
         if fraction.is_empty() { format!("{whole}") } else { format!("{whole}.{fraction}") }
     };
     match nanos {
-        ..1_000 => format!("{nanos}ns"),
-        ..1_000_000 => format!("{}µs", decimal(nanos, 1_000)),
-        ..1_000_000_000 => format!("{}ms", decimal(nanos, 1_000_000)),
+        0..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => format!("{}µs", decimal(nanos, 1_000)),
+        1_000_000..1_000_000_000 => format!("{}ms", decimal(nanos, 1_000_000)),
         _ => {
             let minutes = nanos / 60_000_000_000;
             let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000);

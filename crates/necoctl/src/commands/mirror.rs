@@ -118,6 +118,7 @@ impl Serve {
             .with_context(|| format!("listening on {}", self.listen))?;
         let mut terminated = signal(SignalKind::terminate()).context("waiting for signals")?;
         let mut interrupted = signal(SignalKind::interrupt()).context("waiting for signals")?;
+        #[allow(clippy::needless_update, reason = "with the feature `testing` there are more")]
         let options = ServeOptions { base_url: self.base_url, ..ServeOptions::default() };
         let mut mirror = serve(&self.dir, listener, options).context("serving the mirror")?;
         let url = mirror.api_url();

@@ -172,6 +172,11 @@ impl Bench {
 
     /// Runs a command line, without the program's name.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Run {
+        self.run_on(Arc::new(self.store.clone()), arguments).await
+    }
+
+    /// As [`Self::run`], on another store.
+    pub(crate) async fn run_on(&self, store: Arc<dyn Store>, arguments: &[&str]) -> Run {
         let name = if self.style == Style::Ours { "necoctl" } else { "neco" };
         let line = [name].into_iter().chain(arguments.iter().copied());
         let cli = Cli::try_parse_from(line).unwrap_or_else(|error| panic!("{error}"));
@@ -187,7 +192,7 @@ impl Bench {
             style: self.style,
         };
         let mut session = Session {
-            store: Arc::new(self.store.clone()) as Arc<dyn Store>,
+            store,
             root: self.root.path().to_owned(),
             user: "alice".to_owned(),
             now,

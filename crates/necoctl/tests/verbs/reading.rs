@@ -1,7 +1,10 @@
 //! `status`, `why`, `history` and `turn list` show what is there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use neco_process::listener::{Listener, Pages, Readiness};
+use neco_process::ready::{Ready, ReadyFile};
 use neco_schema::{
     Condition, Control, HistoryRecord, HistoryServer, Key, Origin, Outcome, Progress, RequestId,
     StepTimes, StopNote, Target, Turn, UpdateRequest, UpdateStatus,
@@ -374,7 +377,7 @@ async fn a_watched_status_tells_news_and_only_news() {
             style: Style::Ours,
         };
         let mut session = necoctl::session::Session {
-            store: std::sync::Arc::new(store),
+            store: Arc::new(store),
             root: bench.root.path().to_owned(),
             user: "alice".into(),
             now: || at("09:00:00"),
@@ -417,7 +420,7 @@ async fn a_watched_status_on_a_terminal_draws_over_itself() {
         style: Style::Ours,
     };
     let mut session = necoctl::session::Session {
-        store: std::sync::Arc::new(bench.store.clone()),
+        store: Arc::new(bench.store.clone()),
         root: bench.root.path().to_owned(),
         user: "alice".into(),
         now: || at("09:00:00"),
@@ -437,4 +440,62 @@ async fn report(bench: &Bench) -> necoctl::status::Report {
     let snapshot = bench.store.with(|mvcc| mvcc.read(&ranges, None)).expect("a snapshot");
     let names = necoctl::status::StepNames::read(bench.root.path());
     necoctl::status::Report::new(&neco_plan::View::assemble(&snapshot), &snapshot, names.as_ref())
+}
+
+/// A worker on this server, with a status page.
+async fn worker(bench: &Bench, page: serde_json::Value) -> (Ready, Listener) {
+    let (_, readiness) = tokio::sync::watch::channel(Readiness::Ready);
+    let (_, status) = tokio::sync::watch::channel(page);
+    let pages = Pages { metrics: Arc::default(), readiness, status };
+    let listener = Listener::start("127.0.0.1:0", pages);
+    let mut bound = listener.bound();
+    let mut ready = Ready::announce(bench.root.path(), "neco-worker", NEW).expect("a ready file");
+    ready.follow(listener.bound());
+    let file = ReadyFile::path(bench.root.path(), "neco-worker");
+    let told = async {
+        bound.wait_for(Option::is_some).await.expect("an address");
+        while ReadyFile::read(&file).ok().flatten().and_then(|file| file.listen).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told).await.expect("a listener");
+    (ready, listener)
+}
+
+#[tokio::test]
+async fn without_etcd_status_shows_what_the_worker_here_last_knew() {
+    let bench = completed();
+    let page = serde_json::json!({ "decided": "rest", "waiting_for": "etcd", "busy": [] });
+    let _worker = worker(&bench, page).await;
+    bench.store.go_down();
+    let run = bench.run(&["status"]).await;
+    assert_eq!(run.code, 2);
+    assert!(
+        run.out
+            .contains(&format!("neco-worker {NEW} runs\n  decided: rest\n  waiting_for: etcd\n")),
+        "{}",
+        run.out
+    );
+    let json = bench.run(&["status", "--output=json"]).await.json();
+    assert_eq!(json["daemons"][1]["status"]["waiting_for"], "etcd");
+}
+
+#[tokio::test]
+async fn why_quotes_a_worker_that_does_not_believe_etcd() {
+    let bench = completed();
+    std::fs::create_dir_all(bench.root.path().join("etc/neco")).expect("a folder");
+    std::fs::write(bench.root.path().join("etc/neco/rack"), "1\n").expect("a rack file");
+    let page = serde_json::json!({
+        "row": 5,
+        "waiting_for": "etcd was restored from a backup (revision 5, this server has seen 90): run 'necoctl recover --force'",
+        "since": "2026-11-21T08:20:00Z",
+    });
+    let _worker = worker(&bench, page).await;
+    let run = bench.run(&["why"]).await;
+    assert!(
+        run.out.starts_with("boot server 1 rests: etcd was restored")
+            && run.out.contains("command necoctl recover --force"),
+        "{}",
+        run.out
+    );
 }

@@ -5,7 +5,7 @@ mod common;
 use common::memory_rig;
 use neco_testkit::store::{contract, lists};
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn does_what_a_store_must_do() {
     contract(async |_| memory_rig()).await;
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
-use neco_plan::View;
+use neco_plan::{View, outcome};
 use neco_schema::{NecoVersion, Outcome};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use crate::cli::Fault;
 use crate::go_leader::GoLeader;
 use crate::held::{HELD_UNIT, Held};
 use crate::show::Show;
-use crate::state::outcome_of;
+use crate::state::has_settled;
 use crate::{BootServer, Look, SESSION_TTL, Site};
 
 /// How long a process may take to be started again.
@@ -138,12 +138,12 @@ impl<'a> Act<'a> {
         let look = self
             .until("the end of the bad update", |view| {
                 let request = view.current().filter(|request| request.version == *update);
-                request.is_some_and(|request| outcome_of(view, request).is_some())
+                request.is_some_and(|request| request.stop && has_settled(view, request))
             })
             .await?;
         let request = look.view.current().context("the request is gone")?;
-        let outcome = outcome_of(&look.view, request);
-        ensure!(outcome == Some(Outcome::Aborted), "the bad update ended as {outcome:?}");
+        let outcome = outcome(&look.view, request);
+        ensure!(outcome == Outcome::Aborted, "the bad update ended {outcome}");
         for server in self.site.servers() {
             let on_disk = server.version_on_disk();
             ensure!(

@@ -29,5 +29,5 @@ pub use packages::{Package, Packages};
 pub use proof::{ServerSummary, Summary, prove};
 pub use server::{BootServer, SESSION_TTL};
 pub use site::{Look, SERVERS, Site, SiteOptions};
-pub use state::{Standing, is_completed, outcome_of, standings, state_text};
+pub use state::{Standing, has_settled, is_completed, outcome_of, standings, state_text};
 pub use story::play;

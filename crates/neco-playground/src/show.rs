@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use neco_schema::Timestamp;
+use neco_schema::{NecoVersion, Timestamp};
 use necoctl::status::live::{Trail, picture};
 use necoctl::status::{Report, StepNames};
 
@@ -20,17 +20,22 @@ pub(crate) struct Show {
     /// Where the recipe that the servers follow is installed, and what its steps are called.
     root: PathBuf,
     names: Option<(String, StepNames)>,
+    /// The version whose update is not shown.
+    before: NecoVersion,
 }
 
 impl Show {
-    /// A show that reads the names of the steps below `root`.
-    pub(crate) fn new(root: PathBuf) -> Self {
+    /// A show of what comes after the update to `before`; it reads the names of the steps below `root`.
+    pub(crate) fn new(root: PathBuf, before: NecoVersion) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { terminal, drawn: 0, trail: Trail::default(), root, names: None }
+        Self { terminal, drawn: 0, trail: Trail::default(), root, names: None, before }
     }
 
     /// Shows how things stand.
     pub(crate) fn draw(&mut self, look: &Look) {
+        if look.view.current().is_none_or(|request| request.version == self.before) {
+            return;
+        }
         self.learn_names();
         let names = self.names.as_ref().map(|(_, names)| names);
         let report = Report::new(&look.view, &look.snapshot, names);

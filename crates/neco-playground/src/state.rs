@@ -59,6 +59,15 @@ pub(crate) fn is_stopped(view: &View, version: &NecoVersion) -> bool {
     })
 }
 
+/// Whether every member has closed its status: nothing more comes of the request.
+pub fn has_settled(view: &View, request: &UpdateRequest) -> bool {
+    let closed = |lrn: &Lrn| {
+        let status = view.status_of(request, *lrn);
+        status.is_some_and(|status| status.value.is_closed())
+    };
+    request.members().iter().all(closed)
+}
+
 /// How a request ended, if that is recorded.
 pub fn outcome_of(view: &View, request: &UpdateRequest) -> Option<Outcome> {
     let record = view.history.get(&(request.started_at, request.id()))?.as_ref()?;

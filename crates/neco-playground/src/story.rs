@@ -39,7 +39,8 @@ pub async fn play(cli: &Cli) -> Result<ExitCode, Failure> {
         () = stop.cancelled() => return Ok(interrupted()),
         site = Site::start(options) => site.map_err(failure)?,
     };
-    let mut show = Show::new(site.server(0).root().to_owned());
+    let before = site.packages().first().clone();
+    let mut show = Show::new(site.server(0).root().to_owned(), before);
     let what = format!("a mirror, 3 members of etcd and {} boot servers are up", cli.servers);
     show.done(&what, began.elapsed());
     let played = tokio::select! {

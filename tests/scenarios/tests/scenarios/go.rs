@@ -1,7 +1,7 @@
 //! Updaters and operators of the original take part.
 
 use neco_plan::testing::GoAction;
-use neco_playground::{GoLeader, HELD_UNIT, Held, outcome_of};
+use neco_playground::{GoLeader, HELD_UNIT, Held, has_settled, outcome_of};
 use neco_scenarios::{LONG, Scenario};
 use neco_schema::Outcome;
 
@@ -55,10 +55,7 @@ async fn a_stop_of_the_original_settles_all_members_and_recovery_goes_on() {
     let view = scenario
         .until("all members settled", |view| {
             let request = view.current().filter(|request| request.stop);
-            request.is_some_and(|request| {
-                let mut members = view.member_statuses(request);
-                members.all(|(_, status)| status.value.is_closed())
-            })
+            request.is_some_and(|request| has_settled(view, request))
         })
         .await;
     let stopped = view.current().expect("a request").clone();

@@ -1,6 +1,7 @@
 //! The release itself is bad.
 
-use neco_playground::outcome_of;
+use neco_plan::outcome;
+use neco_playground::{has_settled, outcome_of};
 use neco_scenarios::Scenario;
 use neco_schema::Outcome;
 
@@ -15,11 +16,11 @@ async fn a_release_whose_worker_dies_at_start_stops_at_the_first_server_and_the_
     let view = scenario
         .until("the end of the bad update", |view| {
             let request = view.current().filter(|request| request.version == bad);
-            request.is_some_and(|request| outcome_of(view, request).is_some())
+            request.is_some_and(|request| request.stop && has_settled(view, request))
         })
         .await;
     let request = view.current().expect("a request");
-    assert_eq!(outcome_of(&view, request), Some(Outcome::Aborted));
+    assert_eq!(outcome(&view, request), Outcome::Aborted);
     let status = view.status_of(request, scenario.server(0).lrn()).expect("an abort");
     let origin = status.value.origin.clone().expect("an origin");
     assert_eq!((origin.lrn, origin.step), (scenario.server(0).lrn(), 1), "{origin:?}");
@@ -29,7 +30,9 @@ async fn a_release_whose_worker_dies_at_start_stops_at_the_first_server_and_the_
             assert!(scenario.done_to(server, unit).is_empty(), "no step was begun");
         }
     }
+    let bad = request.clone();
     scenario.publish_sound(&healing).await;
-    scenario.completed(&healing).await;
+    let view = scenario.completed(&healing).await;
+    assert_eq!(outcome_of(&view, &bad), Some(Outcome::Aborted), "recorded as what it was");
     scenario.verdict(&healing).await;
 }

@@ -21,8 +21,10 @@ pub(crate) fn missing_at(view: &View, request: &UpdateRequest, step: u32) -> Vec
 
 /// The lowest step that any member is in; 0 when one has not begun.
 pub fn lowest_step(view: &View, request: &UpdateRequest) -> u32 {
-    let step = |lrn: Lrn| view.status_of(request, lrn).map_or(0, |status| status.value.step);
-    request.members().into_iter().map(step).min().unwrap_or(0)
+    let steps: Vec<u32> =
+        view.member_statuses(request).map(|(_, status)| status.value.step).collect();
+    let all_began = steps.len() == request.members().len();
+    steps.into_iter().min().filter(|_| all_began).unwrap_or(0)
 }
 
 /// Whether an outage group is open in the view: from when every member has posted its stop step until every member has

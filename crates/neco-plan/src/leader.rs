@@ -206,9 +206,11 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
 
 /// Whether every member has completed the request.
 pub(crate) fn is_finished(view: &View, request: &UpdateRequest) -> bool {
-    request.members().into_iter().all(|lrn| {
-        view.status_of(request, lrn).is_some_and(|status| status.value.cond == Condition::Complete)
-    })
+    let complete = view
+        .member_statuses(request)
+        .filter(|(_, status)| status.value.cond == Condition::Complete)
+        .count();
+    complete == request.members().len()
 }
 
 /// How the current request has ended, or would if it were replaced now.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use neco_schema::{ClockRecord, Key, Lrn, Op, RequestId, Revision, Txn};
 
 use crate::barrier::{group_is_open, lowest_step};
+use crate::leader::is_finished;
 use crate::{GroupShape, View};
 
 /// How long the current request has taken.
@@ -86,7 +87,10 @@ impl Stopwatch {
     }
 
     /// The write that lets the next leader go on; the caller adds its leadership as a condition.
+    ///
+    /// Nothing for a request that is stopped or finished: its record went, or goes, with its end.
     pub fn txn(&self, view: &View) -> Option<Txn> {
+        view.current().filter(|request| !request.stop && !is_finished(view, request))?;
         let counted = self.counted.as_ref()?;
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let record = ClockRecord {

@@ -1,5 +1,7 @@
 //! What a boot server does next: the table of the update protocol, first match wins.
 
+use std::collections::BTreeMap;
+
 use neco_schema::{Condition, Lrn, Origin, RequestId, UpdateRequest, UpdateStatus, Way};
 
 use crate::barrier::{group_is_open, missing_at};
@@ -320,7 +322,9 @@ fn apart(view: &View, me: &Local, request: &UpdateRequest) -> Option<String> {
             _ => {}
         }
     }
-    let step = |lrn: Lrn| (view.status_of(request, lrn).map_or(0, |status| status.value.step), lrn);
+    let known: BTreeMap<Lrn, u32> =
+        view.member_statuses(request).map(|(lrn, status)| (lrn, status.value.step)).collect();
+    let step = |lrn: Lrn| (known.get(&lrn).copied().unwrap_or(0), lrn);
     // Who has left took its status along; the leader sees to that.
     let stays =
         |lrn: &Lrn| view.registered.contains(lrn) || view.status_of(request, *lrn).is_some();

@@ -24,6 +24,7 @@ impl Cluster {
     /// Ends all faults.
     pub fn end_faults(&mut self) {
         self.world.tell(|| "the faults end".to_owned());
+        self.world.evidence.faults_ended();
         let now = self.world.now;
         self.world.outage_until = now;
         self.world.window_closed_until = now;

@@ -1,7 +1,9 @@
 //! What the auditor is told about a run.
 
+use std::time::Duration;
+
 use neco_schema::journal::Entry;
-use neco_schema::{Compare, Lrn, NecoVersion, Revision};
+use neco_schema::{Compare, Lrn, NecoVersion, Revision, Snapshot};
 use neco_store::Change;
 
 /// Who changed etcd.
@@ -56,7 +58,29 @@ pub enum Item {
     /// A server lost its disk.
     JournalLost(Lrn),
     /// etcd went back to a backup; what comes after does not follow from what came before.
-    Rewound,
+    Rewound(Snapshot),
+    /// The time.
+    Time(Duration),
+    /// A worker began to run.
+    Started {
+        /// Where.
+        lrn: Lrn,
+        /// Which process.
+        instance: u64,
+        /// As which version.
+        version: NecoVersion,
+    },
+    /// A worker ended.
+    Ended {
+        /// Where.
+        lrn: Lrn,
+        /// Which process.
+        instance: u64,
+        /// Whether by itself, on purpose.
+        planned: bool,
+    },
+    /// No more faults come.
+    FaultsEnded,
 }
 
 /// Collects the evidence, if anybody wants it.
@@ -66,13 +90,40 @@ pub struct Evidence {
     pub wanted: bool,
     /// In the order in which it happened.
     pub items: Vec<Item>,
+    /// The time, told before what happens next.
+    pub(super) now: Duration,
+    told: Duration,
+    instances: u64,
+    running: std::collections::BTreeMap<Lrn, u64>,
 }
 
 impl Evidence {
     fn add(&mut self, item: impl FnOnce() -> Item) {
         if self.wanted {
+            if self.told < self.now {
+                self.told = self.now;
+                self.items.push(Item::Time(self.now));
+            }
             self.items.push(item());
         }
+    }
+
+    pub(super) fn started(&mut self, lrn: Lrn, version: &NecoVersion) {
+        self.ended(lrn, false);
+        self.instances += 1;
+        let instance = self.instances;
+        self.running.insert(lrn, instance);
+        self.add(|| Item::Started { lrn, instance, version: version.clone() });
+    }
+
+    pub(super) fn ended(&mut self, lrn: Lrn, planned: bool) {
+        if let Some(instance) = self.running.remove(&lrn) {
+            self.add(|| Item::Ended { lrn, instance, planned });
+        }
+    }
+
+    pub(super) fn faults_ended(&mut self) {
+        self.add(|| Item::FaultsEnded);
     }
 
     pub(super) fn transaction(&mut self, at: Revision, source: &Source, compares: &[Compare]) {
@@ -101,7 +152,7 @@ impl Evidence {
         self.add(|| Item::JournalLost(lrn));
     }
 
-    pub(super) fn rewound(&mut self) {
-        self.add(|| Item::Rewound);
+    pub(super) fn rewound(&mut self, snapshot: Snapshot) {
+        self.add(|| Item::Rewound(snapshot));
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use neco_schema::journal::{Entry, IntentId};
-use neco_schema::{Lrn, NecoVersion, RequestId};
+use neco_schema::{Lrn, NecoVersion, RequestId, Revision};
 
 /// The name of the unit that runs etcd on a boot server, and of the turn for its restart.
 pub const ETCD: &str = "etcd";
@@ -49,6 +49,8 @@ pub struct Installer {
     pub from: NecoVersion,
     /// The version to install.
     pub to: NecoVersion,
+    /// The revision of the view that allowed it.
+    pub revision: Revision,
     /// How far it is; begins anew after a power cut.
     pub stage: Stage,
 }
@@ -146,6 +148,15 @@ impl Host {
         for unit in self.units.values_mut() {
             unit.running = unit.enabled.then(|| unit.definition.clone());
         }
+    }
+
+    /// The revision of the view that allowed `intent`, as the journal tells.
+    pub fn allowed_by(&self, intent: &IntentId) -> Revision {
+        let found = self.journal.iter().rev().find_map(|entry| match entry {
+            Entry::IntentBegun { intent: begun, revision } if begun == intent => Some(*revision),
+            _ => None,
+        });
+        found.unwrap_or_default()
     }
 
     /// Makes it a machine on which only etcd has been set up: the other services come with the next update.

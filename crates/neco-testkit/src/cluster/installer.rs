@@ -88,7 +88,7 @@ fn unpack(
     back: bool,
 ) {
     let version = if back { installer.from.clone() } else { installer.to.clone() };
-    let revision = world.etcd.revision();
+    let revision = installer.revision;
     for phase in [Phase::Begin, Phase::End] {
         let entry = Entry::Effect {
             request: installer.request.clone(),

@@ -5,6 +5,7 @@
 //! [`Plan::run`] plays it, lets everything come to rest with the remedies that operators are told, and says what was
 //! wrong. Tests that want one certain interleaving drive the actors by hand.
 
+mod audit;
 mod bugs;
 mod counts;
 mod doctor;
@@ -98,6 +99,7 @@ impl Cluster {
             world.hosts[at].make_fresh();
             world.hosts[at].power_cut();
         }
+        world.evidence.wanted = true;
         let registration = (0..servers).fold(Txn::default(), |txn, at| {
             txn.then(Op::put_bytes(&Key::BootServer(world.hosts[at].lrn), Vec::new()))
         });
@@ -198,7 +200,11 @@ impl Cluster {
                 let Some(mut worker) = self.workers[at].take() else { return };
                 match worker.act(&mut self.world, part) {
                     Life::On => self.workers[at] = Some(worker),
-                    Life::Exit | Life::Crash => self.world.tell(|| format!("worker {at} ends")),
+                    life => {
+                        self.world.tell(|| format!("worker {at} ends"));
+                        let lrn = self.world.hosts[at].lrn;
+                        self.world.evidence.ended(lrn, life == Life::Exit);
+                    }
                 }
             }
             Actor::Manager(at) => self.start_worker(at),
@@ -207,7 +213,7 @@ impl Cluster {
                 let order = installer::act(&mut self.world, at, &mut worker);
                 self.workers[at] = worker;
                 if order == installer::Order::Restart {
-                    self.workers[at] = None;
+                    self.end_worker(at);
                     self.start_worker(at);
                     for updater in self.updaters.iter_mut().filter(|updater| updater.at == at) {
                         updater.crash();
@@ -232,13 +238,20 @@ impl Cluster {
     /// Kills the worker of a machine.
     pub fn crash(&mut self, at: usize) {
         self.world.tell(|| format!("the worker on machine {at} is killed"));
-        self.workers[at] = None;
+        self.end_worker(at);
+    }
+
+    fn end_worker(&mut self, at: usize) {
+        if self.workers[at].take().is_some() {
+            let lrn = self.world.hosts[at].lrn;
+            self.world.evidence.ended(lrn, false);
+        }
     }
 
     /// Takes the power of a machine away.
     pub fn power_cut(&mut self, at: usize) {
         self.world.tell(|| format!("machine {at} loses its power"));
-        self.workers[at] = None;
+        self.end_worker(at);
         let running: Vec<String> = self.world.hosts[at]
             .units
             .iter()

@@ -241,8 +241,11 @@ impl Oracle {
     pub fn dpkg_begins(&mut self, world: &World, at: usize, request: &RequestId) {
         let host = &world.hosts[at];
         let Some(request) = self.requests.get(request).cloned() else { return };
+        // A server that left while it installed is on its own.
+        let registered = |lrn: Lrn| world.etcd.get(&Key::BootServer(lrn).to_string()).is_some();
         let bad = |other: &super::host::Host| {
             other.installed == request.version
+                && registered(other.lrn)
                 && world.releases.get(&request.version).is_some_and(|release| release.dies_at_start)
         };
         let others: Vec<String> = world

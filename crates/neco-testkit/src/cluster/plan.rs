@@ -1,14 +1,15 @@
 //! Random schedules: made from a seed, played, judged, made small.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use neco_plan::invariants::InvariantId;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
 use super::counts::{Counts, Kind};
-use super::evidence::Item;
 use super::fault::{Fault, ORDERS, Quality};
-use super::{Bug, Cluster, Recipe, StepKind};
+use super::{Bug, Cluster, Recipe, StepKind, audit};
 
 /// A schedule: everything that makes a run what it is.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,8 +43,8 @@ pub struct Outcome {
     pub hash: u64,
     /// How often things happened.
     pub counts: Counts,
-    /// What the auditor is to be told.
-    pub evidence: Vec<Item>,
+    /// How often the auditor put each invariant to the test.
+    pub exercised: BTreeMap<InvariantId, u64>,
     /// The story, if it was asked for.
     pub story: Vec<String>,
 }
@@ -101,13 +102,11 @@ impl Plan {
     pub fn run(&self, with_story: bool) -> Outcome {
         let mut cluster = Cluster::new(self.seed, self.recipe.clone(), &self.numbers, self.servers);
         cluster.world.bug = self.bug;
-        for at in 0..self.servers {
-            cluster.crash(at);
-            cluster.start_worker(at);
+        for worker in cluster.workers.iter_mut().flatten() {
+            worker.local.planted = Bug::planted(self.bug);
         }
         cluster.world.lag = self.lag;
         cluster.world.story = with_story.then(Vec::new);
-        cluster.world.evidence.wanted = true;
         cluster.add_updater(0, false, self.skews[0]);
         cluster.add_updater(1, self.go_updater, self.skews[1]);
         let mut faults = self.faults.iter().peekable();
@@ -142,6 +141,15 @@ impl Plan {
             Err(why) => failures.push(why),
         }
         let world = &mut cluster.world;
+        let rules = audit::rules(&world.recipe, &world.releases);
+        let mut exercised: BTreeMap<InvariantId, u64> = BTreeMap::new();
+        for report in audit::audit(&rules, &world.evidence.items) {
+            failures.extend(report.log_faults.iter().map(|fault| format!("the log: {fault}")));
+            failures.extend(report.violations.iter().map(ToString::to_string));
+            for (invariant, times) in report.exercised {
+                *exercised.entry(invariant).or_default() += times;
+            }
+        }
         let mut counts = std::mem::take(&mut world.counts);
         if failures.is_empty() {
             counts.add(Kind::State, "run came to rest");
@@ -150,7 +158,7 @@ impl Plan {
             failures,
             hash: world.event_hash(),
             counts,
-            evidence: std::mem::take(&mut world.evidence.items),
+            exercised,
             story: world.story.take().unwrap_or_default(),
         }
     }
@@ -188,17 +196,24 @@ fn some_fault(pick: &mut impl FnMut(usize) -> usize) -> Fault {
     }
 }
 
-/// The smallest schedule found that still fails: drops one fault after the other.
-pub fn shrink(plan: &Plan, fails: impl Fn(&Plan) -> bool) -> Plan {
+/// The smallest schedule found that still fails as `plan` does: drops one fault after the other.
+pub fn shrink(plan: &Plan) -> Plan {
+    let class = |plan: &Plan| plan.run(false).failures.first().map(|failure| class(failure));
+    let wanted = class(plan);
     let mut smallest = plan.clone();
     let mut at = smallest.faults.len();
     while at > 0 {
         at -= 1;
         let mut smaller = smallest.clone();
         smaller.faults.remove(at);
-        if fails(&smaller) {
+        if class(&smaller) == wanted {
             smallest = smaller;
         }
     }
     smallest
+}
+
+/// A failure without its particulars: two words of the same wording are the same failure.
+fn class(failure: &str) -> String {
+    failure.chars().filter(|char| !char.is_ascii_hexdigit()).take(40).collect()
 }

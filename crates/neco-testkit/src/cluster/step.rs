@@ -834,7 +834,9 @@ impl Task {
             _ => worker.local.installed.clone(),
         };
         let request = self.request.clone();
-        host.installer = Some(Installer { intent, request, from, to, stage: Stage::Unpack });
+        let revision = host.allowed_by(&intent);
+        let stage = Stage::Unpack;
+        host.installer = Some(Installer { intent, request, from, to, revision, stage });
         world.machines_changed();
     }
 

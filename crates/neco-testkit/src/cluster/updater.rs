@@ -79,7 +79,7 @@ impl Updater {
         self.running
             && world.now >= self.frozen_until
             && world.hosts[self.at].powered
-            && world.reachable(self.at)
+            && (self.writing.is_some() || world.reachable(self.at))
             && (self.writing.is_some()
                 || self.quiet.is_none_or(|(tick, until)| {
                     tick.leaders != world.tick.leaders || world.now >= until
@@ -102,9 +102,8 @@ impl Updater {
             let source = if self.is_go { Source::Go } else { Source::Leader };
             let leads = self.leads(world);
             let reply = world.commit(source, Some(self.at), &txn);
-            if reply == Reply::Unreachable {
-                self.writing = Some(txn);
-            } else if reply == Reply::Refused && !leads {
+            // A write that does not get through in time is forgotten: the next look decides anew.
+            if reply == Reply::Refused && !leads {
                 world.counts.add(Kind::State, "write of a former leader refused");
             }
             return;
@@ -249,6 +248,7 @@ impl Updater {
         world.tell(|| format!("Go leader on {} decides {action:?}", self.at));
         self.waiting = match action {
             GoAction::WaitClear => Some(Waiting::Recovery { cause: String::new() }),
+            GoAction::WaitInfo if view.release.is_none() => Some(Waiting::Release),
             GoAction::WaitInfo => Some(Waiting::Idle),
             _ => None,
         };

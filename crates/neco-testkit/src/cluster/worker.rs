@@ -110,6 +110,7 @@ impl Worker {
             .iter()
             .filter_map(|(name, unit)| Some((name.clone(), unit.running.clone()?)))
             .collect();
+        world.evidence.started(worker.local.lrn, &version);
         worker.write_down(world, &Entry::ProcessStarted { version, boot_id, pid: 1 });
         for (unit, digest) in units {
             if !worker.local.journal.started_with.contains_key(&unit) {

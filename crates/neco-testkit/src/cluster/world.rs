@@ -355,6 +355,7 @@ impl World {
     /// Lets time pass; leases run out only while etcd has a leader to see it.
     pub fn pass(&mut self, time: Duration) {
         self.now += time;
+        self.evidence.now = self.now;
         if self.now >= self.outage_until && self.quorum() {
             self.etcd.advance(time);
             self.collect(&Source::Nobody);
@@ -388,7 +389,8 @@ impl World {
         self.leader_view = None;
         self.tick.workers += 1;
         self.tick.leaders += 1;
-        self.evidence.rewound();
+        let everything = self.read(&[Range::Prefix(String::new())]);
+        self.evidence.rewound(everything);
         let current = self.leader_view().current().cloned();
         self.oracle.rewound(current);
         true

@@ -33,7 +33,13 @@ pub fn of_store(error: StoreError) -> Failure {
         | StoreError::Refused { .. }
         | StoreError::Malformed { .. } => (ExitCode::No, None),
     };
-    let failure = Failure::new(code, error);
+    let failure = match error {
+        // The text has what was heard; the causes beneath only say it again at length.
+        StoreError::Unreachable { .. } | StoreError::Unknown { .. } => {
+            Failure::new(code, anyhow::anyhow!("{error}"))
+        }
+        error => Failure::new(code, error),
+    };
     match hint {
         Some(hint) => failure.with_hint(hint),
         None => failure,

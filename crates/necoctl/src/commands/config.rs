@@ -235,7 +235,8 @@ impl Set {
     async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let key = self.key;
         let given = self.given(session.io)?;
-        let text = parse_config_value(key, &given).map_err(failure::usage)?;
+        let text = parse_config_value(key, &given)
+            .map_err(|error| failure::usage(format_args!("{key}: {error}")))?;
         let stored_key = Key::Config(key);
         let decide = |snapshot: &Snapshot| -> Result<Txn, Refusal> {
             let stored = snapshot.kvs.get(&stored_key.to_string());

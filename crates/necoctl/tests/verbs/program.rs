@@ -136,6 +136,7 @@ fn an_etcd_that_does_not_answer_is_2_before_anybody_gets_impatient() {
     assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
     let error = text(&output.stderr);
     assert!(error.contains(&address.to_string()) && error.contains("hint: "), "{error}");
+    assert_eq!(error.lines().count(), 2, "one line and a hint: {error}");
     assert!(text(&output.stdout).starts_with("STALE: "));
 }
 

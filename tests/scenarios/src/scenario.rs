@@ -185,6 +185,15 @@ impl Scenario {
         }
     }
 
+    /// Compacts the history of etcd up to now.
+    ///
+    /// # Panics
+    /// etcd refuses.
+    pub async fn compact(&self) {
+        self.history().await;
+        self.store().compact(self.recorded()).await.expect("compacted");
+    }
+
     /// How far the record of changes has come; what is older may be compacted.
     pub fn recorded(&self) -> Revision {
         self.trail.end()

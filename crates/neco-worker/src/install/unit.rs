@@ -133,8 +133,8 @@ async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
 
 async fn forward(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {
     install(setup, &job.to, &job.package.file, Some(&job.package)).await?;
-    restart(setup, stage).await?;
-    ready(setup.root.path(), &stage.daemons, &job.to, setup.ready_within).await
+    let daemons = restart(setup, stage).await?;
+    ready(setup.root.path(), &daemons, &job.to, setup.ready_within).await
 }
 
 async fn back(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {
@@ -142,8 +142,8 @@ async fn back(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String>
         return Err("the request allowed to install without a way back".to_owned());
     };
     install(setup, &job.from, file, None).await?;
-    restart(setup, stage).await?;
-    ready(setup.root.path(), &stage.daemons, &job.from, setup.ready_within).await
+    let daemons = restart(setup, stage).await?;
+    ready(setup.root.path(), &daemons, &job.from, setup.ready_within).await
 }
 
 /// Installs a package of the cache, unless exactly this version is installed already.
@@ -168,9 +168,17 @@ async fn install(
     setup.packages.install(&package).await.map_err(|error| one_line(&error))
 }
 
-async fn restart(setup: &UnitSetup, stage: &Stage) -> Result<(), String> {
-    for daemon in &stage.daemons {
+/// Restarts the daemons that ran when the installation began, and those that came up since: at boot this unit may be
+/// quicker than they are. Returns which.
+async fn restart(setup: &UnitSetup, stage: &Stage) -> Result<Vec<String>, String> {
+    let mut daemons = stage.daemons.clone();
+    for daemon in setup.daemons.running().await {
+        if !daemons.contains(&daemon) {
+            daemons.push(daemon);
+        }
+    }
+    for daemon in &daemons {
         setup.daemons.restart(daemon).await?;
     }
-    Ok(())
+    Ok(daemons)
 }

@@ -19,7 +19,7 @@ async fn etcd_restarted_member_by_member_and_compacted_does_not_disturb_an_updat
         for number in 0..etcd.len() {
             etcd.member_mut(number).restart().await.expect("it comes back");
             // Whoever watches from an older revision has to list again.
-            scenario.store().compact(scenario.recorded()).await.expect("compacted");
+            scenario.compact().await;
         }
     }
     held.release().expect("room");

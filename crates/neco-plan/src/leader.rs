@@ -40,13 +40,15 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
     {
         return Action::NoteSeen { version: version.clone() };
     }
-    let finished = view.current().is_some_and(|request| is_finished(view, request));
-    if let Some(request) = view.current().filter(|_| finished) {
-        let key = (request.started_at, request.id());
-        if !view.history.contains_key(&key) {
-            return Action::Record { request: key.1 };
-        }
+    let complete = view.current().is_some_and(|request| is_finished(view, request));
+    // A request that is still there and recorded was recorded as complete; a member that left since took its status with it.
+    let recorded = view
+        .current()
+        .is_some_and(|request| view.history.contains_key(&(request.started_at, request.id())));
+    if let Some(request) = view.current().filter(|_| complete && !recorded) {
+        return Action::Record { request: request.id() };
     }
+    let finished = complete || recorded;
     if let Slot::Unreadable { error, .. } = &view.request {
         return Action::Wait(Waiting::Unreadable {
             key: neco_schema::Key::Request.to_string(),

@@ -109,9 +109,12 @@ pub fn recover(view: &View, how: Recovery, order: &Order) -> Result<Txn, Refusal
     let busy = |lrn: &Lrn| view.alive.get(lrn).is_some_and(|alive| !alive.value.busy.is_empty());
     let mut ops = Vec::new();
     match &view.request {
+        // After a restore of etcd from a backup that holds no request, a new epoch is all that is needed.
+        Slot::Absent if how.force => {}
         Slot::Absent => {
             return Err(Refusal::Absent(
-                "no update is requested: there is nothing to recover".to_owned(),
+                "no update is requested: there is nothing to recover (--force begins a new epoch)"
+                    .to_owned(),
             ));
         }
         Slot::Unreadable { .. } => {

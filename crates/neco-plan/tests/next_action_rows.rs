@@ -480,6 +480,15 @@ mod rows {
     }
 
     #[test]
+    fn row_10_a_member_that_leaves_a_recorded_request_makes_a_reconfiguration_and_no_stop() {
+        let request = request(&[0, 1, 2]);
+        let mut cluster = Cluster::of(&[0, 1, 2]);
+        cluster.release(V1).request(&request).finished(&request).leaves(1);
+        let made = requested(action(&cluster));
+        assert_eq!((made.kind, made.servers), (RequestKind::Reconfigure, lrns(&[0, 2])));
+    }
+
+    #[test]
     fn row_10_makes_no_request_for_a_withdrawn_version() {
         let request = request(&[0, 1]);
         let mut cluster = Cluster::of(&[0, 1, 2]);
@@ -608,6 +617,9 @@ mod rows {
         // An unreadable target does not keep a failed request from being stopped.
         let request = request(&[0, 1]);
         cluster.request(&request).put(Key::Status(lrn(0)), &aborted(&request, 1, 0, "it broke"));
+        // One that is recorded as complete is not stopped for what a member of the original writes later.
+        assert_eq!(action(&cluster).name(), "wait");
+        cluster.delete(Key::History(request.started_at, request.id()));
         assert_eq!(action(&cluster).name(), "request-stop");
     }
 }

@@ -1,40 +1,194 @@
 //! Random schedules of whole clusters: nothing is violated, and everything comes to rest.
 
-use neco_testkit::cluster::{Counts, Outcome, Plan, shrink};
+use std::collections::BTreeMap;
+
+use neco_plan::invariants::InvariantId;
+use neco_testkit::cluster::{Counts, Kind, Outcome, Plan, shrink};
 
 /// How many schedules a plain `cargo test` plays.
 const SCHEDULES: u64 = 10_000;
 
-/// Plays the schedules of the seeds `from` to `to` on as many threads as there are processors.
-fn play(from: u64, to: u64) -> (Counts, Vec<(Plan, Outcome)>) {
+/// What 10,000 schedules must have come by, or they prove nothing.
+const REACHED: [(Kind, &[&str]); 7] = [
+    (
+        Kind::WorkerRow,
+        &[
+            " 1", " 2", " 3", " 4", " 5", " 6", " 7", " 8", " 9", "10", "11", "12", "13", "14",
+            "15", "16", "17", "18",
+        ],
+    ),
+    (
+        Kind::LeaderAction,
+        &[
+            "note-seen",
+            "record",
+            "reconfigure",
+            "request-update",
+            "request-stop",
+            "wait",
+            "wait-for-info",
+            "wait-for-user-recovery",
+            "wait-for-workers",
+        ],
+    ),
+    (
+        Kind::LeaderWait,
+        &[
+            "release",
+            "recovery",
+            "settling",
+            "workers",
+            "preflight",
+            "window",
+            "paused",
+            "aborted before",
+            "withdrawn",
+            "idle",
+        ],
+    ),
+    (
+        Kind::Fault,
+        &[
+            "worker killed",
+            "updater killed",
+            "power cut",
+            "power cut of all",
+            "worker frozen",
+            "updater frozen",
+            "cut off from etcd",
+            "etcd outage",
+            "compaction",
+            "backup",
+            "restored as another cluster",
+            "restored as the same cluster",
+            "disk replaced",
+            "dead for ever",
+            "answers get lost",
+            "lost answer",
+            "lagging view",
+            "window closed",
+            "probe finds trouble",
+            "recipe of one server changed",
+            "request deleted by hand",
+            "good release",
+            "release that dies at start",
+            "release with a failing step",
+            "release with a killing step",
+            "release with a broken service",
+            "step fails",
+            "step ends the worker",
+            "service does not start",
+            "silence",
+        ],
+    ),
+    (
+        Kind::Order,
+        &[
+            "stop",
+            "recover",
+            "recover --force",
+            "recover waits",
+            "recover (Go)",
+            "pause",
+            "resume",
+            "leave",
+            "leave --force",
+            "join",
+            "withdraw",
+            "update --to",
+            "update --unpin",
+            "turn release",
+            "turn release --force",
+        ],
+    ),
+    (
+        Kind::GoWriter,
+        &[
+            "wait-for-info",
+            "request-update",
+            "reconfigure",
+            "request-stop",
+            "wait-for-workers",
+            "wait-for-user-recovery",
+        ],
+    ),
+    (
+        Kind::State,
+        &[
+            "decided differently on a fresh view",
+            "fence cancels",
+            "fence waits",
+            "group restored back",
+            "group restored forward",
+            "turn is held by another",
+            "turn was taken away",
+            "another etcd is not healthy",
+            "etcd restarted",
+            "member of etcd added",
+            "member of etcd removed",
+            "member of etcd cannot be removed now",
+            "done once per cluster",
+            "way back",
+            "alive record lapsed",
+            "office lapsed",
+            "updater frozen with a write in flight",
+            "write of a former leader refused",
+        ],
+    ),
+];
+
+/// What many schedules came to.
+#[derive(Default)]
+struct Played {
+    counts: Counts,
+    exercised: BTreeMap<InvariantId, u64>,
+    failed: Vec<(Plan, Outcome)>,
+}
+
+impl Played {
+    fn add(&mut self, plan: Plan, outcome: Outcome) {
+        self.counts.merge(&outcome.counts);
+        for (invariant, times) in &outcome.exercised {
+            *self.exercised.entry(*invariant).or_default() += times;
+        }
+        if !outcome.failures.is_empty() {
+            self.failed.push((plan, outcome));
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.counts.merge(&other.counts);
+        for (invariant, times) in other.exercised {
+            *self.exercised.entry(invariant).or_default() += times;
+        }
+        self.failed.extend(other.failed);
+    }
+}
+
+/// Plays the first schedules on as many threads as there are processors.
+fn play(schedules: u64) -> Played {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let threads = u64::try_from(threads).unwrap_or(2);
-    let parts = std::thread::scope(|scope| {
+    let mut all = Played::default();
+    std::thread::scope(|scope| {
         let running: Vec<_> = (0..threads)
             .map(|part| {
                 scope.spawn(move || {
-                    let mut counts = Counts::default();
-                    let mut failed = Vec::new();
-                    for seed in (from..to).filter(|seed| seed % threads == part) {
+                    let mut played = Played::default();
+                    for seed in (part..schedules).step_by(threads as usize) {
                         let plan = Plan::random(seed);
                         let outcome = plan.run(false);
-                        counts.merge(&outcome.counts);
-                        if !outcome.failures.is_empty() {
-                            failed.push((plan, outcome));
-                        }
+                        played.add(plan, outcome);
                     }
-                    (counts, failed)
+                    played
                 })
             })
             .collect();
-        running.into_iter().map(|part| part.join().expect("a run panicked")).collect::<Vec<_>>()
+        for part in running {
+            all.merge(part.join().expect("a run panicked"));
+        }
     });
-    let mut all = (Counts::default(), Vec::new());
-    for (counts, failed) in parts {
-        all.0.merge(&counts);
-        all.1.extend(failed);
-    }
-    all.1.sort_by_key(|(plan, _)| plan.seed);
+    all.failed.sort_by_key(|(plan, _)| plan.seed);
     all
 }
 
@@ -63,15 +217,28 @@ fn random_schedules_violate_nothing_and_come_to_rest() {
         assert!(!fails, "{}", tell(&plan));
         return;
     }
-    let schedules = std::env::var("NECO_SIM_SCHEDULES").ok().and_then(|text| text.parse().ok());
-    let (counts, failed) = play(0, schedules.unwrap_or(SCHEDULES));
-    println!("{counts}");
+    let asked = std::env::var("NECO_SIM_SCHEDULES").ok().and_then(|text| text.parse().ok());
+    let schedules = asked.unwrap_or(SCHEDULES);
+    let Played { counts, exercised, failed } = play(schedules);
+    println!("{counts}Invariants put to the test by the auditor");
+    for (invariant, times) in &exercised {
+        println!("  {times:>9}  {invariant} {}", invariant.name());
+    }
     if let Some((plan, _)) = failed.first() {
         let kinds: Vec<String> = failed
             .iter()
             .map(|(plan, outcome)| format!("{}: {}", plan.seed, outcome.failures.join(" | ")))
             .collect();
         panic!("{}\n{} of the schedules fail:\n{}", tell(plan), failed.len(), kinds.join("\n"));
+    }
+    if schedules >= SCHEDULES {
+        let never: Vec<String> = REACHED
+            .iter()
+            .flat_map(|(kind, names)| names.iter().map(move |name| (*kind, *name)))
+            .filter(|(kind, name)| counts.of(*kind, name) == 0)
+            .map(|(kind, name)| format!("{kind:?} {name:?}"))
+            .collect();
+        assert!(never.is_empty(), "never happened in {schedules} schedules: {}", never.join(", "));
     }
 }
 

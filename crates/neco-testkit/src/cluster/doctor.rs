@@ -37,6 +37,9 @@ impl Cluster {
                 worker.frozen_until = now;
             }
             self.boot(at);
+            if std::mem::take(&mut self.world.hosts[at].other_recipe) {
+                self.crash(at);
+            }
         }
         for updater in &mut self.updaters {
             updater.frozen_until = now;

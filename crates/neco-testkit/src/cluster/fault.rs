@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use neco_schema::{Key, Op, Txn};
+
 use super::counts::Kind;
+use super::evidence::Source;
 use super::operator::{Command, Operator};
 use super::release::StepKind;
 use super::{Bug, Cluster, version};
@@ -57,6 +60,10 @@ pub enum Fault {
     Window(u64),
     /// A probe finds something wrong for so many seconds.
     Trouble(u64),
+    /// A person deletes the request by hand, and nothing else.
+    RequestDeleted,
+    /// The recipe of one machine differs from now on.
+    OtherRecipe(usize),
     /// A release is published.
     Release(Quality, usize),
     /// An operator gives an order; the number chooses the server or the version.
@@ -89,6 +96,8 @@ impl Fault {
             Self::LostAnswers(_) => "answers get lost",
             Self::Window(_) => "window closed",
             Self::Trouble(_) => "probe finds trouble",
+            Self::RequestDeleted => "request deleted by hand",
+            Self::OtherRecipe(_) => "recipe of one server changed",
             Self::Release(Quality::Good, _) => "good release",
             Self::Release(Quality::DiesAtStart, _) => "release that dies at start",
             Self::Release(Quality::Fails, _) => "release with a failing step",
@@ -125,7 +134,7 @@ impl Cluster {
             Fault::PowerCut(at, back) => self.lose_power(at % count, back),
             Fault::PowerCutAll(back) => {
                 let spread = |at: usize| back + u64::try_from(at).unwrap_or_default() * 7;
-                (0..count).fold(false, |any, at| self.lose_power(at, spread(at)) || any)
+                (0..count).filter(|&at| self.lose_power(at, spread(at))).count() > 0
             }
             Fault::Freeze(at, time) => match &mut self.workers[at % count] {
                 Some(worker) => {
@@ -173,6 +182,19 @@ impl Cluster {
             Fault::Trouble(time) => {
                 self.world.trouble_until = now + seconds(time);
                 true
+            }
+            Fault::RequestDeleted => {
+                let gone = Txn::default().then(Op::delete(&Key::Request));
+                let before = self.world.etcd.revision();
+                self.world.commit(Source::Setup, None, &gone);
+                self.world.etcd.revision() > before
+            }
+            Fault::OtherRecipe(at) => {
+                let at = at % count;
+                self.world.hosts[at].other_recipe = true;
+                let lived = self.workers[at].is_some();
+                self.crash(at);
+                lived
             }
             Fault::Release(quality, number) => {
                 self.release(quality, number);

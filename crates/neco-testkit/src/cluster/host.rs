@@ -82,6 +82,8 @@ pub struct Host {
     pub installer: Option<Installer>,
     /// Until when it cannot reach etcd, although others can.
     pub cut_until: Duration,
+    /// Whether somebody changed the recipe of this machine alone.
+    pub other_recipe: bool,
     /// Whether its services are still to be set up by the next update.
     pub fresh: bool,
     /// Whether Neco took etcd down here for a restart.
@@ -106,6 +108,7 @@ impl Host {
             units: BTreeMap::new(),
             installer: None,
             cut_until: Duration::ZERO,
+            other_recipe: false,
             fresh: false,
             restarting: false,
             done_once: BTreeMap::new(),

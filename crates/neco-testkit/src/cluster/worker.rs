@@ -88,7 +88,10 @@ impl Worker {
             return None;
         }
         let boot_id = format!("boot-{}", host.boots);
-        let shape = world.recipe.shape(&version);
+        let mut shape = world.recipe.shape(&version);
+        if host.other_recipe {
+            shape.digest.0.push_str(", changed here");
+        }
         let mut local = Local::new(host.lrn, host.machine_id.clone(), version.clone(), shape);
         local.planted = Bug::planted(world.bug);
         local.journal = JournalState::fold(&host.journal);

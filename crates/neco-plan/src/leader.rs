@@ -151,8 +151,12 @@ fn stopped(view: &View, request: &UpdateRequest, goal: Result<Goal, Waiting>) ->
                 && goal.follows(request)
                 && !view.registered.is_empty() =>
         {
-            if missing.is_empty() {
-                Action::Request(goal.request(view, Some(request)))
+            let wanted = goal.request(view, Some(request));
+            let problems = newer_than(view, &wanted);
+            if !problems.is_empty() {
+                Action::Wait(Waiting::Preflight { problems })
+            } else if missing.is_empty() {
+                Action::Request(wanted)
             } else {
                 Action::Wait(Waiting::Settling { missing })
             }
@@ -375,17 +379,27 @@ fn preflight(view: &View, limits: &Limits, request: &NewRequest) -> Vec<String> 
                 };
                 let unfit = alive.value.unfit.iter().filter(matters);
                 problems.extend(unfit.map(|why| format!("boot server {lrn}: {why}")));
-                if !request.allow_downgrade
-                    && alive.value.version.precedence(&request.version).is_gt()
-                {
-                    problems.push(format!(
-                        "boot server {lrn} runs {}, newer than {}: 'necoctl update --to {} --allow-downgrade' goes back",
-                        alive.value.version, request.version, request.version
-                    ));
-                }
             }
         }
     }
+    problems.extend(newer_than(view, request));
     problems.extend(limits.probes.iter().cloned());
     problems
+}
+
+/// The members that run something newer than what is to be requested, unless going back was asked for.
+fn newer_than(view: &View, request: &NewRequest) -> Vec<String> {
+    let newer = |lrn: &&Lrn| {
+        view.alive.get(lrn).filter(|alive| alive.value.version.precedence(&request.version).is_gt())
+    };
+    let members = request.servers.iter().filter(|_| !request.allow_downgrade);
+    members
+        .filter_map(|lrn| newer(&lrn).map(|alive| (lrn, &alive.value.version)))
+        .map(|(lrn, version)| {
+            format!(
+                "boot server {lrn} runs {version}, newer than {}: 'necoctl update --to {} --allow-downgrade' goes back",
+                request.version, request.version
+            )
+        })
+        .collect()
 }

@@ -110,7 +110,11 @@ fn new_request(view: &View, context: &LeaderContext, request: &NewRequest) -> Tx
         .map(|(at, _)| *at)
         .chain(view.current().map(|current| current.started_at))
         .max();
-    let started_at = last.map_or(context.now, |last| context.now.max(last.next()));
+    // Without a request of ours before it, one may have been removed without a record of its time; then the revision
+    // keeps its identity from coming again.
+    let after_ours = view.current().is_some_and(|current| current.kind.is_some());
+    let nanos = if after_ours { 1 } else { view.revision.0.max(1) };
+    let started_at = last.map_or(context.now, |last| context.now.max(last.plus_nanos(nanos)));
     let made = UpdateRequest {
         kind: Some(request.kind.clone()),
         package: context.package.clone(),

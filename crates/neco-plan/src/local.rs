@@ -143,6 +143,9 @@ pub struct JournalState {
     pub started_with: BTreeMap<String, String>,
     /// Whether the last exit was planned.
     planned_exit: bool,
+    /// The kernel's boot id when the process last began to run.
+    #[serde(default)]
+    boot_id: String,
 }
 
 /// An open intent.
@@ -213,7 +216,7 @@ impl JournalState {
                     *self = state;
                 }
             }
-            Entry::ProcessStarted { .. } => self.process_started(),
+            Entry::ProcessStarted { boot_id, .. } => self.process_started(boot_id),
             Entry::PlannedExit { .. } => self.planned_exit = true,
             Entry::Mark(mark) => self.mark = *mark,
             Entry::Posting { request, step, cond } => {
@@ -282,7 +285,12 @@ impl JournalState {
         self.requests.entry(id.clone()).or_default()
     }
 
-    fn process_started(&mut self) {
+    fn process_started(&mut self, boot_id: &str) {
+        if self.boot_id != boot_id {
+            // A boot starts every process anew, with whatever stands on the disk then.
+            self.started_with.clear();
+            boot_id.clone_into(&mut self.boot_id);
+        }
         let crashed = !std::mem::take(&mut self.planned_exit);
         for state in self.requests.values_mut() {
             if state.running.take().is_some() && crashed {
@@ -329,6 +337,19 @@ mod tests {
         state.apply(&started());
         assert_eq!(state.of(&id("a")).crashes, 1);
         assert_eq!(state.of(&id("a")).attempts, 2);
+    }
+
+    #[test]
+    fn a_boot_starts_processes_with_what_nobody_wrote_down() {
+        let unit = Entry::Started { unit: "etcd.service".into(), digest: "d".into() };
+        let mut state = JournalState::fold(&[started(), unit, started()]);
+        assert!(state.started_with.contains_key("etcd.service"));
+        state.apply(&Entry::ProcessStarted {
+            version: "1.0.0".parse().expect("a version"),
+            boot_id: "after the power cut".into(),
+            pid: 1,
+        });
+        assert!(state.started_with.is_empty());
     }
 
     #[test]

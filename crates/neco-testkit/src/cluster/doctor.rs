@@ -146,7 +146,10 @@ impl Cluster {
             Waiting::Recovery { .. } => {
                 let request = view.current()?;
                 let releases = &self.world.releases;
-                let is_good = |version| releases.get(version).is_some_and(super::Release::is_good);
+                let is_good = |version: &neco_schema::NecoVersion| {
+                    releases.get(version).is_some_and(super::Release::is_good)
+                        && !view.withdrawn.contains_key(version)
+                };
                 Some(if is_good(&request.version) {
                     recover(true)
                 } else if view.target.value().is_some() {

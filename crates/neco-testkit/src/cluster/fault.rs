@@ -207,13 +207,29 @@ impl Cluster {
                 true
             }
             Fault::Silence(time) => {
-                self.pass(seconds(time));
+                self.live_on(seconds(time));
                 true
             }
         };
         self.world.machines_changed();
         if fired {
             self.world.counts.add(Kind::Fault, fault.name());
+        }
+    }
+
+    /// Everybody works, and nothing else happens.
+    fn live_on(&mut self, time: Duration) {
+        let until = self.world.now + time;
+        while self.world.now < until {
+            for _ in 0..20 {
+                let ready = self.ready();
+                if ready.is_empty() {
+                    break;
+                }
+                let chosen = ready[self.world.random(ready.len())];
+                self.act(chosen);
+            }
+            self.pass(Duration::from_secs(5));
         }
     }
 

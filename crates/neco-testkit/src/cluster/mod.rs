@@ -258,6 +258,10 @@ impl Cluster {
             .filter(|(_, unit)| unit.running.is_some())
             .map(|(name, _)| name.clone())
             .collect();
+        if self.world.hosts[at].restarting {
+            // From here it is down by a fault, and no restart any more.
+            self.world.evidence.service(self.world.hosts[at].lrn, ETCD, true, false);
+        }
         for unit in running {
             self.world.service(at, &unit, None, false);
         }

@@ -87,7 +87,8 @@ impl Oracle {
         {
             let finished = self.completed.contains(&before.id());
             let is_gone = now.is_none();
-            if !before.stop && !finished && !matches!(source, Source::Operator { forced: true } | Source::Go | Source::Setup) {
+            let tainted = self.tainted.contains(&before.id());
+            if !before.stop && !finished && !tainted && !matches!(source, Source::Operator { forced: true } | Source::Go | Source::Setup) {
                 let how = if is_gone { "removed" } else { "replaced" };
                 self.object(format!("request {} was {how} while it ran", before.id()));
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use neco_connect::one_line;
 use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
+use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Key, Way};
 use neco_store::{Committed, StoreError};
@@ -20,6 +21,10 @@ use crate::steps::Steps;
 
 /// How often a group is tried to be restored before its service is left stopped.
 const RESTORE_TRIES: u32 = 3;
+/// How long is waited in between.
+const RESTORE_AGAIN: Duration = Duration::from_secs(1);
+/// Delays while the disk refuses what must be written down.
+const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How long finding out what a request would change may take.
 const PLAN_WITHIN: Duration = Duration::from_secs(60);
 
@@ -102,18 +107,26 @@ impl Engine {
             Move::Post(post) => self.post(&view, decided, post, entries).await,
             Move::PublishPlan { .. } => {
                 let Some(request) = view.current() else { return Ok(Acted::Refused) };
-                let changes = tokio::time::timeout(PLAN_WITHIN, self.steps.changes(request))
-                    .await
+                let steps = Arc::clone(&self.steps);
+                let changes = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(Acted::Refused),
+                    changes = tokio::time::timeout(PLAN_WITHIN, steps.changes(request)) => changes,
+                };
+                let changes = changes
                     .map_err(|_| {
                         ActError::Host(format!(
                             "finding out what would change took longer than {PLAN_WITHIN:?}"
                         ))
                     })?
-                    .map_err(|error| ActError::Host(error.to_string()))?;
+                    .map_err(|error| ActError::Host(one_line(&error)))?;
+                self.shared.record(&entries)?;
                 let write = StatusWrite { now: self.shared.now(), changes, steps: Vec::new() };
                 self.commit(decided, &view, &write).await
             }
             Move::ReleaseTurn { .. } | Move::Restore { decided: false, .. } => {
+                // Not the mark: these come before it is known whether this etcd is to be trusted.
+                self.shared.record(&entries[1..])?;
                 let write =
                     StatusWrite { now: self.shared.now(), changes: Vec::new(), steps: Vec::new() };
                 self.commit(decided, &view, &write).await
@@ -138,6 +151,12 @@ impl Engine {
             }
             Move::Install { request, version, package, allow_no_way_back } => {
                 let Some(current) = view.current().cloned() else { return Ok(Acted::Refused) };
+                let installed = self.installer.installed().await.map_err(ActError::Host)?;
+                if installed != local.installed {
+                    // Somebody else has installed something.
+                    self.shared.set_installed(installed);
+                    return Ok(Acted::Changed);
+                }
                 self.shared.record(&entries)?;
                 let context = self.context(&view, current, 0, 1);
                 let installer = Arc::clone(&self.installer);
@@ -158,10 +177,7 @@ impl Engine {
             | Move::Cancel { .. }
             | Move::Keep
             | Move::ExitForNewBinary
-            | Move::Rest(_) => {
-                let _ = stop;
-                Ok(Acted::Refused)
-            }
+            | Move::Rest(_) => Ok(Acted::Refused),
         }
     }
 
@@ -174,7 +190,7 @@ impl Engine {
     ) -> Result<Acted, ActError> {
         let local = self.shared.local();
         if let Some(request) = view.current() {
-            self.times.follow(&*self.shared.store, request, local.lrn).await;
+            self.times.follow(&*self.shared.store, request, local.lrn).await?;
         }
         let closing = !matches!(post.kind, PostKind::Running);
         let now = self.shared.now();
@@ -186,7 +202,10 @@ impl Engine {
         });
         self.shared.record(&entries)?;
         let write = StatusWrite { now, changes: Vec::new(), steps: steps.clone() };
+        // What etcd knows, should the answer be lost, is read from there again.
+        let times = std::mem::take(&mut self.times);
         let acted = self.commit(decided, view, &write).await?;
+        self.times = times;
         if acted == Acted::Changed {
             self.times.set(steps);
             tracing::info!(version = %post.version, step = post.step, "posted: {}", post.condition());
@@ -296,19 +315,34 @@ pub(crate) async fn complete(
         // The unit that installs closes the intent itself.
         return installer.await_verdict(&intent).await;
     }
-    match steps.complete(&state.effect).await {
-        Ok(()) => Ok(shared.record(&[Entry::IntentClosed { intent, end: IntentEnd::Completed }])?),
-        Err(error) => {
-            let cause = error.to_string();
-            shared.record(&[
+    let mut retry = WRITE_AGAIN.retry();
+    loop {
+        let completed = steps.complete(&state.effect).await;
+        let recorded = match &completed {
+            Ok(()) => shared.record(&[Entry::IntentClosed {
+                intent: intent.clone(),
+                end: IntentEnd::Completed,
+            }]),
+            Err(StepError::Failed(cause) | StepError::Cancelled(cause)) => shared.record(&[
                 Entry::StepFailed {
-                    request: state.request,
+                    request: state.request.clone(),
                     step: state.step,
                     cause: cause.clone(),
                 },
-                Entry::IntentClosed { intent, end: IntentEnd::Failed { cause } },
-            ])?;
-            Err(error)
+                Entry::IntentClosed {
+                    intent: intent.clone(),
+                    end: IntentEnd::Failed { cause: cause.clone() },
+                },
+            ]),
+            // It is done, or it is not: what counts is that the journal knows.
+            Err(StepError::Journal(error)) => {
+                shared.wait_for_disk(error, &mut retry).await;
+                continue;
+            }
+        };
+        match recorded {
+            Ok(()) => return completed,
+            Err(error) => shared.wait_for_disk(&error, &mut retry).await,
         }
     }
 }
@@ -321,21 +355,28 @@ async fn restore(
     request: neco_schema::RequestId,
     way: Way,
 ) -> Result<(), StepError> {
-    let mut tries = 0;
-    let mut entries = loop {
-        tries += 1;
+    let (mut tries, mut retry) = (0, WRITE_AGAIN.retry());
+    let failed = loop {
         match steps.restore(&group, &request, way).await {
-            Ok(()) => break Vec::new(),
-            Err(error) if tries >= RESTORE_TRIES => {
-                let cause = format!("group {group} stays stopped: {error}");
-                break vec![Entry::StepFailed { request: request.clone(), step: 0, cause }];
-            }
+            Ok(()) => break None,
+            Err(StepError::Journal(error)) => shared.wait_for_disk(&error, &mut retry).await,
             Err(error) => {
+                tries += 1;
+                if tries >= RESTORE_TRIES {
+                    break Some(format!("group {group} stays stopped: {error}"));
+                }
                 tracing::warn!(%group, error = %error, "restoring failed, trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(RESTORE_AGAIN).await;
             }
         }
     };
-    entries.push(Entry::GroupClosed { group, request, way });
-    Ok(shared.record(&entries)?)
+    let closed = Entry::GroupClosed { group, request: request.clone(), way };
+    let entries = match &failed {
+        None => vec![closed],
+        Some(cause) => vec![Entry::StepFailed { request, step: 0, cause: cause.clone() }, closed],
+    };
+    while let Err(error) = shared.record(&entries) {
+        shared.wait_for_disk(&error, &mut retry).await;
+    }
+    failed.map_or(Ok(()), |cause| Err(StepError::Failed(cause)))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use neco_connect::one_line;
 use neco_host::journal::JournalError;
 use neco_plan::{Fence, View, fence};
+use neco_process::backoff::{Backoff, Retry};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
 use neco_schema::{Lrn, Revision, Turn, UpdateRequest, Way};
 use neco_store::{Committed, StoreError};
@@ -14,8 +15,12 @@ use tokio_util::sync::CancellationToken;
 use crate::progress::ProgressSink;
 use crate::shared::Shared;
 
-/// How often a step that must wait at a safe point asks again, at least.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
+/// Delays of a step that waits for something that nobody announces.
+const ASK_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+/// How long a step waits for the next change of etcd before it looks again all the same.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// How long it waits at least.
+const NOT_AT_ONCE: Duration = Duration::from_millis(20);
 
 /// Why a step did not get done.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +40,22 @@ impl StepError {
     /// A failure told with its causes.
     pub fn failed(context: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
         Self::Failed(format!("{context}: {}", one_line(error)))
+    }
+}
+
+/// The pauses of one series of tries.
+pub struct Pauses(Retry);
+
+impl Pauses {
+    /// The next pause is the shortest.
+    pub fn new() -> Self {
+        Self(ASK_AGAIN.retry())
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -61,24 +82,38 @@ impl StepContext {
     /// # Errors
     /// [`StepError::Cancelled`].
     pub async fn fence(&self) -> Result<View, StepError> {
+        let mut pauses = Pauses::new();
         loop {
             if self.cancel.is_cancelled() {
                 return Err(StepError::Cancelled("left at a safe point".to_owned()));
             }
-            let why = match self.shared.look().await {
+            match self.shared.look().await {
                 Ok(view) => match fence(&view, &self.shared.local()) {
                     Fence::Go => return Ok(view),
                     Fence::Cancel(why) => return Err(StepError::Cancelled(why)),
-                    Fence::Wait(why) => why,
+                    Fence::Wait(why) => {
+                        self.progress.waiting(&why);
+                        self.changed(&view).await;
+                    }
                 },
-                Err(error) => format!("etcd does not answer: {}", one_line(&error)),
-            };
-            self.progress.waiting(&why);
-            tokio::select! {
-                biased;
-                () = self.cancel.cancelled() => {}
-                () = tokio::time::sleep(ASK_AGAIN) => {}
+                Err(error) => {
+                    let why = format!("etcd does not answer: {}", one_line(&error));
+                    self.progress.waiting(&why);
+                    self.pause(&mut pauses).await;
+                }
             }
+        }
+    }
+
+    /// Waits for as long as the request lasts, because somebody else has to do something about it.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`], always: that is what ends the waiting.
+    pub async fn wait_for_the_end(&self, why: &str) -> Result<std::convert::Infallible, StepError> {
+        loop {
+            let view = self.fence().await?;
+            self.progress.waiting(why);
+            self.changed(&view).await;
         }
     }
 
@@ -153,12 +188,20 @@ impl StepContext {
         Ok(intent)
     }
 
-    /// From here the intent's effect must be completed, whatever happens.
+    /// From here the intent's effect, `what`, must be completed, whatever happens.
     ///
     /// # Errors
     /// The journal cannot be written: the effect must not begin.
-    pub fn begin_intent(&self, intent: &IntentId, view: &View) -> Result<(), StepError> {
-        self.record(&[Entry::IntentBegun { intent: intent.clone(), revision: view.revision }])
+    pub fn begin_intent(
+        &self,
+        intent: &IntentId,
+        what: &str,
+        view: &View,
+    ) -> Result<(), StepError> {
+        self.record(&[
+            Entry::IntentBegun { intent: intent.clone(), revision: view.revision },
+            self.effect(what, Phase::Begin, view.revision),
+        ])
     }
 
     /// The intent is over.
@@ -174,6 +217,7 @@ impl StepContext {
     /// # Errors
     /// [`StepError::Cancelled`].
     pub async fn take_turn(&self, name: &str) -> Result<Turn, StepError> {
+        let mut pauses = Pauses::new();
         loop {
             let view = self.fence().await?;
             match view.turns.get(name) {
@@ -181,7 +225,7 @@ impl StepContext {
                 Some(turn) => {
                     self.progress
                         .waiting(&format!("boot server {} holds the turn {name}", turn.value.lrn));
-                    self.pause().await;
+                    self.changed(&view).await;
                 }
                 None => {
                     let txn = neco_plan::take_turn(
@@ -193,11 +237,16 @@ impl StepContext {
                     );
                     // Whether or not it was taken: the next look tells.
                     if self.commit(&txn).await.is_err() {
-                        self.pause().await;
+                        self.pause(&mut pauses).await;
                     }
                 }
             }
         }
+    }
+
+    /// Whether this server holds the turn `name` in `view`.
+    pub fn holds_turn(&self, view: &View, name: &str) -> bool {
+        view.turns.get(name).is_some_and(|turn| turn.value.lrn == self.lrn)
     }
 
     /// Gives the turn `name` back, waiting until etcd has taken note.
@@ -205,6 +254,7 @@ impl StepContext {
     /// # Errors
     /// [`StepError::Cancelled`]; then the engine gives it back.
     pub async fn release_turn(&self, name: &str) -> Result<(), StepError> {
+        let mut pauses = Pauses::new();
         loop {
             if self.cancel.is_cancelled() {
                 return Err(StepError::Cancelled("left at a safe point".to_owned()));
@@ -218,7 +268,7 @@ impl StepContext {
                     continue;
                 }
             }
-            self.pause().await;
+            self.pause(&mut pauses).await;
         }
     }
 
@@ -227,6 +277,7 @@ impl StepContext {
     /// # Errors
     /// [`StepError::Cancelled`].
     pub async fn decide_way(&self, group: &str, way: Way) -> Result<Way, StepError> {
+        let mut pauses = Pauses::new();
         loop {
             let view = self.fence().await?;
             let id = self.request.id();
@@ -235,7 +286,7 @@ impl StepContext {
                 return Ok(decided.value.way);
             }
             if self.commit(&neco_plan::decide_way(&view, group, &id, way)).await.is_err() {
-                self.pause().await;
+                self.pause(&mut pauses).await;
             }
         }
     }
@@ -248,12 +299,42 @@ impl StepContext {
         self.shared.store.commit(txn).await
     }
 
-    /// Waits a moment, or until the step is cancelled.
-    pub async fn pause(&self) {
+    /// Waits until etcd has changed since `view`, or until the step is cancelled; at most a while.
+    pub async fn changed(&self, view: &View) {
+        let changed = async {
+            tokio::time::sleep(NOT_AT_ONCE).await;
+            self.shared.changed_since(view.revision).await;
+        };
         tokio::select! {
             biased;
             () = self.cancel.cancelled() => {}
-            () = tokio::time::sleep(ASK_AGAIN) => {}
+            () = changed => {}
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+        }
+    }
+
+    /// Waits a moment that grows from time to time, or until the step is cancelled.
+    pub async fn pause(&self, pauses: &mut Pauses) {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => {}
+            () = tokio::time::sleep(pauses.0.pause()) => {}
+        }
+    }
+
+    /// Does `work`, or leaves it as soon as the step is cancelled.
+    ///
+    /// # Errors
+    /// [`StepError::Cancelled`], or what the work says.
+    pub async fn unless_cancelled<T>(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<T, StepError>>,
+    ) -> Result<T, StepError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(StepError::Cancelled(format!("while {what}"))),
+            result = work => result,
         }
     }
 

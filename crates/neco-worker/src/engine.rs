@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_connect::one_line;
-use neco_plan::{Doing, Local, Move, Row, View, next_move_with_row, worker_ranges};
+use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
 use neco_process::backoff::{Backoff, Retry};
-use neco_schema::Alive;
-use neco_schema::journal::{Entry, IntentEnd, Mark};
+use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
+use neco_schema::{Alive, Condition};
 use neco_store::alive::BEAT_EVERY;
 use neco_store::{Beat, Follower, Heart};
 use tokio::task::JoinSet;
@@ -89,11 +89,12 @@ impl Engine {
             boot_id: self.identity.boot_id.clone(),
             pid: std::process::id(),
         };
-        if !self.persist(&[started], &stop).await {
-            return Exit::Stopped;
-        }
+        // What was taken away is given back even while the disk is full.
+        let noted = self.shared.record(std::slice::from_ref(&started)).is_ok();
         // Before the first call to etcd: this server may have stopped its own etcd and died.
-        if !self.complete_leftovers(&stop).await {
+        if !self.complete_leftovers(&stop).await
+            || !(noted || self.persist(&[started], &stop).await)
+        {
             return Exit::Stopped;
         }
         let mut tasks = JoinSet::new();
@@ -144,10 +145,11 @@ impl Engine {
 
     /// One look: decides and acts.
     async fn turn(&mut self, view: &View, stop: &CancellationToken) -> Next {
+        self.shared.note_seen(view.revision);
         let local = self.shared.local();
         let (row, decided) = next_move_with_row(view, &local);
         self.note(view, &local, row, &decided);
-        match self.accept_epoch(view, &local, &decided) {
+        match self.take_note(view, &local, &decided) {
             Ok(true) => return Next::Look,
             Ok(false) => {}
             Err(error) => {
@@ -208,20 +210,31 @@ impl Engine {
         self.shared.observe(|observation| observation.waiting_for = why);
     }
 
-    /// Takes note of a newer epoch, or of the first cluster ever seen: from here on older ones are distrusted.
-    fn accept_epoch(
+    /// Takes note of a newer epoch, or of the first cluster ever seen: from here on older ones are distrusted. And of the
+    /// end of a request here, which a crash may have kept out of the journal. Says whether there was something.
+    fn take_note(
         &self,
         view: &View,
         local: &Local,
         decided: &Move,
     ) -> Result<bool, neco_host::journal::JournalError> {
-        let mark = local.journal.mark;
-        let newer = view.epoch > mark.epoch || mark.cluster_id == 0;
-        if !newer || matches!(decided, Move::CompleteIntent { .. } | Move::DropIntent { .. }) {
+        if matches!(decided, Move::CompleteIntent { .. } | Move::DropIntent { .. }) {
             return Ok(false);
         }
-        self.shared.record(&[Entry::Mark(mark_of(view))])?;
-        Ok(true)
+        let mark = local.journal.mark;
+        if view.epoch > mark.epoch || (mark.cluster_id == 0 && view.cluster_id != 0) {
+            self.shared.record(&[Entry::Mark(mark_of(view))])?;
+            return Ok(true);
+        }
+        let closed =
+            matches!(decided, Move::Rest(Rest::Closed(Condition::Abort | Condition::NotRunning)));
+        if let Some(request) = view.current().filter(|_| closed)
+            && !local.journal.ended.contains(&request.id())
+        {
+            self.shared.record(&[Entry::RequestEnded { request: request.id() }])?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Waits until something may have changed.
@@ -237,34 +250,10 @@ impl Engine {
     /// Records how what ran has ended.
     async fn ended(&mut self, finished: Finished, stop: &CancellationToken) {
         self.running = None;
-        let entries = match (&finished.doing, &finished.result) {
-            (Doing::Step { request, step }, Ok(())) => {
-                vec![Entry::StepDone { request: request.clone(), step: *step }]
-            }
-            (Doing::Step { request, step }, Err(StepError::Cancelled(_))) => {
-                vec![Entry::StepCancelled { request: request.clone(), step: *step }]
-            }
-            (Doing::Step { request, step }, Err(error)) => {
-                vec![Entry::StepFailed {
-                    request: request.clone(),
-                    step: *step,
-                    cause: error.to_string(),
-                }]
-            }
-            (Doing::Install { .. }, Ok(()) | Err(StepError::Cancelled(_))) => Vec::new(),
-            (Doing::Install { request }, Err(error)) => {
-                vec![Entry::StepFailed {
-                    request: request.clone(),
-                    step: 0,
-                    cause: error.to_string(),
-                }]
-            }
-            // These record their own end.
-            (Doing::Restore { .. } | Doing::Complete { .. }, _) => Vec::new(),
-        };
         if let Err(error) = &finished.result {
-            tracing::warn!(error = %error, "{} ended", finished.doing);
+            tracing::warn!(error = %one_line(error), "{} ended", finished.doing);
         }
+        let entries = finished.entries();
         if !entries.is_empty() && !self.persist(&entries, stop).await {
             return;
         }
@@ -276,19 +265,14 @@ impl Engine {
 
     /// Reads again what another process may have changed: the journal and the installed version.
     pub(crate) async fn refresh(&self, stop: &CancellationToken) {
+        match self.installer.installed().await {
+            Ok(version) => self.shared.set_installed(version),
+            // It is asked again before anything is installed.
+            Err(error) => tracing::warn!(%error, "the installed version is not known"),
+        }
         let mut retry = TRY_AGAIN.retry();
-        loop {
-            let installed = self.installer.installed().await;
-            match (self.shared.reload(), installed) {
-                (Ok(()), Ok(version)) => {
-                    self.shared.set_installed(version);
-                    return;
-                }
-                (Err(error), _) => {
-                    self.waiting(format!("the journal cannot be read: {}", one_line(&error)))
-                }
-                (_, Err(error)) => self.waiting(error),
-            }
+        while let Err(error) = self.shared.reload() {
+            self.waiting(format!("the journal cannot be read: {}", one_line(&error)));
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -299,11 +283,13 @@ impl Engine {
 
     /// Row 1, before the first call to etcd: brings begun effects of earlier processes to their end, drops the others.
     async fn complete_leftovers(&mut self, stop: &CancellationToken) -> bool {
+        let mut retry = TRY_AGAIN.retry();
         loop {
             let local = self.shared.local();
             let Some((intent, state)) = local.journal.intents.iter().next() else { return true };
             if state.begun {
                 tracing::info!(%intent, "completing what an earlier process began");
+                self.waiting(format!("completing {}", local.busy().join(", ")));
                 let completed = crate::act::complete(
                     Arc::clone(&self.shared),
                     Arc::clone(&self.steps),
@@ -311,16 +297,20 @@ impl Engine {
                     intent.clone(),
                     state.clone(),
                 );
-                tokio::select! {
+                let completed = tokio::select! {
                     biased;
                     () = stop.cancelled() => return false,
-                    result = completed => {
-                        if let Err(error) = result {
-                            tracing::error!(%intent, error = %error, "could not be completed");
-                        }
+                    completed = completed => completed,
+                };
+                self.refresh(stop).await;
+                if let Err(error) = completed {
+                    tracing::error!(%intent, error = %one_line(&error), "could not be completed");
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(retry.pause()) => {}
                     }
                 }
-                self.refresh(stop).await;
             } else {
                 let dropped =
                     Entry::IntentClosed { intent: intent.clone(), end: IntentEnd::Dropped };
@@ -354,6 +344,12 @@ impl Engine {
         }
     }
 
+    /// Whether a unit of its own installs the package: it goes on without this process, which it may be about to end.
+    fn installation_runs(&self) -> bool {
+        let intents = self.shared.local().journal.intents;
+        intents.values().any(|open| open.begun && matches!(open.effect, Effect::Install { .. }))
+    }
+
     /// An orderly end: what runs gets a moment to come to a safe point; the next process resumes it.
     async fn wind_down(&mut self) -> Exit {
         if let Err(error) =
@@ -361,9 +357,15 @@ impl Engine {
         {
             tracing::warn!(error = %one_line(&error), "the exit will count as a crash");
         }
-        if let Some(running) = &mut self.running {
+        let installs = self.installation_runs();
+        if let Some(running) = self.running.as_mut().filter(|_| !installs) {
             running.cancel();
-            let _ = tokio::time::timeout(GRACE, running.join()).await;
+            if let Ok(finished) = tokio::time::timeout(GRACE, running.join()).await
+                && !matches!(finished.result, Err(StepError::Cancelled(_)))
+                && let Err(error) = self.shared.record(&finished.entries())
+            {
+                tracing::warn!(error = %one_line(&error), "what came of {} is lost", finished.doing);
+            }
         }
         Exit::Stopped
     }

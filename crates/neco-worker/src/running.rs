@@ -1,6 +1,7 @@
 //! The one thing that runs: a task with an owner.
 
 use neco_plan::Doing;
+use neco_schema::journal::Entry;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -34,18 +35,45 @@ impl Running {
     }
 
     /// Waits for its end. Dropping the future loses nothing.
-    pub(crate) async fn join(&mut self) -> Result<(), StepError> {
-        flatten((&mut self.handle).await)
+    pub(crate) async fn join(&mut self) -> Finished {
+        let result = flatten((&mut self.handle).await);
+        Finished { doing: self.doing.clone(), result }
     }
 
     /// Waits for the end of what runs; for ever when nothing does.
     pub(crate) async fn finished(running: &mut Option<Self>) -> Finished {
         match running {
-            Some(running) => {
-                let result = running.join().await;
-                Finished { doing: running.doing.clone(), result }
-            }
+            Some(running) => running.join().await,
             None => std::future::pending().await,
+        }
+    }
+}
+
+impl Finished {
+    /// What the journal is to know of it.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        match (&self.doing, &self.result) {
+            (Doing::Step { request, step }, Ok(())) => {
+                vec![Entry::StepDone { request: request.clone(), step: *step }]
+            }
+            // A full disk says nothing about the step: it is run again.
+            (
+                Doing::Step { request, step },
+                Err(StepError::Cancelled(_) | StepError::Journal(_)),
+            ) => {
+                vec![Entry::StepCancelled { request: request.clone(), step: *step }]
+            }
+            (Doing::Step { request, step }, Err(StepError::Failed(cause))) => {
+                let (request, cause) = (request.clone(), cause.clone());
+                vec![Entry::StepFailed { request, step: *step, cause }]
+            }
+            (Doing::Install { request }, Err(StepError::Failed(cause))) => {
+                let (request, cause) = (request.clone(), cause.clone());
+                vec![Entry::StepFailed { request, step: 0, cause }]
+            }
+            (Doing::Install { .. }, Ok(()) | Err(_)) => Vec::new(),
+            // These record their own end.
+            (Doing::Restore { .. } | Doing::Complete { .. }, _) => Vec::new(),
         }
     }
 }

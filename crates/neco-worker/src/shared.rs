@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use neco_connect::one_line;
 use neco_host::journal::{JournalError, JournalStore};
 use neco_plan::{Doing, JournalState, Local, View, worker_ranges};
+use neco_process::backoff::Retry;
 use neco_process::clock::Clock;
 use neco_schema::journal::Entry;
-use neco_schema::{NecoVersion, Timestamp};
+use neco_schema::{NecoVersion, Revision, Timestamp};
 use neco_store::{Store, StoreError};
 use tokio::sync::watch;
 
@@ -22,6 +24,8 @@ pub struct Shared {
     journal: Arc<dyn JournalStore>,
     local: Mutex<Local>,
     observed: watch::Sender<Observation>,
+    /// The revision that the engine has looked at last.
+    seen: watch::Sender<Revision>,
 }
 
 impl Shared {
@@ -37,7 +41,8 @@ impl Shared {
     ) -> Result<Arc<Self>, JournalError> {
         local.journal = fold(&*journal)?;
         let observed = watch::Sender::new(Observation::default());
-        Ok(Arc::new(Self { store, clock, journal, local: Mutex::new(local), observed }))
+        let seen = watch::Sender::new(Revision(0));
+        Ok(Arc::new(Self { store, clock, journal, local: Mutex::new(local), observed, seen }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Local> {
@@ -91,6 +96,26 @@ impl Shared {
     /// What the last look gave, for status pages and tests.
     pub fn observed(&self) -> watch::Receiver<Observation> {
         self.observed.subscribe()
+    }
+
+    /// Waits because the journal cannot be written, and says so.
+    pub(crate) async fn wait_for_disk(&self, error: &JournalError, retry: &mut Retry) {
+        let why = format!("the journal cannot be written: {}", one_line(error));
+        tracing::error!(%why, "waiting for the disk");
+        self.observe(|observation| observation.waiting_for = why);
+        tokio::time::sleep(retry.pause()).await;
+    }
+
+    /// Says that the engine has looked at etcd as it was at `revision`: who waits for a change looks again.
+    pub(crate) fn note_seen(&self, revision: Revision) {
+        self.seen.send_if_modified(|seen| std::mem::replace(seen, revision) != revision);
+    }
+
+    /// Waits until the engine has seen something newer than `revision`.
+    pub(crate) async fn changed_since(&self, revision: Revision) {
+        let mut seen = self.seen.subscribe();
+        // The sender lives as long as this.
+        let _ = seen.wait_for(|seen| *seen > revision).await;
     }
 
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {

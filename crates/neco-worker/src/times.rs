@@ -3,7 +3,7 @@
 use neco_schema::{
     HistoryServer, Key, Lrn, Range, Record, RequestId, StepTimes, Timestamp, UpdateRequest,
 };
-use neco_store::Store;
+use neco_store::{Store, StoreError};
 
 /// The times of one request.
 #[derive(Clone, Debug, Default)]
@@ -13,19 +13,28 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Goes on from what an earlier process of this server has written for `request`.
-    pub(crate) async fn follow(&mut self, store: &dyn Store, request: &UpdateRequest, lrn: Lrn) {
+    /// Goes on from what stands in etcd for `request`, unless that is known.
+    ///
+    /// # Errors
+    /// etcd does not answer.
+    pub(crate) async fn follow(
+        &mut self,
+        store: &dyn Store,
+        request: &UpdateRequest,
+        lrn: Lrn,
+    ) -> Result<(), StoreError> {
         if self.request.as_ref() == Some(&request.id()) {
-            return;
+            return Ok(());
         }
         let key = Key::HistoryServer(request.started_at, request.id(), lrn);
-        let Ok(snapshot) = store.read(&[Range::from(&key)], None).await else { return };
+        let snapshot = store.read(&[Range::from(&key)], None).await?;
         let written =
             snapshot.kvs.values().next().and_then(|kv| HistoryServer::decode(&kv.value).ok());
         *self = Self {
             request: Some(request.id()),
             steps: written.map(|part| part.steps).unwrap_or_default(),
         };
+        Ok(())
     }
 
     /// The times as they will be once `step` is posted at `now`; a closing status ends the last step.

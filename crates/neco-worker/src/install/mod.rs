@@ -211,7 +211,7 @@ impl Installer for PackageInstaller {
                 return Err(error);
             }
         };
-        context.begin_intent(&intent, &view)?;
+        context.begin_intent(&intent, &format!("install {version}"), &view)?;
         context.doing(format!("installing {version}"));
         if let Err(error) = self.start_unit().await {
             // Nothing was installed.

@@ -3,15 +3,30 @@
 use std::time::Duration;
 
 use neco_components::{Component, Desired, DesiredUnit, Effect as Change, Probe, diff, effects};
+use neco_connect::one_line;
+use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd};
 
-use crate::context::{StepContext, StepError};
+use crate::context::{Pauses, StepContext, StepError};
 use crate::steps::host::{StepHost, unit_name};
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long a unit that a crash left stopped may take to start.
 const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
+/// How often it is tried to be started: after a power cut, what it needs may come up late.
+const COMPLETE_TRIES: u32 = 5;
+const COMPLETE_AGAIN: Duration = Duration::from_secs(2);
+/// Stands in the journal for the digest of a unit that was stopped.
+const NOTHING: &str = "nothing";
+
+/// What a restart proves right before it takes the unit down, and what it needs.
+pub(crate) struct Guard<'a> {
+    /// The turn under which it is made; one that was taken away is taken again.
+    pub(crate) turn: Option<&'a str>,
+    /// Whether all members of etcd must be healthy.
+    pub(crate) etcd: bool,
+}
 
 /// Applies a component. Every effect has a fence before it; between a stop and its start there is none.
 ///
@@ -22,26 +37,65 @@ pub(crate) async fn component(
     host: &StepHost,
     component: &Component,
     desired: &Desired,
+    turn: Option<&str>,
 ) -> Result<(), StepError> {
-    let observed = host.observe(desired, context).await?;
+    let observed = host.observe_now(desired).await?;
     let differences = diff(desired, &observed);
     if differences.is_empty() {
         context.doing(format!("{} is as it should be", component.name));
         return Ok(());
     }
+    let guard = Guard { turn, etcd: false };
     for change in effects(desired, &differences) {
-        let view = context.fence().await?;
         context.doing(describe(&change));
-        if let Change::Restart(unit) = &change {
-            restart(context, host, desired, unit).await?;
+        if let Change::Restart(unit) | Change::Start(unit) = &change {
+            let digest = digest_of(desired, unit);
+            restart_unit(context, host, unit, digest, &guard).await?;
             continue;
         }
+        let view = guarded(context, &guard).await?;
         let what = describe(&change);
         context.effect_begins(&what, &view)?;
-        perform(host, desired, &change).await?;
+        let done = perform(host, desired, &change).await;
         context.effect_ends(&what, &view)?;
+        done?;
     }
-    ready(host, component).await
+    context.unless_cancelled("waiting until it is ready", ready(host, component)).await
+}
+
+/// A fence that also sees to what `guard` asks for.
+async fn guarded(context: &StepContext, guard: &Guard<'_>) -> Result<View, StepError> {
+    let mut pauses = Pauses::new();
+    loop {
+        let view = context.fence().await?;
+        if let Some(turn) = guard.turn
+            && !context.holds_turn(&view, turn)
+        {
+            context.take_turn(turn).await?;
+            continue;
+        }
+        if !guard.etcd {
+            return Ok(view);
+        }
+        match etcd_trouble(context).await {
+            None => return Ok(view),
+            Some(trouble) => context.doing(trouble),
+        }
+        context.pause(&mut pauses).await;
+    }
+}
+
+/// Why etcd cannot do without one of its members now.
+pub(crate) async fn etcd_trouble(context: &StepContext) -> Option<String> {
+    match context.store().health().await {
+        Ok(health) if health.quorum && health.all_healthy() => None,
+        Ok(health) => {
+            let ill = health.members.iter().filter(|member| !member.healthy);
+            let names: Vec<&str> = ill.map(|member| member.name.as_str()).collect();
+            Some(format!("waiting for etcd members {}", names.join(", ")))
+        }
+        Err(error) => Some(format!("waiting for etcd: {}", one_line(&error))),
+    }
 }
 
 /// One change that needs no intent.
@@ -69,10 +123,19 @@ pub(crate) async fn perform(
                 .await
                 .map_err(|error| StepError::failed(format!("enabling {unit}"), &error))
         }
-        Change::Start(unit) | Change::Restart(unit) => {
+        Change::Start(unit) => start(host, unit, digest_of(desired, unit)).await,
+        Change::Restart(unit) => {
+            // It runs, though it should not: with what, nobody knows.
+            stop(host, unit).await?;
             start(host, unit, digest_of(desired, unit)).await
         }
     }
+}
+
+async fn stop(host: &StepHost, unit: &str) -> Result<(), StepError> {
+    let name = unit_name(unit)?;
+    let stopped = host.units.stop(&name).await;
+    stopped.map_err(|error| StepError::failed(format!("stopping {unit}"), &error))
 }
 
 /// Starts a unit and writes down with what.
@@ -97,46 +160,42 @@ pub(crate) fn digest_of(desired: &Desired, unit: &str) -> Option<String> {
     found.map(|unit| unit.digest.as_str().to_owned())
 }
 
-/// Restarts a unit under an intent: a crash in between is completed before anything else.
-async fn restart(
-    context: &StepContext,
-    host: &StepHost,
-    desired: &Desired,
-    unit: &str,
-) -> Result<(), StepError> {
-    let digest = digest_of(desired, unit);
-    restart_unit(context, host, unit, digest).await
-}
-
-/// The same for any unit.
+/// Starts a unit, stopped before if it runs, under an intent: a crash in between is completed before anything else.
 pub(crate) async fn restart_unit(
     context: &StepContext,
     host: &StepHost,
     unit: &str,
     digest: Option<String>,
+    guard: &Guard<'_>,
 ) -> Result<(), StepError> {
     let name = unit_name(unit)?;
+    let state = host.units.state(&name).await;
+    let runs =
+        state.map_err(|error| StepError::failed(format!("state of {unit}"), &error))?.is_active();
     let effect = Effect::Restart { unit: unit.to_owned(), digest: digest.clone() };
     let intent = context.open_intent(unit, effect)?;
-    let view = match context.fence().await {
+    let view = match guarded(context, guard).await {
         Ok(view) => view,
         Err(error) => {
             context.close_intent(&intent, IntentEnd::Dropped)?;
             return Err(error);
         }
     };
-    context.begin_intent(&intent, &view)?;
-    let what = format!("restart {unit}");
-    context.effect_begins(&what, &view)?;
-    let stopped = host
-        .units
-        .stop(&name)
-        .await
-        .map_err(|error| StepError::failed(format!("stopping {unit}"), &error));
+    let what = if runs { format!("restart {unit}") } else { format!("start {unit}") };
+    context.begin_intent(&intent, &what, &view)?;
+    // From here to the start nothing may fail but the units themselves: what the disk refuses waits until after it.
+    let stopped = if runs { stop(host, unit).await } else { Ok(()) };
     let done = match stopped {
-        Ok(()) => start(host, unit, digest).await,
+        Ok(()) => {
+            let noted = host.record(&[nothing_runs(unit)]);
+            start(host, unit, digest).await.and(noted)
+        }
         Err(error) => Err(error),
     };
+    if let Err(StepError::Journal(error)) = done {
+        // The intent stays open: it is completed once the disk is writable.
+        return Err(error.into());
+    }
     context.effect_ends(&what, &view)?;
     match done {
         Ok(()) => context.close_intent(&intent, IntentEnd::Completed),
@@ -145,6 +204,11 @@ pub(crate) async fn restart_unit(
             Err(error)
         }
     }
+}
+
+/// Says that the process that `unit` was started with before is gone: what runs from here on reads what is on the disk.
+fn nothing_runs(unit: &str) -> Entry {
+    Entry::Started { unit: unit.to_owned(), digest: NOTHING.to_owned() }
 }
 
 /// Brings a restart that a crash cut off to its end.
@@ -156,11 +220,31 @@ pub(crate) async fn complete_restart(
     unit: &str,
     digest: Option<&str>,
 ) -> Result<(), StepError> {
-    let started = start(host, unit, digest.map(str::to_owned));
-    match tokio::time::timeout(COMPLETE_WITHIN, started).await {
-        Ok(result) => result,
-        Err(_) => {
-            Err(StepError::Failed(format!("{unit} did not start within {COMPLETE_WITHIN:?}")))
+    let name = unit_name(unit)?;
+    let state = host.units.state(&name).await;
+    let runs =
+        state.map_err(|error| StepError::failed(format!("state of {unit}"), &error))?.is_active();
+    let stopped =
+        host.shared.local().journal.started_with.get(unit).is_some_and(|had| had == NOTHING);
+    if runs && !stopped {
+        // It was never taken away. What runs is the old one, and the step will find that out.
+        return Ok(());
+    }
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let started = start(host, unit, digest.map(str::to_owned));
+        match tokio::time::timeout(COMPLETE_WITHIN, started).await {
+            Ok(Err(error @ StepError::Failed(_))) if tries < COMPLETE_TRIES => {
+                tracing::warn!(unit, error = %error, "it does not start, trying again");
+                tokio::time::sleep(COMPLETE_AGAIN).await;
+            }
+            Ok(result) => return result,
+            Err(_) => {
+                return Err(StepError::Failed(format!(
+                    "{unit} did not start within {COMPLETE_WITHIN:?}"
+                )));
+            }
         }
     }
 }

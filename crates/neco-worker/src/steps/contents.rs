@@ -8,7 +8,7 @@ use neco_plan::View;
 use neco_schema::{Compare, ContentsStatus, Key, Op, Txn};
 use neco_store::{Committed, Election, Leadership, Session};
 
-use crate::context::{StepContext, StepError};
+use crate::context::{Pauses, StepContext, StepError};
 use crate::steps::host::StepHost;
 
 /// The name of the action in recipes.
@@ -45,20 +45,26 @@ async fn once<F>(
     context: &StepContext,
     name: &str,
     inputs: &str,
-    work: impl FnOnce() -> F,
+    work: impl Fn() -> F,
 ) -> Result<(), StepError>
 where
     F: Future<Output = Result<(), StepError>>,
 {
     let election = Election::new(Arc::clone(context.store()), "worker");
-    let mut work = Some(work);
+    let mut pauses = Pauses::new();
     loop {
         let view = context.fence().await?;
-        if done(context, &view, name, inputs)? {
-            return Ok(());
+        match standing(context, &view, name, inputs) {
+            Standing::Done => return Ok(()),
+            Standing::Failed => {
+                // Who failed aborts, with the cause that nobody else knows.
+                let why = format!("another boot server failed at {name} and is about to say why");
+                match context.wait_for_the_end(&why).await? {}
+            }
+            Standing::ToBeDone => {}
         }
         let Ok(session) = Session::open(Arc::clone(context.store()), SESSION).await else {
-            context.pause().await;
+            context.pause(&mut pauses).await;
             continue;
         };
         context.doing(format!("standing for election for {name}"));
@@ -69,42 +75,35 @@ where
         };
         let result = match elected {
             Some(leadership) => {
-                let result = lead(context, &leadership, name, inputs, &mut work).await;
+                let result = lead(context, &leadership, name, inputs, &work).await;
                 let _ = election.resign(&leadership).await;
                 result
             }
-            None => Ok(Elected::Again),
+            None => Ok(false),
         };
         let _ = session.close().await;
-        match result? {
-            Elected::Done => return Ok(()),
-            Elected::Again => context.pause().await,
+        // Whether it is done, the next look tells.
+        if !result? {
+            context.pause(&mut pauses).await;
         }
     }
 }
 
-enum Elected {
-    Done,
-    Again,
-}
-
+/// Does the work, records how it ended and says whether there is a record; if etcd did not take it, all begins anew.
 async fn lead<F>(
     context: &StepContext,
     leadership: &Leadership,
     name: &str,
     inputs: &str,
-    work: &mut Option<impl FnOnce() -> F>,
-) -> Result<Elected, StepError>
+    work: impl Fn() -> F,
+) -> Result<bool, StepError>
 where
     F: Future<Output = Result<(), StepError>>,
 {
     let view = context.fence().await?;
-    if done(context, &view, name, inputs)? {
-        return Ok(Elected::Done);
+    if standing(context, &view, name, inputs) != Standing::ToBeDone {
+        return Ok(true);
     }
-    let Some(work) = work.take() else {
-        return Err(StepError::Failed(format!("{name}: lost the election while working")));
-    };
     context.doing(format!("publishing {name}"));
     let what = format!("publish {name}");
     context.effect_begins(&what, &view)?;
@@ -122,31 +121,41 @@ where
         .when(leadership.compare())
         .when(Compare::unchanged(&Key::Request, view.request.mod_revision()))
         .then(Op::put(&key, &status));
-    let recorded = context.commit(&txn).await;
-    result?;
-    match recorded {
-        Ok(Committed::Done(_)) => Ok(Elected::Done),
-        Ok(Committed::Refused) => Err(StepError::Cancelled(format!(
-            "{name}: somebody else leads, or the request changed"
-        ))),
-        Err(error) => Err(StepError::Failed(format!("recording {name}: {}", one_line(&error)))),
-    }
+    let recorded = match context.commit(&txn).await {
+        Ok(Committed::Done(_)) => true,
+        Ok(Committed::Refused) => {
+            context.doing(format!("{name}: somebody else leads, or the request changed"));
+            false
+        }
+        Err(error) => {
+            context.doing(format!("waiting to record {name}: {}", one_line(&error)));
+            false
+        }
+    };
+    result.map(|()| recorded)
 }
 
-/// Whether the work is done. A failure of this very request is one here too; one of an earlier request does not count.
-fn done(context: &StepContext, view: &View, name: &str, inputs: &str) -> Result<bool, StepError> {
+/// How a once-per-cluster work stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Done,
+    Failed,
+    ToBeDone,
+}
+
+/// Whether the work is done. Only a failure of this very request is one; a server that comes back after a crash tries
+/// again, for it may have been its own.
+fn standing(context: &StepContext, view: &View, name: &str, inputs: &str) -> Standing {
     let Some(status) = view.contents.get(name).map(|contents| &contents.value) else {
-        return Ok(false);
+        return Standing::ToBeDone;
     };
     let same = status.version == context.request.version;
     if status.success {
         // A Go worker records no inputs: its version says it all.
-        return Ok(same && status.inputs.as_deref().is_none_or(|recorded| recorded == inputs));
+        let done = same && status.inputs.as_deref().is_none_or(|recorded| recorded == inputs);
+        return if done { Standing::Done } else { Standing::ToBeDone };
     }
     let of_this_request =
         status.request.as_ref().map_or(same, |request| *request == context.request.id());
-    if of_this_request && context.attempt == 1 {
-        return Err(StepError::Failed(format!("{name} failed on another boot server")));
-    }
-    Ok(false)
+    if of_this_request && context.attempt == 1 { Standing::Failed } else { Standing::ToBeDone }
 }

@@ -1,13 +1,21 @@
 //! `fetch-images`: brings the images of the recipe to this server, one after another.
 
+use std::time::Duration;
+
 use neco_components::Image;
+use neco_connect::one_line;
+use neco_process::backoff::Backoff;
 use neco_runtime::ImageRef;
+use neco_schema::Severity;
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "fetch-images";
+
+/// Delays while a registry is away.
+const PULL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
 /// Pulls every image that is not here. Between two images is a safe point, and a pull that is cut off leaves no image.
 ///
@@ -22,21 +30,48 @@ pub(crate) async fn run(
         let reference = image.reference();
         let parsed: ImageRef =
             reference.parse().map_err(|error| StepError::Failed(format!("{error}")))?;
+        pull(context, host, &reference, &parsed).await?;
+    }
+    Ok(())
+}
+
+/// Pulls an image, again and again while its registry is away.
+async fn pull(
+    context: &StepContext,
+    host: &StepHost,
+    reference: &str,
+    image: &ImageRef,
+) -> Result<(), StepError> {
+    let what = format!("pull {reference}");
+    let mut retry = PULL_AGAIN.retry();
+    loop {
         let view = context.fence().await?;
         context.doing(format!("pulling {reference}"));
-        let what = format!("pull {reference}");
         context.effect_begins(&what, &view)?;
         let progress =
             |pulled: neco_runtime::PullProgress| context.bytes(pulled.done, pulled.total);
         let pulled = tokio::select! {
             biased;
-            () = context.cancel().cancelled() => Err(StepError::Cancelled(format!("while pulling {reference}"))),
-            pulled = host.runtime.pull(&parsed, &progress) => {
-                pulled.map(|_| ()).map_err(|error| StepError::failed(format!("pulling {reference}"), &error))
-            }
+            () = context.cancel().cancelled() => None,
+            pulled = host.runtime.pull(image, &progress) => Some(pulled),
         };
         context.effect_ends(&what, &view)?;
-        pulled?;
+        match pulled {
+            None => return Err(StepError::Cancelled(format!("while pulling {reference}"))),
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(error)) if error.severity() == Severity::TryAgain => {
+                let why = one_line(&error);
+                tracing::warn!(image = reference, %why, "pulling failed, trying again");
+                context.doing(format!("waiting to pull {reference} again: {why}"));
+                tokio::select! {
+                    biased;
+                    () = context.cancel().cancelled() => {}
+                    () = tokio::time::sleep(retry.pause()) => {}
+                }
+            }
+            Some(Err(error)) => {
+                return Err(StepError::failed(format!("pulling {reference}"), &error));
+            }
+        }
     }
-    Ok(())
 }

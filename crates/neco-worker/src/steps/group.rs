@@ -84,11 +84,12 @@ pub(crate) async fn apply(
     let open =
         host.shared.local().journal.groups.get(&group.name).is_some_and(|open| open.request == id);
     if !open {
-        return apply::component(context, host, component, desired).await;
+        return apply::component(context, host, component, desired, None).await;
     }
     if context.decide_way(&group.name, Way::Forward).await? == Way::Back {
-        // Somebody restores: why shows in the next view.
-        return Err(StepError::Cancelled(format!("group {} goes back", group.name)));
+        // Somebody restores, and will say why when it has done so.
+        let why = format!("group {} goes back", group.name);
+        match context.wait_for_the_end(&why).await? {}
     }
     let view = context.fence().await?;
     forward(host, component, desired, &mut |what, begins| {

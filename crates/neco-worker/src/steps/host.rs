@@ -16,7 +16,7 @@ use neco_schema::{Lrn, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use serde::{Deserialize, Serialize};
 
-use crate::context::{StepContext, StepError};
+use crate::context::StepError;
 use crate::shared::Shared;
 
 /// Where the facts of an open group wait for its end.
@@ -119,18 +119,6 @@ impl StepHost {
     }
 
     /// What `desired` is compared with.
-    ///
-    /// # Errors
-    /// Files or units cannot be looked at.
-    pub async fn observe(
-        &self,
-        desired: &Desired,
-        _context: &StepContext,
-    ) -> Result<Observed, StepError> {
-        self.observe_now(desired).await
-    }
-
-    /// The same, outside of a step.
     ///
     /// # Errors
     /// Files or units cannot be looked at.

@@ -62,15 +62,15 @@ impl RecipeSteps {
             return group::apply(context, &self.host, &shape, component, &desired).await;
         }
         let StepScope::OneAtATime { turn } = &step.scope else {
-            return apply::component(context, &self.host, component, &desired).await;
+            return apply::component(context, &self.host, component, &desired, None).await;
         };
-        if diff(&desired, &self.host.observe(&desired, context).await?).is_empty() {
+        if diff(&desired, &self.host.observe_now(&desired).await?).is_empty() {
             context.doing(format!("{} is as it should be", component.name));
             return Ok(());
         }
         context.take_turn(turn.as_str()).await?;
         // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
-        apply::component(context, &self.host, component, &desired).await?;
+        apply::component(context, &self.host, component, &desired, Some(turn.as_str())).await?;
         context.release_turn(turn.as_str()).await
     }
 

@@ -3,8 +3,8 @@
 
 use neco_components::ContentDigest;
 
-use crate::context::{StepContext, StepError};
-use crate::steps::apply;
+use crate::context::{Pauses, StepContext, StepError};
+use crate::steps::apply::{self, Guard};
 use crate::steps::host::{StepHost, unit_name};
 
 /// The name in recipes.
@@ -25,8 +25,8 @@ pub(crate) async fn run(
 ) -> Result<(), StepError> {
     context.take_turn(turn).await?;
     if let Some(digest) = needs_restart(context, host).await? {
-        healthy(context).await?;
-        apply::restart_unit(context, host, UNIT, Some(digest)).await?;
+        let guard = Guard { turn: Some(turn), etcd: true };
+        apply::restart_unit(context, host, UNIT, Some(digest), &guard).await?;
     }
     healthy(context).await?;
     context.release_turn(turn).await
@@ -67,23 +67,13 @@ async fn needs_restart(
 
 /// Waits until every member of etcd is healthy.
 async fn healthy(context: &StepContext) -> Result<(), StepError> {
+    let mut pauses = Pauses::new();
     loop {
         context.fence().await?;
-        match context.store().health().await {
-            Ok(health) if health.quorum && health.all_healthy() => return Ok(()),
-            Ok(health) => {
-                let ill = health
-                    .members
-                    .iter()
-                    .filter(|member| !member.healthy)
-                    .map(|member| member.name.as_str());
-                context.doing(format!(
-                    "waiting for etcd members {}",
-                    ill.collect::<Vec<_>>().join(", ")
-                ));
-            }
-            Err(error) => context.doing(format!("waiting for etcd: {error}")),
+        match apply::etcd_trouble(context).await {
+            None => return Ok(()),
+            Some(trouble) => context.doing(trouble),
         }
-        context.pause().await;
+        context.pause(&mut pauses).await;
     }
 }

@@ -1,0 +1,446 @@
+//! Boot servers in one process: real engines and steps over recorders, one store in memory.
+//!
+//! Time is tokio's own and paused, so that nothing waits for real; a crash is an engine dropped at whatever it awaits.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use neco_components::Recipe;
+use neco_host::journal::{JournalStore, MemoryJournal};
+use neco_host::{RealFs, Root};
+use neco_plan::invariants::{Auditor, KvChange, Rules, Stamp};
+use neco_plan::{Local, RecipeShape, View, operator_ranges};
+use neco_schema::journal::{Entry, Phase};
+use neco_schema::{
+    Condition, Control, Key, Lrn, NecoVersion, Op, Revision, Timestamp, Txn, UpdateRequest,
+    UpdateStatus,
+};
+use neco_store::{MemoryStore, Store};
+use neco_systemd::{Recorder, Units};
+use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, shape};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::drivers::{Client, Faults, NothingToInstall, TestClock, Told};
+
+pub(crate) const VAULT: &str = "vault.service";
+pub(crate) const SERF: &str = "serf.service";
+pub(crate) const TIMER: &str = "setup-serf-tags.timer";
+
+/// How long a condition is waited for, in the time of the test.
+const WITHIN: Duration = Duration::from_secs(600);
+
+struct Process {
+    engine: JoinHandle<Exit>,
+    stop: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+/// One boot server: what survives its worker, and its worker.
+pub(crate) struct Server {
+    pub(crate) lrn: u32,
+    root: tempfile::TempDir,
+    pub(crate) journal: Arc<MemoryJournal>,
+    calls: Arc<AtomicU64>,
+    process: Option<Process>,
+}
+
+impl Server {
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    pub(crate) fn units(&self) -> Recorder {
+        Recorder::new(self.root.path())
+    }
+
+    pub(crate) fn containers(&self) -> neco_runtime::Recorder {
+        neco_runtime::Recorder::new(self.root.path())
+    }
+
+    /// The unit effects so far, in words.
+    pub(crate) fn effects(&self) -> Vec<String> {
+        self.units().effects().unwrap().iter().map(|entry| entry.effect.words()).collect()
+    }
+
+    /// How often an effect is in the log.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        self.effects().iter().filter(|effect| *effect == words).count()
+    }
+
+    pub(crate) async fn is_active(&self, unit: &str) -> bool {
+        self.units().state(&unit.parse().unwrap()).await.unwrap().is_active()
+    }
+
+    pub(crate) async fn is_enabled(&self, unit: &str) -> bool {
+        self.units().state(&unit.parse().unwrap()).await.unwrap().is_enabled()
+    }
+
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        self.journal.entries().unwrap().into_iter().map(|record| record.entry).collect()
+    }
+
+    /// The attempts of a step that the journal speaks of.
+    pub(crate) fn attempts(&self, of_request: &UpdateRequest, of_step: u32) -> Vec<u32> {
+        let attempt = |entry: Entry| match entry {
+            Entry::StepBegun { request, step, attempt, .. }
+                if request == of_request.id() && step == of_step =>
+            {
+                Some(attempt)
+            }
+            _ => None,
+        };
+        self.entries().into_iter().filter_map(attempt).collect()
+    }
+
+    /// How often the journal says that `what` begins.
+    pub(crate) fn begun(&self, what: &str) -> usize {
+        let begins = |entry: &Entry| matches!(entry, Entry::Effect { what: effect, phase: Phase::Begin, .. } if effect == what);
+        self.entries().iter().filter(|entry| begins(entry)).count()
+    }
+
+    /// What the server made and wrote below its root, with when it was written.
+    pub(crate) fn files(&self) -> BTreeMap<PathBuf, (Vec<u8>, std::time::SystemTime)> {
+        let mut files = BTreeMap::new();
+        let mut folders =
+            ["etc", "usr/local", "var/lib/neco/published"].map(|dir| self.path(dir)).to_vec();
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let written = path.metadata().unwrap().modified().unwrap();
+                    files.insert(path.clone(), (std::fs::read(&path).unwrap(), written));
+                }
+            }
+        }
+        files
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn local(&self) -> Local {
+        self.process.as_ref().expect("runs").shared.local()
+    }
+
+    pub(crate) fn waits_for(&self) -> String {
+        self.process.as_ref().expect("runs").shared.observed().borrow().waiting_for.clone()
+    }
+
+    /// Whether the engine has come to its end by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process.as_ref().is_none_or(|process| process.engine.is_finished())
+    }
+
+    /// The worker is killed.
+    pub(crate) async fn crash(&mut self) {
+        let process = self.process.take().expect("runs");
+        process.engine.abort();
+        let _ = process.engine.await;
+        // Its running task is dropped by the runtime now.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The worker is told to end, and does.
+    pub(crate) async fn end(&mut self) {
+        let process = self.process.take().expect("runs");
+        process.stop.cancel();
+        let exit = tokio::time::timeout(WITHIN, process.engine).await.expect("ends").unwrap();
+        assert_eq!(exit, Exit::Stopped);
+    }
+}
+
+pub(crate) struct Cluster {
+    pub(crate) store: MemoryStore,
+    pub(crate) servers: Vec<Server>,
+    pub(crate) version: NecoVersion,
+    order: Arc<Mutex<Vec<String>>>,
+    pub(crate) faults: Arc<Faults>,
+    began: tokio::time::Instant,
+    requests: i64,
+    recipes: BTreeMap<NecoVersion, RecipeShape>,
+    /// The units that take a turn, for the auditor.
+    pub(crate) turns: BTreeMap<String, String>,
+}
+
+impl Cluster {
+    /// Servers 0 to `count` - 1 that follow the package's own recipe; their workers run.
+    pub(crate) async fn of(count: u32) -> Self {
+        Self::with(count, |_| {}).await
+    }
+
+    /// The same, with a recipe that `edit` has changed.
+    pub(crate) async fn with(count: u32, edit: impl Fn(&Path)) -> Self {
+        let servers = (0..count).map(|lrn| Server {
+            lrn,
+            root: tempfile::tempdir().unwrap(),
+            journal: Arc::new(MemoryJournal::new()),
+            calls: Arc::default(),
+            process: None,
+        });
+        let mut cluster = Self {
+            store: MemoryStore::default(),
+            servers: servers.collect(),
+            version: "2026.11.20-1".parse().unwrap(),
+            order: Arc::default(),
+            faults: Arc::default(),
+            began: tokio::time::Instant::now(),
+            requests: 0,
+            recipes: BTreeMap::new(),
+            turns: BTreeMap::from([
+                (SERF.to_owned(), "serf".to_owned()),
+                ("etcd-container.service".to_owned(), "etcd".to_owned()),
+            ]),
+        };
+        for lrn in 0..count {
+            cluster.write(Op::put_bytes(&Key::BootServer(Lrn::new(lrn)), "")).await;
+            let folder = cluster.servers[lrn as usize].path("/usr/share/neco");
+            let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian/usr/share/neco");
+            copy(&package, &folder);
+            edit(&folder);
+            cluster.start(lrn);
+        }
+        cluster
+    }
+
+    pub(crate) fn server(&self, lrn: u32) -> &Server {
+        &self.servers[lrn as usize]
+    }
+
+    /// Starts the worker of a server on what is there.
+    pub(crate) fn start(&mut self, lrn: u32) {
+        let (began, version, order) = (self.began, self.version.clone(), Arc::clone(&self.order));
+        let server = &mut self.servers[lrn as usize];
+        assert!(server.process.is_none(), "runs already");
+        let recipe = Recipe::load(server.path("/usr/share/neco")).unwrap();
+        self.recipes.insert(version.clone(), shape(&recipe));
+        let store: Arc<dyn Store> = Arc::new(Client {
+            store: self.store.clone(),
+            calls: Arc::clone(&server.calls),
+            faults: Arc::clone(&self.faults),
+        });
+        let local =
+            Local::new(Lrn::new(lrn), format!("{lrn:032}"), version.clone(), shape(&recipe));
+        let journal: Arc<dyn JournalStore> = server.journal.clone();
+        let shared = Shared::new(store, Arc::new(TestClock(began)), journal, local).unwrap();
+        let host = Arc::new(StepHost {
+            root: Root::new(server.root.path()).unwrap(),
+            fs: Arc::new(RealFs),
+            units: Arc::new(Told { lrn, units: server.units(), order }),
+            runtime: Arc::new(server.containers()),
+            shared: Arc::clone(&shared),
+            about: About {
+                cluster: "test".to_owned(),
+                lrn: Lrn::new(lrn),
+                os_name: "Debian".to_owned(),
+                os_version: "12".to_owned(),
+                serial: "S1".to_owned(),
+            },
+        });
+        let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host).unwrap());
+        let stop = CancellationToken::new();
+        let engine = Engine::new(
+            Arc::clone(&shared),
+            steps,
+            Arc::new(NothingToInstall(version)),
+            Identity { boot_id: "boot".to_owned(), address: String::new() },
+        );
+        let engine = tokio::spawn(engine.run(stop.clone()));
+        server.process = Some(Process { engine, stop, shared });
+    }
+
+    /// A new version is installed on all servers, with a recipe that `edit` has changed, and their workers run it.
+    pub(crate) async fn upgrade(&mut self, version: &str, edit: impl Fn(&Path)) {
+        self.version = version.parse().unwrap();
+        for lrn in 0..self.servers.len() {
+            let server = &mut self.servers[lrn];
+            if server.process.is_some() {
+                server.end().await;
+            }
+            edit(&server.path("/usr/share/neco"));
+            self.start(self.servers[lrn].lrn);
+        }
+    }
+
+    pub(crate) async fn write(&self, op: Op) {
+        self.store.commit(&Txn::default().then(op)).await.unwrap();
+    }
+
+    /// Requests the version of the moment of all servers.
+    pub(crate) async fn request(&mut self) -> UpdateRequest {
+        self.requests += 1;
+        let servers = self.servers.iter().map(|server| Lrn::new(server.lrn)).collect();
+        let at = Timestamp::from_unix(1_000 + self.requests);
+        let request = UpdateRequest::new(self.version.clone(), servers, at);
+        self.write(Op::put(&Key::Request, &request)).await;
+        request
+    }
+
+    pub(crate) async fn stop_request(&self, request: &UpdateRequest) {
+        self.write(Op::put(&Key::Request, &UpdateRequest { stop: true, ..request.clone() })).await;
+    }
+
+    pub(crate) async fn pause(&self, paused: bool) {
+        let control = Control { by: "somebody".to_owned(), ..Control::default() };
+        self.write(if paused { Op::put(&Key::Pause, &control) } else { Op::delete(&Key::Pause) })
+            .await;
+    }
+
+    /// etcd as it is now, past all faults.
+    pub(crate) fn view(&self) -> View {
+        let snapshot = self.store.with(|mvcc| mvcc.read(&operator_ranges(), None)).unwrap();
+        View::assemble(&snapshot)
+    }
+
+    pub(crate) fn status(&self, lrn: u32) -> Option<UpdateStatus> {
+        self.view().statuses.get(&Lrn::new(lrn)).map(|status| status.value.clone())
+    }
+
+    pub(crate) fn stands(&self, lrn: u32, request: &UpdateRequest) -> Option<(u32, Condition)> {
+        let view = self.view();
+        let status = view.status_of(request, Lrn::new(lrn))?;
+        Some((status.value.step, status.value.cond))
+    }
+
+    /// The number of the step of this name.
+    pub(crate) fn step(&self, name: &str) -> u32 {
+        let recipe = Recipe::load(self.servers[0].path("/usr/share/neco")).unwrap();
+        recipe
+            .steps()
+            .find(|(_, step)| step.name.as_str() == name)
+            .map(|(number, _)| number)
+            .unwrap()
+    }
+
+    pub(crate) async fn until(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
+        let waited = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(WITHIN, waited).await.is_err() {
+            let view = self.view();
+            let statuses: Vec<_> = view.statuses.values().map(|status| &status.value).collect();
+            let waits: Vec<_> = self
+                .servers
+                .iter()
+                .filter(|server| server.process.is_some())
+                .map(|server| (server.lrn, server.waits_for(), server.local().doing))
+                .collect();
+            panic!(
+                "not within {WITHIN:?}: {what}\nstatuses {statuses:#?}\nwaiting {waits:#?}\norder {:#?}",
+                self.order()
+            );
+        }
+    }
+
+    /// Waits until all servers have ended the request so.
+    pub(crate) async fn ended(&self, request: &UpdateRequest, cond: Condition) {
+        self.until(&format!("all {cond}"), async || {
+            self.servers
+                .iter()
+                .all(|server| self.stands(server.lrn, request).is_some_and(|(_, now)| now == cond))
+        })
+        .await;
+    }
+
+    pub(crate) async fn completed(&self, request: &UpdateRequest) {
+        self.ended(request, Condition::Complete).await;
+        let steps = self.recipes[&self.version].steps;
+        for server in &self.servers {
+            assert_eq!(self.stands(server.lrn, request), Some((steps, Condition::Complete)));
+        }
+    }
+
+    /// A request for what is there now, to its end.
+    pub(crate) async fn update(&mut self) -> UpdateRequest {
+        let request = self.request().await;
+        self.completed(&request).await;
+        request
+    }
+
+    /// Effects on units of all servers, in the order in which they happened: `0: stop vault.service`.
+    pub(crate) fn order(&self) -> Vec<String> {
+        self.order.lock().unwrap().clone()
+    }
+
+    /// Those of `unit`, and forgets all.
+    pub(crate) fn take_order(&self, unit: &str) -> Vec<String> {
+        let order = std::mem::take(&mut *self.order.lock().unwrap());
+        order.into_iter().filter(|line| line.ends_with(unit)).collect()
+    }
+
+    /// Ends everything and has it all judged: nothing is open, and no invariant was violated.
+    pub(crate) async fn verdict(mut self) {
+        for server in &mut self.servers {
+            if server.process.is_some() {
+                let journal = server.local().journal;
+                assert!(journal.intents.is_empty(), "{}: {:?}", server.lrn, journal.intents);
+                assert!(journal.groups.is_empty(), "{}: {:?}", server.lrn, journal.groups);
+                server.end().await;
+            }
+        }
+        let rules =
+            Rules { recipes: self.recipes.clone(), turns: self.turns.clone(), ..Rules::default() };
+        let mut auditor = Auditor::new(rules);
+        let mut changes: BTreeMap<Revision, Vec<KvChange>> = BTreeMap::new();
+        for change in self.store.changes_since(Revision(1), &operator_ranges()) {
+            let kv = KvChange { key: change.key, before: change.previous, after: change.kv };
+            changes.entry(change.revision).or_default().push(kv);
+        }
+        for (revision, changes) in changes {
+            auditor.change(revision, &changes);
+        }
+        for server in &self.servers {
+            for record in server.journal.entries().unwrap() {
+                let at = Stamp { seq: record.seq, revision: None };
+                auditor.journal(Lrn::new(server.lrn), &record.entry, at);
+            }
+        }
+        let report = auditor.finish();
+        assert!(report.log_faults.is_empty() && report.violations.is_empty(), "{report}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Replaces a text in a file of the package, which must be there.
+pub(crate) fn edit(folder: &Path, file: &str, from: &str, to: &str) {
+    let path = folder.join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no {from:?}");
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Another configuration of Vault.
+pub(crate) fn change_vault(folder: &Path) {
+    edit(folder, "templates/vault.config.hcl.j2", "1000d", "30d");
+}
+
+/// Another configuration of serf.
+pub(crate) fn change_serf(folder: &Path) {
+    edit(folder, "components/serf.toml", "0644", "0640");
+    let path = folder.join("templates/serf.service.j2");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(path, text.replace("50G", "40G")).unwrap();
+}

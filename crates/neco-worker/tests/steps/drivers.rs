@@ -1,0 +1,193 @@
+//! What the servers of a test see of the world: its time, etcd, their units, their package.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use neco_process::clock::Clock;
+use neco_schema::journal::IntentId;
+use neco_schema::{LeaseId, NecoVersion, Op, PackageRef, Range, Revision, Snapshot, Txn};
+use neco_store::{ClusterHealth, Committed, KeepAlive, MemoryStore, Store, StoreError, Watch};
+use neco_systemd::{Recorder, UnitError, UnitName, UnitState, Units};
+use neco_worker::{Installer, StepContext, StepError};
+
+/// Tokio's time as a clock.
+pub(crate) struct TestClock(pub(crate) tokio::time::Instant);
+
+impl Clock for TestClock {
+    fn wall(&self) -> Duration {
+        Duration::from_secs(1_800_000_000) + self.monotonic()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// The store as one server sees it: what it asks is counted.
+pub(crate) struct Client {
+    pub(crate) store: MemoryStore,
+    pub(crate) calls: Arc<AtomicU64>,
+    pub(crate) faults: Arc<Faults>,
+}
+
+/// What is wrong with etcd, for all servers.
+#[derive(Default)]
+pub(crate) struct Faults {
+    /// A member that is ill.
+    pub(crate) ill: Mutex<Option<String>>,
+    /// Transactions that write a key beginning so are not answered; each entry counts for one.
+    pub(crate) unanswered: Mutex<Vec<String>>,
+    /// The same, but they happen.
+    pub(crate) answer_lost: Mutex<Vec<String>>,
+}
+
+impl Client {
+    fn counted(&self) -> &MemoryStore {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        &self.store
+    }
+}
+
+#[async_trait]
+impl Store for Client {
+    async fn read(&self, ranges: &[Range], at: Option<Revision>) -> Result<Snapshot, StoreError> {
+        self.counted().read(ranges, at).await
+    }
+
+    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
+        let writes = |prefix: &String| {
+            txn.ops
+                .iter()
+                .any(|op| matches!(op, Op::Put { key, .. } if key.starts_with(prefix.as_str())))
+        };
+        let once = |faults: &Mutex<Vec<String>>| {
+            let mut faults = faults.lock().unwrap();
+            let found = faults.iter().position(writes);
+            found.map(|at| faults.remove(at)).is_some()
+        };
+        let reason = "by order of the test".to_owned();
+        if once(&self.faults.unanswered) {
+            let within = Duration::from_secs(5);
+            return Err(StoreError::Unreachable {
+                endpoints: Vec::new(),
+                within,
+                reason,
+                source: None,
+            });
+        }
+        let lost = once(&self.faults.answer_lost);
+        let committed = self.counted().commit(txn).await?;
+        if lost {
+            return Err(StoreError::Unknown { endpoints: Vec::new(), reason, source: None });
+        }
+        Ok(committed)
+    }
+
+    async fn watch(&self, ranges: &[Range], from: Revision) -> Result<Box<dyn Watch>, StoreError> {
+        self.counted().watch(ranges, from).await
+    }
+
+    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        self.counted().grant(ttl).await
+    }
+
+    async fn keep_alive(&self, lease: LeaseId) -> Result<KeepAlive, StoreError> {
+        self.counted().keep_alive(lease).await
+    }
+
+    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.counted().revoke(lease).await
+    }
+
+    async fn health(&self) -> Result<ClusterHealth, StoreError> {
+        let mut health = self.counted().health().await?;
+        if let Some(name) = &*self.faults.ill.lock().unwrap() {
+            let mut member = health.members[0].clone();
+            (member.name, member.healthy) = (name.clone(), false);
+            health.members.push(member);
+        }
+        Ok(health)
+    }
+}
+
+/// The units of one server; what starts and stops them is told to the whole cluster in its order.
+pub(crate) struct Told {
+    pub(crate) lrn: u32,
+    pub(crate) units: Recorder,
+    pub(crate) order: Arc<Mutex<Vec<String>>>,
+}
+
+impl Told {
+    async fn tell<T>(
+        &self,
+        job: impl Future<Output = Result<T, UnitError>>,
+    ) -> Result<T, UnitError> {
+        let before = self.units.effects()?.len();
+        let result = job.await;
+        for effect in self.units.effects()?.iter().skip(before) {
+            self.order.lock().unwrap().push(format!("{}: {}", self.lrn, effect.effect.words()));
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Units for Told {
+    async fn daemon_reload(&self) -> Result<(), UnitError> {
+        self.units.daemon_reload().await
+    }
+
+    async fn enable(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.enable(unit)).await
+    }
+
+    async fn disable(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.disable(unit)).await
+    }
+
+    async fn start(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.start(unit)).await
+    }
+
+    async fn stop(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.stop(unit)).await
+    }
+
+    async fn restart(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.restart(unit)).await
+    }
+
+    async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
+        self.units.state(unit).await
+    }
+}
+
+/// Every version is installed already.
+pub(crate) struct NothingToInstall(pub(crate) NecoVersion);
+
+#[async_trait]
+impl Installer for NothingToInstall {
+    async fn installed(&self) -> Result<NecoVersion, String> {
+        Ok(self.0.clone())
+    }
+
+    async fn install(
+        &self,
+        _context: &StepContext,
+        version: &NecoVersion,
+        _package: Option<PackageRef>,
+        _allow_no_way_back: bool,
+    ) -> Result<(), StepError> {
+        Err(StepError::Failed(format!("{version} is not installed and cannot be")))
+    }
+
+    async fn await_verdict(&self, _intent: &IntentId) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    async fn unfit(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,268 @@
+//! Vault's outage group: stopped on all before it starts on any, and given back whatever happens in between.
+
+use std::time::Duration;
+
+use neco_schema::journal::Entry;
+use neco_schema::{Condition, Group, Key, Lrn, Op, Origin, UpdateRequest, UpdateStatus, Way};
+use serde_json::Map;
+
+use crate::cluster::{Cluster, VAULT, change_vault};
+
+const STOP: &str = "stop vault.service";
+const START: &str = "start vault.service";
+
+/// Servers that run Vault, and then a package with which it changes.
+async fn about_to_change(count: u32) -> Cluster {
+    let mut cluster = Cluster::of(count).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_vault).await;
+    cluster.take_order(VAULT);
+    cluster
+}
+
+fn begins(order: &[String], what: &str) -> Vec<usize> {
+    let is = |line: &String| line.ends_with(what);
+    order.iter().enumerate().filter(|(_, line)| is(line)).map(|(at, _)| at).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_down_everywhere_before_it_starts_anywhere() {
+    let mut cluster = about_to_change(3).await;
+    // One server is slow to stop.
+    cluster.server(2).units().faults().hold(STOP).unwrap();
+    let request = cluster.request().await;
+    let apply = cluster.step("vault");
+    cluster
+        .until("the others wait in the apply step", async || {
+            [0, 1].iter().all(|lrn| {
+                cluster.stands(*lrn, &request) == Some((apply, Condition::Running))
+                    && cluster.server(*lrn).waits_for().contains("boot server 2")
+            })
+        })
+        .await;
+    assert!(begins(&cluster.order(), START).is_empty(), "{:?}", cluster.order());
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    cluster.completed(&request).await;
+    let order = cluster.take_order(VAULT);
+    let (stops, starts) = (begins(&order, STOP), begins(&order, START));
+    assert_eq!((stops.len(), starts.len()), (3, 3), "{order:?}");
+    assert!(stops.iter().max() < starts.iter().min(), "{order:?}");
+    // The store says the same: the way was decided after every server had posted the apply step.
+    let view = cluster.view();
+    let group = &view.groups["vault"];
+    assert_eq!((&group.value.request, group.value.way), (&request.id(), Way::Forward));
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_goes_down_everywhere_if_it_changes_on_one_server_only() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    cluster.take_order(VAULT);
+    // Somebody has stopped it on one server: that counts as a change.
+    cluster.server(1).units().stop_by_hand(VAULT).await;
+    cluster.update().await;
+    let order = cluster.take_order(VAULT);
+    assert_eq!(begins(&order, START).len(), 3, "{order:?}");
+    assert_eq!(begins(&order, STOP).len(), 2, "{order:?}");
+    cluster.verdict().await;
+}
+
+/// Stops a unit past the worker.
+trait ByHand {
+    async fn stop_by_hand(&self, unit: &str);
+}
+
+impl ByHand for neco_systemd::Recorder {
+    async fn stop_by_hand(&self, unit: &str) {
+        neco_systemd::Units::stop(self, &unit.parse().unwrap()).await.unwrap();
+    }
+}
+
+/// Brings a cluster to where Vault is down on servers 0 and 1 and about to stop on server 2.
+async fn in_the_group() -> (Cluster, UpdateRequest) {
+    let mut cluster = about_to_change(3).await;
+    let begun = cluster.server(2).begun(STOP);
+    cluster.server(2).units().faults().hold(STOP).unwrap();
+    let request = cluster.request().await;
+    cluster
+        .until("Vault is down on the others", async || {
+            !cluster.server(0).is_active(VAULT).await
+                && !cluster.server(1).is_active(VAULT).await
+                && cluster.server(2).begun(STOP) > begun
+        })
+        .await;
+    (cluster, request)
+}
+
+async fn runs_as_before(cluster: &Cluster) {
+    for server in &cluster.servers {
+        assert!(server.is_active(VAULT).await && server.is_enabled(VAULT).await, "{}", server.lrn);
+        let config = std::fs::read_to_string(server.path("/etc/vault/config.hcl")).unwrap();
+        assert!(config.contains("1000d"), "the old configuration: {config}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_within_gives_it_back_on_all_servers_and_settles() {
+    let (cluster, request) = in_the_group().await;
+    cluster.stop_request(&request).await;
+    cluster
+        .until("0 and 1 have it back", async || {
+            cluster.server(0).is_active(VAULT).await && cluster.server(1).is_active(VAULT).await
+        })
+        .await;
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    cluster.ended(&request, Condition::NotRunning).await;
+    runs_as_before(&cluster).await;
+    assert_eq!(cluster.view().groups["vault"].value.way, Way::Back);
+    for server in &cluster.servers {
+        // Given back before the status says that all is settled.
+        let entries = server.entries();
+        let closed = entries.iter().position(|entry| matches!(entry, Entry::GroupClosed { request: id, way: Way::Back, .. } if *id == request.id()));
+        let posted = entries.iter().position(|entry| matches!(entry, Entry::Posting { request: id, cond: 0, .. } if *id == request.id()));
+        assert!(closed.is_some() && closed < posted, "{closed:?} {posted:?}");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_abort_within_gives_it_back_on_all_servers() {
+    let (cluster, request) = in_the_group().await;
+    cluster.server(2).units().faults().fail(STOP, "it will not go").unwrap();
+    cluster.ended(&request, Condition::Abort).await;
+    runs_as_before(&cluster).await;
+    for server in &cluster.servers {
+        let origin = cluster.status(server.lrn).unwrap().origin.unwrap();
+        assert_eq!(origin.lrn.get(), 2);
+        assert!(origin.cause.contains("it will not go"), "{origin:?}");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_between_stop_and_start_is_followed_by_one_that_goes_on() {
+    let (mut cluster, request) = in_the_group().await;
+    cluster.servers[2].crash().await;
+    cluster.servers[0].crash().await;
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    cluster.start(0);
+    cluster.start(2);
+    cluster.completed(&request).await;
+    let order = cluster.take_order(VAULT);
+    assert_eq!((begins(&order, STOP).len(), begins(&order, START).len()), (3, 3), "{order:?}");
+    assert_eq!(cluster.server(0).attempts(&request, cluster.step("stop-vault")), [1]);
+    assert_eq!(cluster.server(2).attempts(&request, cluster.step("stop-vault")), [1, 2]);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reboot_within_starts_nothing_beside_the_worker() {
+    let (mut cluster, request) = in_the_group().await;
+    cluster.servers[0].crash().await;
+    cluster.server(0).units().boot().await.unwrap();
+    assert!(!cluster.server(0).is_active(VAULT).await, "the old must not start beside the new");
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    cluster.start(0);
+    cluster.completed(&request).await;
+    assert!(cluster.server(0).is_active(VAULT).await);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_dies_in_the_apply_step_starts_it_once() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(0).units().faults().hold(START).unwrap();
+    let request = cluster.request().await;
+    cluster.until("the start hangs", async || cluster.server(0).begun(START) == 2).await;
+    cluster.servers[0].crash().await;
+    cluster.server(0).units().faults().clear(START).unwrap();
+    cluster.start(0);
+    cluster.completed(&request).await;
+    let order = cluster.take_order(VAULT);
+    assert_eq!(begins(&order, START).len(), 2, "{order:?}");
+    let config = std::fs::read_to_string(cluster.server(0).path("/etc/vault/config.hcl")).unwrap();
+    assert!(config.contains("30d"), "{config}");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_start_again_stays_stopped_and_the_status_says_so() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(1).units().faults().fail(START, "the seal is broken").unwrap();
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    let own = cluster.status(1).unwrap();
+    assert!(own.message.contains("the seal is broken"), "{}", own.message);
+    assert!(!cluster.server(1).is_active(VAULT).await);
+    // The way was decided: the other one goes forward.
+    assert!(cluster.server(0).is_active(VAULT).await);
+    let config = std::fs::read_to_string(cluster.server(0).path("/etc/vault/config.hcl")).unwrap();
+    assert!(config.contains("30d"), "{config}");
+    cluster.verdict().await;
+}
+
+/// A member that failed writes down that the group goes back before it posts its abort. Who comes to the apply step in
+/// between waits for that abort.
+#[tokio::test(start_paused = true)]
+async fn a_way_back_that_is_decided_before_the_abort_shows_is_waited_out() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(0).units().faults().hold(STOP).unwrap();
+    let request = cluster.request().await;
+    let apply = cluster.step("vault");
+    cluster
+        .until("1 waits in the apply step", async || {
+            cluster.stands(1, &request) == Some((apply, Condition::Running))
+        })
+        .await;
+    // It fails there and decides, and is slow to restore.
+    cluster.servers[1].crash().await;
+    let back = Group { request: request.id(), way: Way::Back, unknown: Map::new() };
+    cluster.write(Op::put(&Key::Group("vault".to_owned()), &back)).await;
+    cluster.server(0).units().faults().clear(STOP).unwrap();
+    cluster
+        .until("0 is in the apply step", async || {
+            !cluster.server(0).attempts(&request, apply).is_empty()
+        })
+        .await;
+    let asked = cluster.server(0).calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = cluster.server(0).calls() - asked;
+    assert!(asked <= 120, "{asked} calls in a minute");
+    assert_eq!(cluster.server(0).attempts(&request, apply), [1]);
+    let cause = "rendering failed".to_owned();
+    let origin = Origin { lrn: Lrn::new(1), step: apply, cause };
+    let own = cluster.status(1).unwrap();
+    let abort = UpdateStatus { cond: Condition::Abort, origin: Some(origin), ..own };
+    cluster.write(Op::put(&Key::Status(Lrn::new(1)), &abort)).await;
+    cluster.start(1);
+    cluster.ended(&request, Condition::Abort).await;
+    cluster
+        .until("both have it back", async || {
+            cluster.server(0).is_active(VAULT).await && cluster.server(1).is_active(VAULT).await
+        })
+        .await;
+    runs_as_before(&cluster).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_waits_for_the_end_of_the_group() {
+    let (cluster, request) = in_the_group().await;
+    cluster.pause(true).await;
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    let apply = cluster.step("vault");
+    cluster
+        .until("all rest behind the group", async || {
+            cluster.servers.iter().all(|server| {
+                server.waits_for().contains("paused")
+                    && cluster.stands(server.lrn, &request) == Some((apply + 1, Condition::Running))
+            })
+        })
+        .await;
+    for server in &cluster.servers {
+        assert!(server.is_active(VAULT).await, "{}", server.lrn);
+    }
+    cluster.pause(false).await;
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}

@@ -1,0 +1,10 @@
+//! The steps of the real recipe, run by real engines on sandboxes: whole updates, crashes, stops and aborts.
+
+mod cluster;
+mod drivers;
+mod groups;
+mod once;
+mod restarts;
+mod troubles;
+mod turns;
+mod updates;

@@ -1,0 +1,135 @@
+//! What one server does for the whole cluster.
+
+use std::path::Path;
+
+use neco_schema::{Condition, Op, UpdateRequest};
+
+use crate::cluster::{Cluster, edit};
+
+const PUBLISH: &str = "publish dhcp.json";
+
+fn published(cluster: &Cluster) -> usize {
+    cluster.servers.iter().map(|server| server.begun(PUBLISH)).sum()
+}
+
+fn change(folder: &Path) {
+    edit(folder, "dhcp.json", "60", "90");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_settings_are_published_by_one_of_three() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    assert_eq!(published(&cluster), 1);
+    let files =
+        cluster.servers.iter().filter(|s| s.path("/var/lib/neco/published/dhcp.json").exists());
+    assert_eq!(files.count(), 1);
+    assert!(cluster.view().contents["dhcp.json"].value.success);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn they_are_published_again_only_for_another_version_or_other_settings() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    cluster.update().await;
+    assert_eq!(published(&cluster), 1, "nothing changed");
+    let version = cluster.version.to_string();
+    // The same version with other settings: a package that was built again.
+    cluster.upgrade(&version, change).await;
+    cluster.update().await;
+    assert_eq!(published(&cluster), 2, "the settings changed");
+    cluster.upgrade("2026.11.21-1", |_| {}).await;
+    cluster.update().await;
+    assert_eq!(published(&cluster), 3, "the version changed");
+}
+
+/// Brings all to where the settings cannot be published anywhere, and lets the request end.
+async fn fails_everywhere(cluster: &mut Cluster) -> UpdateRequest {
+    for server in &cluster.servers {
+        let folder = server.path("/var/lib/neco/published");
+        std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
+        std::fs::write(folder, "in the way").unwrap();
+    }
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    request
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_fails_aborts_with_its_own_cause_and_the_others_copy_it() {
+    for _ in 0..5 {
+        let mut cluster = Cluster::of(3).await;
+        fails_everywhere(&mut cluster).await;
+        let failed: Vec<u32> =
+            cluster.servers.iter().filter(|s| s.begun(PUBLISH) > 0).map(|s| s.lrn).collect();
+        assert_eq!(failed.len(), 1, "one tries, the others wait for what it says");
+        for server in &cluster.servers {
+            let origin = cluster.status(server.lrn).unwrap().origin.unwrap();
+            assert_eq!(origin.lrn.get(), failed[0], "{origin:?}");
+            assert!(
+                origin.cause.contains("writing /var/lib/neco/published/dhcp.json"),
+                "{origin:?}"
+            );
+        }
+        cluster.verdict().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_of_another_request_counts_as_if_it_had_not_been() {
+    let mut cluster = Cluster::of(3).await;
+    fails_everywhere(&mut cluster).await;
+    assert!(!cluster.view().contents["dhcp.json"].value.success);
+    for server in &cluster.servers {
+        std::fs::remove_file(server.path("/var/lib/neco/published")).unwrap();
+    }
+    // What `recover` takes away, the record of the failure left.
+    cluster.write(Op::delete_prefix("status/")).await;
+    cluster.update().await;
+    assert!(cluster.view().contents["dhcp.json"].value.success);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_etcd_did_not_take_is_written_again() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.faults.unanswered.lock().unwrap().push("contents/".to_owned());
+    cluster.update().await;
+    assert!(cluster.view().contents["dhcp.json"].value.success);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_whose_answer_was_lost_is_found_and_the_work_not_done_again() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.faults.answer_lost.lock().unwrap().push("contents/".to_owned());
+    cluster.update().await;
+    assert_eq!(published(&cluster), 1);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_elected_server_that_dies_is_followed_by_another() {
+    let mut cluster = Cluster::of(2).await;
+    // Whoever is elected cannot record what it has done, and dies over it.
+    cluster.faults.unanswered.lock().unwrap().extend(vec!["contents/".to_owned(); 1000]);
+    let request = cluster.request().await;
+    cluster.until("one does the work", async || published(&cluster) > 0).await;
+    let elected = cluster.servers.iter().position(|server| server.begun(PUBLISH) > 0).unwrap();
+    cluster.servers[elected].crash().await;
+    let (elected, other) = (elected as u32, 1 - elected as u32);
+    let tried = cluster.server(other).begun(PUBLISH);
+    cluster.faults.unanswered.lock().unwrap().clear();
+    cluster
+        .until("the other does it", async || {
+            cluster.view().contents.get("dhcp.json").is_some_and(|contents| contents.value.success)
+        })
+        .await;
+    assert!(cluster.server(other).begun(PUBLISH) > tried);
+    let before = cluster.server(elected).begun(PUBLISH);
+    cluster.start(elected);
+    cluster.completed(&request).await;
+    assert_eq!(cluster.server(elected).begun(PUBLISH), before, "it was done already");
+    cluster.verdict().await;
+}

@@ -1,0 +1,268 @@
+//! Failing steps, crashes, outages and full disks.
+
+use std::time::Duration;
+
+use neco_schema::journal::Entry;
+use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Record};
+
+use crate::cluster::{Cluster, VAULT, edit};
+
+const PULL: &str = "pull ghcr.io/cybozu/serf:0.10.1.7";
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_fails_aborts_with_its_cause_and_copies_spread() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.server(1).units().faults().fail("start vault.service", "no seal").unwrap();
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    for server in &cluster.servers {
+        let status = cluster.status(server.lrn).unwrap();
+        let origin = status.origin.unwrap();
+        assert_eq!((origin.lrn.get(), origin.step), (1, cluster.step("vault")));
+        assert!(origin.cause.contains("starting vault.service"), "{origin:?}");
+        assert!(status.message.contains("no seal"), "{}", status.message);
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_may_succeed_later_is_tried_again() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.server(1).containers().faults().fail(PULL, "the registry is away").unwrap();
+    let request = cluster.request().await;
+    cluster
+        .until("it says what it waits for", async || {
+            let view = cluster.view();
+            let progress = view.progress.get(&Lrn::new(1));
+            progress.is_some_and(|progress| progress.value.doing.contains("the registry is away"))
+        })
+        .await;
+    assert_eq!(cluster.stands(1, &request), Some((1, Condition::Running)));
+    cluster.server(1).containers().faults().clear(PULL).unwrap();
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_in_the_middle_of_an_image() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.server(1).containers().faults().hold(PULL).unwrap();
+    let request = cluster.request().await;
+    cluster.until("it pulls", async || cluster.server(1).begun(PULL) == 1).await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    let pulled = cluster.server(1).containers().calls().unwrap();
+    assert!(pulled.iter().all(|call| !format!("{call:?}").contains("serf")), "{pulled:?}");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_kills_the_worker_a_third_time_aborts() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.server(0).containers().faults().hold(PULL).unwrap();
+    let request = cluster.request().await;
+    for crash in 1..=3 {
+        cluster
+            .until("the step runs", async || cluster.server(0).attempts(&request, 1).len() == crash)
+            .await;
+        cluster.servers[0].crash().await;
+        cluster.start(0);
+    }
+    cluster.ended(&request, Condition::Abort).await;
+    let cause = cluster.status(0).unwrap().origin.unwrap().cause;
+    assert_eq!(cause, "step 1 ended the worker 3 times");
+    assert_eq!(cluster.server(0).attempts(&request, 1), [1, 2, 3]);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn orderly_ends_are_no_crashes() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.server(0).containers().faults().hold(PULL).unwrap();
+    let request = cluster.request().await;
+    for begun in 1..=4 {
+        cluster
+            .until("the step runs", async || cluster.server(0).attempts(&request, 1).len() == begun)
+            .await;
+        cluster.servers[0].end().await;
+        cluster.start(0);
+    }
+    cluster.server(0).containers().faults().clear(PULL).unwrap();
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_ridden_out_and_told() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.server(0).containers().faults().hold(PULL).unwrap();
+    let request = cluster.request().await;
+    cluster.until("it pulls", async || cluster.server(0).begun(PULL) == 1).await;
+    cluster.server(0).journal.fail_with(Some(28));
+    cluster.server(0).containers().faults().clear(PULL).unwrap();
+    cluster
+        .until("it says so", async || {
+            cluster.server(0).waits_for().contains("the journal cannot be written")
+        })
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.stands(0, &request), Some((1, Condition::Running)));
+    cluster.server(0).journal.fail_with(None);
+    cluster.completed(&request).await;
+    let crashes = cluster.server(0).local().journal.of(&request.id()).crashes;
+    assert_eq!(crashes, 0);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_etcd_within_a_step_is_waited_out() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.server(0).containers().faults().hold(PULL).unwrap();
+    let request = cluster.request().await;
+    cluster.until("it pulls", async || cluster.server(0).begun(PULL) == 1).await;
+    cluster.store.go_down();
+    cluster.server(0).containers().faults().clear(PULL).unwrap();
+    let before: Vec<u64> = cluster.servers.iter().map(|server| server.calls()).collect();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for (server, before) in cluster.servers.iter().zip(before) {
+        let asked = server.calls() - before;
+        assert!(asked <= 120, "server {} asked etcd {asked} times in a minute", server.lrn);
+    }
+    assert_eq!(cluster.server(0).begun("pull ghcr.io/cybozu/vault:1.18.1.2"), 0, "no new effect");
+    cluster.store.come_back();
+    cluster.completed(&request).await;
+    for server in &cluster.servers {
+        assert_eq!(server.attempts(&request, 1), [1]);
+    }
+    cluster.verdict().await;
+}
+
+/// The part of a server in the history.
+fn part(cluster: &Cluster, request: &neco_schema::UpdateRequest, lrn: u32) -> HistoryServer {
+    let key = Key::HistoryServer(request.started_at, request.id(), Lrn::new(lrn));
+    let kv = cluster.store.with(|mvcc| mvcc.get(&key.to_string())).expect("a part");
+    HistoryServer::decode(&kv.value).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_knows_every_step_though_an_answer_was_lost() {
+    let mut cluster = Cluster::of(1).await;
+    let lost = cluster.faults.clone();
+    lost.answer_lost.lock().unwrap().push("status/bootservers/0".to_owned());
+    let request = cluster.update().await;
+    let steps: Vec<u32> = part(&cluster, &request, 0).steps.iter().map(|part| part.step).collect();
+    assert_eq!(steps, (1..=18).collect::<Vec<_>>());
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_cannot_be_made_yet_is_made_once_it_can() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    // A file that is a folder on one server.
+    let path = cluster.server(1).path("/etc/serf/serf.json");
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let request = cluster.request().await;
+    cluster
+        .until("it says what is wrong", async || {
+            cluster.server(1).waits_for().contains("/etc/serf/serf.json")
+        })
+        .await;
+    std::fs::remove_dir(&path).unwrap();
+    cluster.completed(&request).await;
+    assert!(path.is_file());
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_etcd_is_distrusted_until_an_operator_says_otherwise() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    let backup = cluster.store.with(|mvcc| mvcc.clone());
+    cluster.update().await;
+    cluster.store.with(|mvcc| mvcc.restore(&backup, 77));
+    cluster
+        .until("both rest", async || {
+            cluster.servers.iter().all(|server| server.waits_for().contains("recover --force"))
+        })
+        .await;
+    let request = cluster.request().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(cluster.stands(0, &request), None, "nothing is done for it");
+    let epoch = Control { epoch: Some(1), ..Control::default() };
+    cluster.write(Op::put(&Key::Epoch, &epoch)).await;
+    cluster.completed(&request).await;
+    let mark = cluster.server(0).local().journal.mark;
+    assert_eq!((mark.cluster_id, mark.epoch), (77, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_ended_leaves_no_word_of_what_is_being_done() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.server(0).containers().faults().hold(PULL).unwrap();
+    let first = cluster.request().await;
+    cluster.until("it pulls", async || cluster.server(0).begun(PULL) == 1).await;
+    // The request is replaced while the step runs; who replaces it takes the progress away.
+    cluster.write(Op::delete(&Key::Progress(Lrn::new(0)))).await;
+    cluster.server(0).units().faults().hold("start vault.service").unwrap();
+    let second = cluster.request().await;
+    cluster.server(0).containers().faults().clear(PULL).unwrap();
+    cluster
+        .until("the second one runs", async || cluster.server(0).begun("start vault.service") == 1)
+        .await;
+    for change in
+        cluster.store.changes_since(neco_schema::Revision(1), &neco_plan::operator_ranges())
+    {
+        let Some(kv) = change.kv.filter(|kv| kv.key == "progress/0") else { continue };
+        let progress = neco_schema::Progress::decode(&kv.value).unwrap();
+        let current =
+            if kv.mod_revision > cluster.view().request.mod_revision() { &second } else { &first };
+        assert_eq!(progress.request, current.id(), "{progress:?}");
+    }
+    cluster.server(0).units().faults().clear("start vault.service").unwrap();
+    cluster.completed(&second).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_open_is_told_while_it_is_open() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.server(0).units().faults().hold("start vault.service").unwrap();
+    let request = cluster.request().await;
+    let busy = || {
+        let view = cluster.view();
+        view.alive.get(&Lrn::new(0)).map(|alive| alive.value.busy.join(", ")).unwrap_or_default()
+    };
+    cluster.until("it says so", async || busy().contains("group vault")).await;
+    cluster.server(0).units().faults().clear("start vault.service").unwrap();
+    cluster.completed(&request).await;
+    cluster.until("nothing is open", async || busy().is_empty()).await;
+    assert!(cluster.server(0).is_active(VAULT).await);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_came_while_the_worker_was_told_to_end_is_not_lost() {
+    let mut cluster = Cluster::of(1).await;
+    edit(&cluster.server(0).path("/usr/share/neco"), "components/vault.toml", "60s", "61s");
+    cluster.servers[0].end().await;
+    cluster.start(0);
+    cluster.server(0).units().faults().hold("start vault.service").unwrap();
+    let request = cluster.request().await;
+    cluster.until("it starts", async || cluster.server(0).begun("start vault.service") == 1).await;
+    // It comes to its end in the moment that is given to it.
+    let faults = cluster.server(0).units().faults().clone();
+    let clear = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        faults.clear("start vault.service").unwrap();
+    });
+    cluster.servers[0].end().await;
+    clear.await.unwrap();
+    let done = |entry: &Entry| matches!(entry, Entry::StepDone { step, .. } if *step == cluster.step("vault"));
+    assert!(cluster.server(0).entries().iter().any(done));
+    cluster.start(0);
+    cluster.completed(&request).await;
+    assert_eq!(cluster.server(0).attempts(&request, cluster.step("vault")), [1]);
+    cluster.verdict().await;
+}

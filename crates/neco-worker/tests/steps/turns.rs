@@ -1,0 +1,235 @@
+//! What happens on one server at a time.
+
+use std::time::Duration;
+
+use neco_plan::operator_ranges;
+use neco_schema::{
+    Condition, Key, Lrn, Op, Record, RequestId, Revision, Timestamp, Turn, UpdateRequest,
+};
+use serde_json::Map;
+
+use crate::cluster::{Cluster, SERF, change_serf};
+
+const START: &str = "start serf.service";
+const ETCD: &str = "etcd-container.service";
+
+async fn about_to_change(count: u32) -> Cluster {
+    let mut cluster = Cluster::of(count).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_serf).await;
+    cluster.take_order(SERF);
+    cluster
+}
+
+/// Who held the turn, in order, by the history of etcd; every holding must end before the next begins.
+fn holders(cluster: &Cluster, name: &str) -> Vec<u32> {
+    let (key, mut holder, mut holders) = (format!("turn/{name}"), None, Vec::new());
+    for change in cluster.store.changes_since(Revision(1), &operator_ranges()) {
+        if change.key != key {
+            continue;
+        }
+        holder = match (holder, change.kv) {
+            (None, Some(kv)) => {
+                let lrn = Turn::decode(&kv.value).unwrap().lrn.get();
+                holders.push(lrn);
+                Some(lrn)
+            }
+            (Some(_), None) => None,
+            (before, now) => panic!("{before:?} became {now:?}"),
+        };
+    }
+    assert_eq!(holder, None, "given back at the end");
+    holders
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_server_gets_its_turn_and_one_only_at_a_time() {
+    let mut cluster = about_to_change(3).await;
+    cluster.update().await;
+    let order = cluster.take_order(SERF);
+    assert_eq!(order.len(), 6, "{order:?}");
+    for pair in order.chunks(2) {
+        let lrn = &pair[0][..1];
+        assert_eq!(pair, [format!("{lrn}: stop {SERF}"), format!("{lrn}: start {SERF}")]);
+    }
+    // Once in the first update, once in the second.
+    let holders = holders(&cluster, "serf");
+    for half in holders.chunks(3) {
+        let mut half = half.to_vec();
+        half.sort_unstable();
+        assert_eq!(half, [0, 1, 2], "{holders:?}");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_holder_blocks_and_is_named_and_nobody_asks_without_end() {
+    let mut cluster = about_to_change(3).await;
+    for server in &cluster.servers {
+        server.units().faults().hold(START).unwrap();
+    }
+    let request = cluster.request().await;
+    let holder = || cluster.view().turns.get("serf").map(|turn| turn.value.lrn.get());
+    cluster
+        .until("somebody holds the turn", async || {
+            holder().is_some_and(|lrn| cluster.server(lrn).begun(&format!("restart {SERF}")) > 0)
+        })
+        .await;
+    let dead = holder().unwrap();
+    cluster.servers[dead as usize].crash().await;
+    for server in &cluster.servers {
+        server.units().faults().clear(START).unwrap();
+    }
+    let others: Vec<u32> = (0..3).filter(|lrn| *lrn != dead).collect();
+    let word = format!("boot server {dead} holds the turn serf");
+    cluster
+        .until("the others say for whom they wait", async || {
+            let view = cluster.view();
+            others.iter().all(|lrn| {
+                let progress = view.progress.get(&Lrn::new(*lrn));
+                progress.is_some_and(|progress| progress.value.doing.contains(&word))
+            })
+        })
+        .await;
+    let before: Vec<u64> = cluster.servers.iter().map(|server| server.calls()).collect();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for lrn in &others {
+        let asked = cluster.server(*lrn).calls() - before[*lrn as usize];
+        assert!(asked <= 120, "server {lrn} asked etcd {asked} times in a minute");
+        assert_eq!(cluster.server(*lrn).begun(&format!("restart {SERF}")), 0);
+    }
+    cluster.start(dead);
+    cluster.completed(&request).await;
+    let order = cluster.take_order(SERF);
+    assert_eq!(order.len(), 6, "{order:?}");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_of_ones_own_from_an_earlier_request_is_no_conflict() {
+    let mut cluster = about_to_change(2).await;
+    cluster.servers[0].end().await;
+    let key = Key::Turn("serf".to_owned());
+    let left = Turn {
+        lrn: Lrn::new(0),
+        request: RequestId::claimed("0000000000000000"),
+        since: Timestamp::from_unix(1),
+        unknown: Map::new(),
+    };
+    cluster.write(Op::put(&key, &left)).await;
+    let request = cluster.request().await;
+    cluster.start(0);
+    cluster.completed(&request).await;
+    assert!(cluster.view().turns.is_empty());
+    assert_eq!(cluster.take_order(SERF).len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_taken_away_by_force_lets_the_next_one_begin() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(1).units().faults().hold("stop serf.service").unwrap();
+    cluster.server(0).units().faults().hold("stop serf.service").unwrap();
+    let request = cluster.request().await;
+    let holder = || cluster.view().turns.get("serf").map(|turn| turn.value.lrn.get());
+    cluster
+        .until("somebody holds the turn", async || {
+            holder().is_some_and(|lrn| cluster.server(lrn).begun(&format!("restart {SERF}")) > 0)
+        })
+        .await;
+    let first = holder().unwrap();
+    let other = 1 - first;
+    // By force: what has begun there goes on, and the other begins.
+    cluster.write(Op::delete(&Key::Turn("serf".to_owned()))).await;
+    cluster.until("the other holds it", async || holder() == Some(other)).await;
+    cluster.server(first).units().faults().clear("stop serf.service").unwrap();
+    cluster
+        .until("the first is done", async || {
+            cluster.server(first).count("stop serf.service") == 1
+                && cluster.server(first).is_active(SERF).await
+        })
+        .await;
+    cluster.server(other).units().faults().clear("stop serf.service").unwrap();
+    cluster.completed(&request).await;
+    assert!(cluster.view().turns.is_empty());
+}
+
+/// Gives all servers an etcd that Neco manages and that has never been started by it.
+fn manage_etcd(cluster: &Cluster) {
+    for server in &cluster.servers {
+        let path = server.path(&format!("/etc/systemd/system/{ETCD}"));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "[Service]\nExecStart=/bin/etcd\n").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn etcd_is_restarted_one_at_a_time_and_only_where_something_changed() {
+    let mut cluster = Cluster::of(3).await;
+    manage_etcd(&cluster);
+    for server in &cluster.servers {
+        neco_systemd::Units::start(&server.units(), &ETCD.parse().unwrap()).await.unwrap();
+    }
+    cluster.update().await;
+    let order = cluster.take_order(ETCD);
+    assert_eq!(order.len(), 6, "{order:?}");
+    for pair in order.chunks(2) {
+        assert_eq!(pair[0][..1], pair[1][..1], "{order:?}");
+    }
+    cluster.update().await;
+    assert!(cluster.take_order(ETCD).is_empty());
+    cluster.verdict().await;
+}
+
+/// One server whose etcd is about to be restarted and waits because another member is ill.
+async fn waits_for_a_member() -> (Cluster, UpdateRequest) {
+    let mut cluster = Cluster::of(1).await;
+    manage_etcd(&cluster);
+    let units = cluster.server(0).units();
+    neco_systemd::Units::start(&units, &ETCD.parse().unwrap()).await.unwrap();
+    *cluster.faults.ill.lock().unwrap() = Some("boot-7".to_owned());
+    let request = cluster.request().await;
+    cluster
+        .until("it waits for the member", async || {
+            let view = cluster.view();
+            let progress = view.progress.get(&Lrn::new(0));
+            progress.is_some_and(|progress| progress.value.doing.contains("boot-7"))
+        })
+        .await;
+    (cluster, request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn etcd_goes_on_running_while_another_member_is_ill() {
+    let (cluster, request) = waits_for_a_member().await;
+    let before = cluster.server(0).calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = cluster.server(0).calls() - before;
+    assert!(asked <= 120, "{asked} calls in a minute");
+    assert_eq!(cluster.server(0).count(&format!("stop {ETCD}")), 0);
+    *cluster.faults.ill.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    assert_eq!(cluster.server(0).count(&format!("stop {ETCD}")), 1);
+    cluster.verdict().await;
+}
+
+/// The auditor sees that the stop was allowed by a view in which the turn was held.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_taken_away_in_the_meantime_is_taken_again_before_the_stop() {
+    let (cluster, request) = waits_for_a_member().await;
+    cluster.write(Op::delete(&Key::Turn("etcd".to_owned()))).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    *cluster.faults.ill.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    assert_eq!(holders(&cluster, "etcd"), [0, 0]);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_restart_gives_the_turn_back() {
+    let mut cluster = about_to_change(1).await;
+    cluster.server(0).units().faults().fail(START, "no memory").unwrap();
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    cluster.until("it is given back", async || cluster.view().turns.is_empty()).await;
+    cluster.verdict().await;
+}

@@ -1,0 +1,89 @@
+//! Whole updates without faults.
+
+use neco_schema::Condition;
+
+use crate::cluster::{Cluster, SERF, TIMER, VAULT, change_serf};
+
+#[tokio::test(start_paused = true)]
+async fn a_first_update_brings_everything_up_on_all_servers() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    for server in &cluster.servers {
+        for unit in [VAULT, SERF, TIMER] {
+            assert!(server.is_active(unit).await && server.is_enabled(unit).await, "{unit}");
+            assert_eq!(server.count(&format!("start {unit}")), 1, "{:?}", server.effects());
+        }
+        let config = std::fs::read_to_string(server.path("/etc/vault/config.hcl")).unwrap();
+        assert!(config.contains("https://10.69.0.3:2379,https://10.69.0.195:2379"), "{config}");
+        let pulled = server.containers().calls().unwrap();
+        assert_eq!(pulled.len(), 6, "every image once: {pulled:?}");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_changes_nothing_restarts_nothing_and_writes_no_file() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    let before: Vec<_> =
+        cluster.servers.iter().map(|server| (server.effects(), server.files())).collect();
+    let request = cluster.update().await;
+    for (server, (effects, files)) in cluster.servers.iter().zip(&before) {
+        assert_eq!(server.effects(), *effects);
+        assert_eq!(server.files(), *files);
+        assert_eq!(server.attempts(&request, 1), [1]);
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_server_alone_is_a_cluster_too() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.update().await;
+    assert_eq!(cluster.server(0).count("start vault.service"), 1);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_with_something_older_is_restarted_once() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_serf).await;
+    cluster.update().await;
+    cluster.update().await;
+    for server in &cluster.servers {
+        assert_eq!(
+            (server.count("start serf.service"), server.count("stop serf.service")),
+            (2, 1),
+            "{:?}",
+            server.effects()
+        );
+        assert_eq!(server.count("stop vault.service"), 0, "it changes nowhere");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_holds_between_steps() {
+    let mut cluster = Cluster::of(2).await;
+    let image = "pull ghcr.io/cybozu/serf:0.10.1.7";
+    cluster.server(0).containers().faults().hold(image).unwrap();
+    let request = cluster.request().await;
+    cluster.until("step 1 runs", async || cluster.server(0).begun(image) == 1).await;
+    cluster.pause(true).await;
+    cluster.server(0).containers().faults().clear(image).unwrap();
+    cluster
+        .until("both rest, paused", async || {
+            cluster.servers.iter().all(|server| server.waits_for().contains("paused by somebody"))
+        })
+        .await;
+    for server in &cluster.servers {
+        // The step that ran came to its end; the next did not begin.
+        assert_eq!(server.attempts(&request, 1), [1]);
+        assert!(server.attempts(&request, 2).is_empty());
+    }
+    assert_eq!(cluster.stands(0, &request), Some((1, Condition::Running)));
+    cluster.pause(false).await;
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}

@@ -1,5 +1,7 @@
 //! Identities that are functions of other data.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest, Sha256};
 
 use crate::{Lrn, NecoVersion, Timestamp};
@@ -21,8 +23,12 @@ impl RequestId {
     pub fn of(version: &NecoVersion, started_at: Timestamp, servers: &[Lrn]) -> Self {
         let mut sorted = servers.to_vec();
         sorted.sort_unstable();
-        let list = sorted.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let text = format!("{version}\n{}\n{list}", started_at.fixed());
+        let mut text = format!("{version}\n{}\n", started_at.fixed());
+        for (at, lrn) in sorted.iter().enumerate() {
+            let comma = if at == 0 { "" } else { "," };
+            // Writing to a text does not fail.
+            let _ = write!(text, "{comma}{}", lrn.get());
+        }
         Self(hex(&Sha256::digest(text)[..8]))
     }
 

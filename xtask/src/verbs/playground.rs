@@ -49,7 +49,15 @@ pub(super) fn pack(workspace: &Workspace, programs: &Programs) -> Done<PathBuf> 
         let version = Version::parse(version)?;
         let overlay = workspace.root.join("crates/neco-playground/newer-images");
         let overlay = newer.then_some(overlay.as_path());
-        package::pack_with(workspace, programs, &version, Compression::Zstd, quality, overlay, &out)?;
+        package::pack_with(
+            workspace,
+            programs,
+            &version,
+            Compression::Zstd,
+            quality,
+            overlay,
+            &out,
+        )?;
     }
     Ok(dir)
 }

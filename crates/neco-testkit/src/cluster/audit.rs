@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use neco_plan::invariants::{Auditor, Daemon, Fact, HowEnded, KvChange, Report, Rules, Stamp, Writer};
+use neco_plan::invariants::{
+    Auditor, Daemon, Fact, HowEnded, KvChange, Report, Rules, Stamp, Writer,
+};
 use neco_schema::journal::Entry;
 use neco_schema::{KeyValue, RequestId};
 use neco_store::Change;
@@ -19,10 +21,7 @@ pub(super) fn rules(
     releases: &BTreeMap<neco_schema::NecoVersion, Release>,
 ) -> Rules {
     Rules {
-        recipes: releases
-            .keys()
-            .map(|version| (version.clone(), recipe.shape(version)))
-            .collect(),
+        recipes: releases.keys().map(|version| (version.clone(), recipe.shape(version))).collect(),
         packages: releases
             .keys()
             .map(|version| (version.clone(), package(version).sha256))
@@ -50,9 +49,9 @@ pub(super) fn audit(rules: &Rules, items: &[Item]) -> Vec<Report> {
         match item {
             Item::Changed(first) => {
                 let mut changes = vec![change(&mut standing, first)];
-                while let Some(Item::Changed(next)) = items
-                    .next_if(|item| matches!(item, Item::Changed(next) if next.revision == first.revision))
-                {
+                while let Some(Item::Changed(next)) = items.next_if(
+                    |item| matches!(item, Item::Changed(next) if next.revision == first.revision),
+                ) {
                     changes.push(change(&mut standing, next));
                 }
                 auditor.change(first.revision, &changes);

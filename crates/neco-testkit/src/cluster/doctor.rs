@@ -114,8 +114,11 @@ impl Cluster {
     /// What operators are told to do about what is seen.
     fn remedy(&mut self) -> Option<Remedy> {
         let view = self.world.leader_view();
-        let dead =
-            self.world.hosts.iter().find(|host| !host.powered && view.registered.contains(&host.lrn));
+        let dead = self
+            .world
+            .hosts
+            .iter()
+            .find(|host| !host.powered && view.registered.contains(&host.lrn));
         if let Some(dead) = dead {
             return Some(Remedy::Order(Command::Leave { lrn: dead.lrn, force: false }));
         }
@@ -218,8 +221,15 @@ impl Cluster {
             let lrn = host.lrn;
             if let Some(worker) = &self.workers[at] {
                 let journal = &worker.local.journal;
-                found.extend(journal.groups.keys().map(|group| format!("group {group} is open on {lrn}")));
-                found.extend(journal.intents.keys().map(|intent| format!("intent {intent} is open on {lrn}")));
+                found.extend(
+                    journal.groups.keys().map(|group| format!("group {group} is open on {lrn}")),
+                );
+                found.extend(
+                    journal
+                        .intents
+                        .keys()
+                        .map(|intent| format!("intent {intent} is open on {lrn}")),
+                );
             } else {
                 found.push(format!("no worker runs on {lrn}"));
             }

@@ -229,7 +229,7 @@ impl Cluster {
                 let chosen = ready[self.world.random(ready.len())];
                 self.act(chosen);
             }
-            self.pass(Duration::from_secs(5));
+            self.pass(Duration::from_secs(10));
         }
     }
 
@@ -246,7 +246,8 @@ impl Cluster {
     fn die(&mut self, at: usize) -> bool {
         let others = self.world.members.iter().filter(|member| **member != at).count();
         let dead = self.world.hosts.iter().any(|host| host.dead);
-        if dead || others < 2 || !self.world.members.contains(&at) || !self.world.hosts[at].powered {
+        if dead || others < 2 || !self.world.members.contains(&at) || !self.world.hosts[at].powered
+        {
             return false;
         }
         self.power_cut(at);
@@ -326,7 +327,9 @@ impl Cluster {
                 if self.world.hosts[at].dead {
                     return None;
                 }
-                if !self.world.hosts[at].powered && !self.boots.iter().any(|(_, other)| *other == at) {
+                if !self.world.hosts[at].powered
+                    && !self.boots.iter().any(|(_, other)| *other == at)
+                {
                     self.boot(at);
                 }
                 Command::Join(lrn)

@@ -45,9 +45,7 @@ pub(super) fn act(world: &mut World, at: usize, worker: &mut Option<Worker>) -> 
             unpack(world, at, worker, &installer, false);
             (Some(Stage::Restart), Order::Nothing)
         }
-        Stage::Restart => {
-            (Some(Stage::Ready { until: world.now + READY_WITHIN }), Order::Restart)
-        }
+        Stage::Restart => (Some(Stage::Ready { until: world.now + READY_WITHIN }), Order::Restart),
         Stage::Ready { until } => {
             let is_ready = worker.as_ref().is_some_and(|worker| {
                 worker.local.running == installer.to && world.now >= worker.frozen_until

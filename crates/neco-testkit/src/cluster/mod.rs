@@ -128,11 +128,8 @@ impl Cluster {
         self.releases += 1;
         let number = self.releases;
         let newest = self.world.releases.values().next_back().cloned().unwrap_or_default();
-        let units = newest
-            .units
-            .keys()
-            .map(|name| (name.clone(), format!("{name} {number}")))
-            .collect();
+        let units =
+            newest.units.keys().map(|name| (name.clone(), format!("{name} {number}"))).collect();
         let mut release = Release { units, ..Release::default() };
         change(&mut release);
         let version = version(number);
@@ -325,7 +322,8 @@ impl Cluster {
 
     /// What the leader waits for, if somebody leads.
     pub fn leader_waits(&self) -> Option<&Waiting> {
-        let leader = self.updaters.iter().find(|updater| updater.running && updater.leads(&self.world))?;
+        let leader =
+            self.updaters.iter().find(|updater| updater.running && updater.leads(&self.world))?;
         leader.waiting.as_ref()
     }
 }

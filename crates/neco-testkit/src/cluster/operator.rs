@@ -99,7 +99,9 @@ impl Operator {
     pub fn ready(&self, world: &World) -> bool {
         world.now >= world.outage_until
             && world.quorum()
-            && self.quiet.is_none_or(|(tick, until)| tick != world.tick.leaders || world.now >= until)
+            && self
+                .quiet
+                .is_none_or(|(tick, until)| tick != world.tick.leaders || world.now >= until)
     }
 
     /// When the operator looks again anyway.
@@ -143,11 +145,8 @@ impl Operator {
 
     fn order(&mut self, world: &mut World, overdue: bool) -> Result<Txn, Refusal> {
         let view = world.leader_view();
-        let order = Order {
-            by: "somebody".to_owned(),
-            reason: "because".to_owned(),
-            now: world.wall(0),
-        };
+        let order =
+            Order { by: "somebody".to_owned(), reason: "because".to_owned(), now: world.wall(0) };
         match &self.command {
             Command::Stop => operator::stop(&view, &order),
             Command::Recover { force, retry } => {

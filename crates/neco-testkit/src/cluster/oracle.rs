@@ -73,8 +73,7 @@ impl Oracle {
 
     fn request_changed(&mut self, change: &Change, source: &Source) {
         let before = self.current.take();
-        let now =
-            change.kv.as_ref().and_then(|kv| UpdateRequest::decode(&kv.value).ok());
+        let now = change.kv.as_ref().and_then(|kv| UpdateRequest::decode(&kv.value).ok());
         if let (Some(before), Some(now)) = (&before, &now)
             && before.id() == now.id()
             && before.stop
@@ -88,7 +87,11 @@ impl Oracle {
             let finished = self.completed.contains(&before.id());
             let is_gone = now.is_none();
             let tainted = self.tainted.contains(&before.id());
-            if !before.stop && !finished && !tainted && !matches!(source, Source::Operator { forced: true } | Source::Go | Source::Setup) {
+            if !before.stop
+                && !finished
+                && !tainted
+                && !matches!(source, Source::Operator { forced: true } | Source::Go | Source::Setup)
+            {
                 let how = if is_gone { "removed" } else { "replaced" };
                 self.object(format!("request {} was {how} while it ran", before.id()));
             }
@@ -113,7 +116,8 @@ impl Oracle {
             self.object(format!("the status of boot server {lrn} was written by {source:?}"));
         }
         let Some(id) = status.request.clone() else { return };
-        let Some(current) = self.current.as_ref().filter(|current| current.id() == id).cloned() else {
+        let Some(current) = self.current.as_ref().filter(|current| current.id() == id).cloned()
+        else {
             self.object(format!(
                 "boot server {lrn} posted step {} of request {id}, which is not the current one",
                 status.step
@@ -268,7 +272,9 @@ impl Oracle {
     pub fn service_started(&mut self, world: &World, at: usize, unit: &str) {
         let host = &world.hosts[at];
         let grouped = world.recipe.groups().iter().any(|group| group == unit);
-        let Some(started) = host.running(unit).filter(|_| grouped && !self.overruled) else { return };
+        let Some(started) = host.running(unit).filter(|_| grouped && !self.overruled) else {
+            return;
+        };
         let registered = |lrn: Lrn| world.etcd.get(&Key::BootServer(lrn).to_string()).is_some();
         for other in world.hosts.iter().filter(|other| other.lrn != host.lrn && other.powered) {
             let together = self.requests.values().any(|request| {

@@ -267,7 +267,10 @@ impl Task {
     pub fn restoring(group: &str, request: &RequestId, way: Way) -> Self {
         let mut pieces = match way {
             Way::Forward => {
-                vec![Piece::Do(Act::Define(group.to_owned())), Piece::Do(Act::Start(group.to_owned()))]
+                vec![
+                    Piece::Do(Act::Define(group.to_owned())),
+                    Piece::Do(Act::Start(group.to_owned())),
+                ]
             }
             Way::Back => vec![Piece::Do(Act::StartOld(group.to_owned()))],
         };
@@ -335,7 +338,11 @@ impl Task {
                 }
             }
             Piece::UnlessRestart(past) => {
-                if self.etcd_changed(worker, world) { self.go() } else { self.jump(past) }
+                if self.etcd_changed(worker, world) {
+                    self.go()
+                } else {
+                    self.jump(past)
+                }
             }
             Piece::TakeTurn => self.take_turn(worker, world),
             Piece::RemoveMembers => self.remove_members(worker, world),
@@ -421,11 +428,8 @@ impl Task {
 
     fn jump(&mut self, to: usize) -> Progress {
         // Counted without what a fault inserted.
-        let inserted = self
-            .pieces
-            .iter()
-            .filter(|piece| matches!(piece, Piece::Die | Piece::Fail(_)))
-            .count();
+        let inserted =
+            self.pieces.iter().filter(|piece| matches!(piece, Piece::Die | Piece::Fail(_))).count();
         self.next = to + inserted;
         self.phase = 0;
         Progress::Goes
@@ -534,9 +538,8 @@ impl Task {
     fn apply(&mut self, worker: &Worker, world: &mut World, act: &Act) -> bool {
         let at = worker.at;
         let installed = world.hosts[at].installed.clone();
-        let defined = |world: &World, unit: &str| {
-            world.releases.get(&installed)?.units.get(unit).cloned()
-        };
+        let defined =
+            |world: &World, unit: &str| world.releases.get(&installed)?.units.get(unit).cloned();
         match act {
             Act::Work => {}
             Act::WriteFile(step) => {
@@ -826,7 +829,9 @@ impl Task {
         let Some((to, _)) = self.install.clone() else { return };
         let Some(intent) = self.intent.clone() else { return };
         let host = &mut world.hosts[worker.at];
-        if host.installer.is_some() || world.bug == Some(Bug::InstallForgotten) && self.is_completion() {
+        if host.installer.is_some()
+            || world.bug == Some(Bug::InstallForgotten) && self.is_completion()
+        {
             return;
         }
         let from = match worker.local.journal.intents.get(&intent).map(|state| &state.effect) {
@@ -852,9 +857,7 @@ fn candidate(lease: LeaseId) -> Key {
 /// Whether a group acts: its service changes on any member.
 fn acts(view: &View, request: &RequestId, group: &str) -> bool {
     let listed = |changes: &[String]| changes.iter().any(|change| change == group);
-    view.plans
-        .values()
-        .any(|plan| plan.value.request == *request && listed(&plan.value.changes))
+    view.plans.values().any(|plan| plan.value.request == *request && listed(&plan.value.changes))
 }
 
 /// The turn's holder, for tests.

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use neco_plan::testing::{GoAction, go_next_action, go_txn};
-use neco_plan::{
-    Action, Limits, Stopwatch, View, Waiting, Window, next_action, publish_release,
-};
+use neco_plan::{Action, Limits, Stopwatch, View, Waiting, Window, next_action, publish_release};
 use neco_schema::{
     Compare, Key, LeaseId, Lrn, NecoVersion, Op, Range, RequestKind, Revision, Txn, prefixes,
 };
@@ -171,7 +169,11 @@ impl Updater {
         Some((key, compare))
     }
 
-    fn context(&self, world: &World, version: Option<&NecoVersion>) -> Option<neco_plan::LeaderContext> {
+    fn context(
+        &self,
+        world: &World,
+        version: Option<&NecoVersion>,
+    ) -> Option<neco_plan::LeaderContext> {
         let (_, leadership) = self.leadership()?;
         Some(neco_plan::LeaderContext {
             leadership,
@@ -221,7 +223,8 @@ impl Updater {
             if counts && world.now >= self.wrote_clock_at + CLOCK_EVERY {
                 self.wrote_clock_at = world.now;
                 let txn = self.stopwatch.txn(view);
-                self.writing = txn.zip(self.leadership()).map(|(txn, (_, compare))| txn.when(compare));
+                self.writing =
+                    txn.zip(self.leadership()).map(|(txn, (_, compare))| txn.when(compare));
             }
             self.rest(world);
             return;

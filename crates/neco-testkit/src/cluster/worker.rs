@@ -83,7 +83,8 @@ impl Worker {
     pub fn start(world: &mut World, at: usize) -> Option<Self> {
         let host = &world.hosts[at];
         let version = host.installed.clone();
-        if !host.powered || world.releases.get(&version).is_some_and(|release| release.dies_at_start)
+        if !host.powered
+            || world.releases.get(&version).is_some_and(|release| release.dies_at_start)
         {
             return None;
         }
@@ -319,7 +320,10 @@ impl Worker {
     }
 
     fn carry_out(&mut self, world: &mut World, decided: Move, view: &View) -> Life {
-        if !matches!(decided, Move::CompleteIntent { .. } | Move::DropIntent { .. } | Move::Restore { .. }) {
+        if !matches!(
+            decided,
+            Move::CompleteIntent { .. } | Move::DropIntent { .. } | Move::Restore { .. }
+        ) {
             self.mark(world, view);
         }
         let write = StatusWrite {
@@ -346,10 +350,13 @@ impl Worker {
             Move::PublishPlan { .. } | Move::ReleaseTurn { .. } => self.write(txn),
             Move::Restore { decided: false, .. } => self.write(txn),
             Move::Restore { group, request, way, decided: true } => {
-                world.counts.add(Kind::State, match way {
-                    neco_schema::Way::Forward => "group restored forward",
-                    neco_schema::Way::Back => "group restored back",
-                });
+                world.counts.add(
+                    Kind::State,
+                    match way {
+                        neco_schema::Way::Forward => "group restored forward",
+                        neco_schema::Way::Back => "group restored back",
+                    },
+                );
                 self.local.doing = Some(Doing::Restore { group: group.clone() });
                 self.task = Some(Task::restoring(&group, &request, way));
             }
@@ -365,8 +372,7 @@ impl Worker {
             }
             Move::Run { request, step, attempt } => {
                 let revision = view.revision;
-                let entry =
-                    Entry::StepBegun { request: request.clone(), step, attempt, revision };
+                let entry = Entry::StepBegun { request: request.clone(), step, attempt, revision };
                 self.write_down(world, &entry);
                 self.local.doing = Some(Doing::Step { request: request.clone(), step });
                 self.task = Some(Task::running(world, self, view, request, step, attempt));

@@ -140,7 +140,9 @@ impl World {
 
     /// The time by a wall clock that is `skew` seconds off.
     pub fn wall(&self, skew: i64) -> Timestamp {
-        let nanos = i64::try_from(self.now.as_nanos()).unwrap_or(i64::MAX);
+        // Virtual time stands still between actions; a real clock does not.
+        let nanos = i64::try_from(self.now.as_nanos()).unwrap_or(i64::MAX - self.etcd.revision().0)
+            + self.etcd.revision().0;
         Timestamp::from_unix(EPOCH + skew).plus_nanos(nanos)
     }
 

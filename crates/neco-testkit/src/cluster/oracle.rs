@@ -98,7 +98,9 @@ impl Oracle {
             self.over.insert(before.id());
         }
         if let Some(now) = &now {
-            if self.over.contains(&now.id()) && !self.tainted.contains(&now.id()) {
+            // The original's stop compares nothing and may bring a removed request back: stopped, so harmless.
+            let by_go = *source == Source::Go && now.stop;
+            if self.over.contains(&now.id()) && !self.tainted.contains(&now.id()) && !by_go {
                 self.object(format!("request {} came back", now.id()));
             }
             self.requests.insert(now.id(), now.clone());

@@ -79,6 +79,13 @@ impl Cluster {
         ready
     }
 
+    /// Lets every living worker say that it lives, and nothing else.
+    pub fn settle_alive(&mut self) {
+        for at in 0..self.workers.len() {
+            self.act_if_ready(Actor::Worker(at, Part::Alive));
+        }
+    }
+
     /// Lets the updaters act until they rest.
     ///
     /// # Panics

@@ -251,9 +251,6 @@ impl Worker {
                     self.quiet = Some(tick);
                 }
             }
-            _ if world.bug == Some(Bug::DecidedOnce) => {
-                self.phase = Phase::Confirmed(decided, view);
-            }
             _ => self.phase = Phase::Decided(decided),
         }
     }
@@ -312,7 +309,7 @@ impl Worker {
     fn look_again(&mut self, world: &mut World, decided: Move) {
         let view = world.worker_view();
         let again = self.decide(world, &view);
-        if again == decided {
+        if again == decided || world.bug == Some(Bug::DecidedOnce) {
             self.phase = Phase::Confirmed(decided, view);
         } else {
             world.counts.add(Kind::State, "decided differently on a fresh view");

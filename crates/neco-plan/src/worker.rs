@@ -170,12 +170,16 @@ fn group_to_restore(view: &View, me: &Local) -> Option<Move> {
     if me.doing.is_some() {
         return Some(Move::Cancel { why: format!("group {name} is to be restored") });
     }
-    let decided = view.groups.get(name).filter(|group| group.value.request == open.request);
+    let record = view.groups.get(name).map(|group| &group.value);
+    let decided = record.filter(|group| group.request == open.request);
+    // A server that left may come back while the present request is in the same group: that one's way stands.
+    let anothers = record
+        .is_some_and(|group| view.current().is_some_and(|current| current.id() == group.request));
     Some(Move::Restore {
         group: name.clone(),
         request: open.request.clone(),
-        way: decided.map_or(Way::Back, |group| group.value.way),
-        decided: decided.is_some(),
+        way: decided.map_or(Way::Back, |group| group.way),
+        decided: decided.is_some() || anothers,
     })
 }
 

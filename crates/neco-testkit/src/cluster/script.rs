@@ -60,6 +60,13 @@ impl Cluster {
         panic!("no rest: {}", self.who_waits());
     }
 
+    /// Lets each part of one server do one action at most.
+    pub fn step_of(&mut self, at: usize) {
+        for actor in self.actors_of(at) {
+            self.act_if_ready(actor);
+        }
+    }
+
     fn actors_of(&self, at: usize) -> [Actor; 5] {
         [
             Actor::Worker(at, Part::Task),

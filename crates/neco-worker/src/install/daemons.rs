@@ -62,6 +62,9 @@ impl Daemons for SandboxDaemons {
         };
         let pid =
             i32::try_from(file.pid).map_err(|_| format!("{daemon} has no valid process id"))?;
+        if pid <= 1 {
+            return Err(format!("{daemon} cannot be process {pid}"));
+        }
         match kill(Pid::from_raw(pid), Signal::SIGTERM) {
             Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
             Err(error) => Err(format!("ending {daemon} (process {pid}): {error}")),
@@ -71,6 +74,11 @@ impl Daemons for SandboxDaemons {
 
 fn read(root: &std::path::Path, daemon: &str) -> Option<ReadyFile> {
     ReadyFile::read(&ReadyFile::path(root, daemon)).ok().flatten()
+}
+
+/// Whether `daemon` says that it runs as `version`.
+pub(crate) fn runs(root: &std::path::Path, daemon: &str, version: &NecoVersion) -> bool {
+    read(root, daemon).is_some_and(|file| file.is_alive() && file.version == version.as_str())
 }
 
 /// Waits until every one of `daemons` says that it runs as `version`.

@@ -32,6 +32,9 @@ pub enum FetchError {
     /// It may be possible later.
     #[error("{0}")]
     Later(String),
+    /// There is no release of it, or not yet.
+    #[error("no release of {0} is published")]
+    NotPublished(NecoVersion),
     /// It stays so until somebody changes something.
     #[error("{0}")]
     Never(String),
@@ -54,7 +57,7 @@ pub(crate) enum NotRight {
 impl FetchError {
     /// Whether the same call may succeed later.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Later(_))
+        matches!(self, Self::Later(_) | Self::NotPublished(_))
     }
 }
 
@@ -104,10 +107,13 @@ impl Fetcher {
                 .await
                 .map_err(|error| classified(&error))?;
             let suffix = signature.asset.name.strip_prefix(&asset.name).unwrap_or(".minisig");
-            let path = self.cache.path(&format!("{file}{suffix}"));
+            // As durable as the package: a power cut during the installation must not take it away.
+            let name = format!("{file}{suffix}");
+            let path = self.cache.partial_path(&name);
             std::fs::write(&path, bytes).map_err(|error| {
                 FetchError::Later(format!("writing {}: {error}", path.display()))
             })?;
+            self.cache.publish(&name).map_err(|error| FetchError::Later(one_line(&error)))?;
         }
         self.verify(&file, version, pinned)
             .await
@@ -147,7 +153,7 @@ impl Fetcher {
                 return Ok(release);
             }
         }
-        Err(FetchError::Later(format!("no release of {version} is published")))
+        Err(FetchError::NotPublished(version.clone()))
     }
 }
 

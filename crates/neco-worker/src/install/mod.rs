@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_connect::one_line;
-use neco_host::{Installed, PackageCache, PackageManager, Root, RunDetached};
+use neco_host::{Installed, PackageCache, PackageManager, Root, RunDetached, VerifiedPackage};
 use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Alive, NecoVersion, PackageRef};
@@ -36,6 +36,12 @@ const VERDICT_WITHIN: Duration = Duration::from_secs(20 * 60);
 const FREE_BYTES: u64 = 256 << 20;
 /// Delays between tries to fetch the way back ahead of time.
 const FETCH_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
+/// Delays between tries to fetch what a request needs.
+const DOWNLOAD_AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
+/// Delays while the unit cannot be started or its verdict not be read.
+const UNIT_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+/// What the names of copies of this program begin with.
+const PROGRAM: &str = "neco-worker-";
 
 /// Installs packages of Neco on this server.
 pub struct PackageInstaller {
@@ -104,13 +110,30 @@ impl PackageInstaller {
         }
     }
 
+    /// Makes room: of the packages only those that are needed now stay, of the programs only the present one.
+    fn make_room(&self, keep: &[&str]) {
+        let program = program_name(&self.shared.local().running);
+        if let Err(error) = self.cache.prune(keep) {
+            tracing::warn!(error = %one_line(&error), "old packages stay");
+        }
+        for entry in std::fs::read_dir(self.cache.dir()).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(PROGRAM) && name != program {
+                // One that stays costs some room, nothing else.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
+    /// The package of `version`. Trouble is waited out; so is a release that is not published yet, if `wait` says so.
     async fn fetched(
         &self,
         context: &StepContext,
         version: &NecoVersion,
         package: Option<&PackageRef>,
-    ) -> Result<neco_host::VerifiedPackage, StepError> {
-        let mut retry = Backoff::new(Duration::from_millis(500), Duration::from_secs(30)).retry();
+        wait: bool,
+    ) -> Result<VerifiedPackage, StepError> {
+        let mut retry = DOWNLOAD_AGAIN.retry();
         loop {
             context.doing(format!("fetching {version}"));
             let progress = |done: u64, total: Option<u64>| context.bytes(done, total);
@@ -123,6 +146,9 @@ impl PackageInstaller {
             };
             match fetched {
                 Ok(package) => return Ok(package),
+                Err(error @ FetchError::NotPublished(_)) if !wait => {
+                    return Err(StepError::Failed(error.to_string()));
+                }
                 Err(error) if error.may_pass() => {
                     let delay = retry.pause();
                     tracing::warn!(%version, error = %error, "fetching failed, trying again");
@@ -138,23 +164,43 @@ impl PackageInstaller {
         }
     }
 
-    /// Starts the unit that installs, from a copy of this binary that no package replaces.
-    async fn start_unit(&self) -> Result<(), StepError> {
-        let version = self.shared.local().running;
-        let name = format!("neco-worker-{version}");
-        let program = self
-            .cache
+    /// Keeps a copy of this binary that no package replaces.
+    fn keep_program(&self) -> Result<PathBuf, StepError> {
+        let name = program_name(&self.shared.local().running);
+        self.cache
             .keep_program(&self.program.executable, &name)
-            .map_err(|error| StepError::failed("keeping a copy of this program", &error))?;
-        let mut argv = vec![program.display().to_string()];
-        argv.extend(self.program.arguments.iter().cloned());
-        let failed = |error: &dyn std::error::Error| {
-            StepError::Failed(format!("starting {UNIT}: {}", one_line(error)))
-        };
-        // Enabled first: a power cut during the installation must not leave a bad binary without its judge.
-        self.detached.enable(UNIT, &argv).await.map_err(|error| failed(&error))?;
-        self.detached.start(UNIT, &argv).await.map_err(|error| failed(&error))
+            .map_err(|error| StepError::failed("keeping a copy of this program", &error))
     }
+
+    /// Starts the unit that installs.
+    async fn start_unit(&self) -> Result<(), StepError> {
+        let mut argv = vec![self.keep_program()?.display().to_string()];
+        argv.extend(self.program.arguments.iter().cloned());
+        let failed = |error| StepError::failed(format!("starting {UNIT}"), &error);
+        // Enabled first: a power cut during the installation must not leave a bad binary without its judge.
+        self.detached.enable(UNIT, &argv).await.map_err(failed)?;
+        self.detached.start(UNIT, &argv).await.map_err(failed)
+    }
+
+    /// Whether there is a verdict; if not, sees to it that the unit runs.
+    async fn judged(&self, intent: &IntentId) -> Result<bool, StepError> {
+        let running = self.detached.is_running(UNIT).await;
+        let running =
+            running.map_err(|error| StepError::failed(format!("asking for {UNIT}"), &error))?;
+        // Read after asking: a unit that ended has written its verdict before.
+        self.shared.reload()?;
+        if !self.shared.local().journal.intents.contains_key(intent) {
+            return Ok(true);
+        }
+        if !running {
+            self.start_unit().await?;
+        }
+        Ok(false)
+    }
+}
+
+fn program_name(version: &NecoVersion) -> String {
+    format!("{PROGRAM}{version}")
 }
 
 #[async_trait]
@@ -162,11 +208,11 @@ impl Installer for PackageInstaller {
     async fn installed(&self) -> Result<NecoVersion, String> {
         match self.packages.installed("neco").await {
             Ok(Installed::Yes(version)) => Ok(version),
-            Ok(Installed::Broken { version, state }) => version.parse().map_err(|_| {
-                format!(
-                    "the package neco is {state} in version {version:?}: run 'dpkg --configure -a'"
-                )
-            }),
+            // Not installed as that version, then: what this process runs is what there is to go back to.
+            Ok(Installed::Broken { version, state }) => {
+                tracing::warn!(%version, %state, "the package neco is not completely installed");
+                Ok(self.shared.local().running)
+            }
             Ok(Installed::No) => {
                 Err("the package neco is not installed: install it by hand once".to_owned())
             }
@@ -182,8 +228,12 @@ impl Installer for PackageInstaller {
         allow_no_way_back: bool,
     ) -> Result<(), StepError> {
         let from = self.shared.local().installed;
-        let verified = self.fetched(context, version, package.as_ref()).await?;
-        let way_back = match self.fetched(context, &from, None).await {
+        let wanted = package
+            .as_ref()
+            .map_or_else(|| PackageCache::file_name(version), |package| package.file.clone());
+        self.make_room(&[&wanted, &PackageCache::file_name(&from)]);
+        let verified = self.fetched(context, version, package.as_ref(), true).await?;
+        let way_back = match self.fetched(context, &from, None, false).await {
             Ok(package) => Some(file_name(&package)),
             Err(StepError::Failed(why)) if allow_no_way_back => {
                 tracing::warn!(%from, %why, "installing without a way back, as the request allows");
@@ -202,7 +252,9 @@ impl Installer for PackageInstaller {
             size: verified.size(),
             sha256: verified.sha256().to_owned(),
         };
-        let effect = Effect::Install { from: from.clone(), to: version.clone(), package, way_back };
+        // What may fail for good fails before the begin.
+        self.keep_program()?;
+        let effect = Effect::Install { from, to: version.clone(), package, way_back };
         let intent = context.open_intent("install", effect)?;
         let view = match context.fence().await {
             Ok(view) => view,
@@ -213,35 +265,31 @@ impl Installer for PackageInstaller {
         };
         context.begin_intent(&intent, &format!("install {version}"), &view)?;
         context.doing(format!("installing {version}"));
-        if let Err(error) = self.start_unit().await {
-            // Nothing was installed.
-            context.close_intent(&intent, IntentEnd::Failed { cause: error.to_string() })?;
-            return Err(error);
-        }
         self.await_verdict(&intent).await
     }
 
     async fn await_verdict(&self, intent: &IntentId) -> Result<(), StepError> {
         let waited = async {
+            let mut retry = UNIT_AGAIN.retry();
             loop {
-                let running = self
-                    .detached
-                    .is_running(UNIT)
-                    .await
-                    .map_err(|error| StepError::Failed(one_line(&error)))?;
-                // Read after asking: a unit that ended has written its verdict before.
-                self.shared.reload()?;
-                if !self.shared.local().journal.intents.contains_key(intent) {
-                    return Ok(());
+                match self.judged(intent).await {
+                    Ok(true) => return,
+                    Ok(false) => {
+                        retry.reset();
+                        tokio::time::sleep(ASK_EVERY).await;
+                    }
+                    // What has begun is not given up because something is away for a while.
+                    Err(error) => {
+                        let why = one_line(&error);
+                        tracing::warn!(%why, "the installation waits");
+                        self.shared.observe(|observation| observation.waiting_for = why);
+                        tokio::time::sleep(retry.pause()).await;
+                    }
                 }
-                if !running {
-                    self.start_unit().await?;
-                }
-                tokio::time::sleep(ASK_EVERY).await;
             }
         };
         match tokio::time::timeout(VERDICT_WITHIN, waited).await {
-            Ok(result) => result,
+            Ok(()) => Ok(()),
             Err(_) => {
                 let cause = format!("{UNIT} gave no verdict within {VERDICT_WITHIN:?}");
                 self.shared.record(&[Entry::IntentClosed {
@@ -276,7 +324,7 @@ impl Installer for PackageInstaller {
     }
 }
 
-fn file_name(package: &neco_host::VerifiedPackage) -> String {
+fn file_name(package: &VerifiedPackage) -> String {
     package.path().file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use neco_host::{FileError, RealFs, Root, replace};
+use neco_schema::PackageRef;
 use neco_schema::journal::IntentId;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub(crate) struct Stage {
     pub(crate) intent: IntentId,
     /// The daemons that ran before and must run after.
     pub(crate) daemons: Vec<String>,
+    /// The way back as it was verified before anything was changed: by the keys of the version that it holds.
+    pub(crate) way_back: Option<PackageRef>,
     /// Why it goes back; absent while it goes forward.
     pub(crate) failed: Option<String>,
 }

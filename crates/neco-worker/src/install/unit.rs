@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use neco_connect::one_line;
 use neco_host::journal::JournalStore;
-use neco_host::{Installed, PackageCache, PackageManager, Root, RunDetached, Unsigned};
+use neco_host::{
+    Expected, Installed, PackageCache, PackageManager, Root, RunDetached, TrustedKeys, Unsigned,
+    VerifiedPackage, verify_package,
+};
 use neco_plan::JournalState;
 use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{NecoVersion, PackageRef};
 
 use super::UNIT;
-use super::daemons::{Daemons, ready};
+use super::daemons::{Daemons, ready, runs};
 use super::fetch::verify_cached;
 use super::stage::Stage;
 
@@ -23,6 +26,10 @@ use super::stage::Stage;
 const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
 /// How often the journal is tried to be written before the unit gives up; it is started again then.
 const WRITE_TRIES: u32 = 50;
+/// Delays while the package manager is locked or the disk full.
+const INSTALL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// How often an installation is tried in that case, before it counts as failed.
+const INSTALL_TRIES: u32 = 5;
 
 /// The surroundings of the installing unit.
 pub struct UnitSetup {
@@ -103,12 +110,7 @@ async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
     let mut stage = match Stage::load(&setup.root, &job.intent) {
         Some(stage) => stage,
         None => {
-            let mut daemons = setup.daemons.running().await;
-            // The worker asked for this and must be there afterwards, also if it just died.
-            if !daemons.iter().any(|name| name == "neco-worker") {
-                daemons.push("neco-worker".to_owned());
-            }
-            let stage = Stage { intent: job.intent.clone(), daemons, failed: None };
+            let stage = begin(setup, job).await;
             stage.save(&setup.root).map_err(|error| one_line(&error))?;
             stage
         }
@@ -131,54 +133,93 @@ async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
     Ok(IntentEnd::Failed { cause })
 }
 
+/// Looks at everything that is needed, before anything is changed.
+async fn begin(setup: &UnitSetup, job: &Job) -> Stage {
+    let mut daemons = setup.daemons.running().await;
+    // The worker asked for this and must be there afterwards, also if it just died.
+    if !daemons.iter().any(|name| name == "neco-worker") {
+        daemons.push("neco-worker".to_owned());
+    }
+    let (mut way_back, mut failed) = (None, None);
+    if let Some(file) = &job.way_back {
+        let (root, cache) = (&setup.root, &setup.cache);
+        match verify_cached(root, cache, file, &job.from, None, setup.unsigned).await {
+            Ok(found) => {
+                let (size, sha256) = (found.size(), found.sha256().to_owned());
+                way_back = Some(PackageRef { file: file.clone(), size, sha256 });
+            }
+            Err(error) => {
+                failed = Some(format!("the way back cannot be used: {}", one_line(&error)));
+            }
+        }
+    }
+    Stage { intent: job.intent.clone(), daemons, way_back, failed }
+}
+
 async fn forward(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {
-    install(setup, &job.to, &job.package.file, Some(&job.package)).await?;
-    let daemons = restart(setup, stage).await?;
-    ready(setup.root.path(), &daemons, &job.to, setup.ready_within).await
+    if !is_installed(setup, &job.to).await? {
+        let (root, cache, package) = (&setup.root, &setup.cache, &job.package);
+        let file = &package.file;
+        let verified =
+            verify_cached(root, cache, file, &job.to, Some(package), setup.unsigned).await;
+        install(setup, &verified.map_err(|error| one_line(&error))?).await?;
+    }
+    run_as(setup, stage, &job.to).await
 }
 
 async fn back(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {
-    let Some(file) = &job.way_back else {
-        return Err("the request allowed to install without a way back".to_owned());
-    };
-    install(setup, &job.from, file, None).await?;
-    let daemons = restart(setup, stage).await?;
-    ready(setup.root.path(), &daemons, &job.from, setup.ready_within).await
+    if !is_installed(setup, &job.from).await? {
+        let Some(package) = &stage.way_back else {
+            return Err("it was to be installed without a way back".to_owned());
+        };
+        // Its signature was checked before anything was changed. By now the keys may be those of the bad package; what
+        // counts is that the bits are the same.
+        let expected = Expected::neco(job.from.clone()).pinned(package);
+        let path = setup.cache.path(&package.file);
+        let none = TrustedKeys::default();
+        let verified = verify_package(&path, &[], &none, &expected, Unsigned::Allow).await;
+        install(setup, &verified.map_err(|error| one_line(&error))?).await?;
+    }
+    run_as(setup, stage, &job.from).await
 }
 
-/// Installs a package of the cache, unless exactly this version is installed already.
-async fn install(
-    setup: &UnitSetup,
-    version: &NecoVersion,
-    file: &str,
-    pinned: Option<&PackageRef>,
-) -> Result<(), String> {
-    match setup.packages.installed("neco").await.map_err(|error| one_line(&error))? {
-        Installed::Yes(installed) if installed == *version => return Ok(()),
-        Installed::Broken { .. } => {
-            if let Err(error) = setup.packages.repair().await {
-                tracing::warn!(error = %one_line(&error), "the package manager could not be repaired");
+/// Whether exactly this version is installed; one that was interrupted is completed.
+async fn is_installed(setup: &UnitSetup, version: &NecoVersion) -> Result<bool, String> {
+    let found = setup.packages.installed("neco").await.map_err(|error| one_line(&error))?;
+    if let Installed::Broken { version: begun, .. } = &found {
+        if begun != version.as_str() {
+            return Ok(false);
+        }
+        if let Err(error) = setup.packages.repair().await {
+            tracing::warn!(error = %one_line(&error), "the installation could not be completed");
+            return Ok(false);
+        }
+        let found = setup.packages.installed("neco").await.map_err(|error| one_line(&error))?;
+        return Ok(found == Installed::Yes(version.clone()));
+    }
+    Ok(found == Installed::Yes(version.clone()))
+}
+
+/// Installs a package, waiting for a while for what passes by itself.
+async fn install(setup: &UnitSetup, package: &VerifiedPackage) -> Result<(), String> {
+    let mut retry = INSTALL_AGAIN.retry();
+    loop {
+        match setup.packages.install(package).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_transient() && retry.failures() < INSTALL_TRIES => {
+                tracing::warn!(error = %one_line(&error), "not installed yet, trying again");
             }
+            Err(error) => return Err(one_line(&error)),
         }
-        Installed::Yes(_) | Installed::No => {}
+        tokio::time::sleep(retry.pause()).await;
     }
-    let package = verify_cached(&setup.root, &setup.cache, file, version, pinned, setup.unsigned)
-        .await
-        .map_err(|error| one_line(&error))?;
-    setup.packages.install(&package).await.map_err(|error| one_line(&error))
 }
 
-/// Restarts the daemons that ran when the installation began, and those that came up since: at boot this unit may be
-/// quicker than they are. Returns which.
-async fn restart(setup: &UnitSetup, stage: &Stage) -> Result<Vec<String>, String> {
-    let mut daemons = stage.daemons.clone();
-    for daemon in setup.daemons.running().await {
-        if !daemons.contains(&daemon) {
-            daemons.push(daemon);
-        }
-    }
-    for daemon in &daemons {
+/// Has every daemon run as `version`: those that do already are left alone.
+async fn run_as(setup: &UnitSetup, stage: &Stage, version: &NecoVersion) -> Result<(), String> {
+    let root = setup.root.path();
+    for daemon in stage.daemons.iter().filter(|daemon| !runs(root, daemon, version)) {
         setup.daemons.restart(daemon).await?;
     }
-    Ok(daemons)
+    ready(root, &stage.daemons, version, setup.ready_within).await
 }

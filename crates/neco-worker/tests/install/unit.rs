@@ -1,0 +1,269 @@
+//! The unit that installs: its verdicts, and that a power cut anywhere changes none of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use neco_host::{FakeInstall, Installed, Sandbox};
+use neco_schema::journal::IntentEnd;
+use neco_worker::install::{UNIT, run_unit};
+
+use crate::site::{FROM, Site, TO, version};
+
+fn yes(text: &str) -> Installed {
+    Installed::Yes(version(text))
+}
+
+async fn run(site: &Site) {
+    run_unit(&site.setup()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_good_package_is_installed_and_its_daemons_run() {
+    let site = Site::new();
+    site.ready_to_install();
+    run(&site).await;
+    assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+    assert_eq!(site.packages.log(), [TO]);
+    assert_eq!(*site.daemons.restarts.lock().unwrap(), ["neco-updater", "neco-worker"]);
+    // Once more, as at a boot that comes before it is disabled: there is nothing to do.
+    run(&site).await;
+    assert_eq!(site.packages.log(), [TO]);
+    assert!(site.detached.fake.unit(UNIT).enabled.is_none());
+}
+
+#[tokio::test]
+async fn the_sandbox_is_installed_into_as_well() {
+    let site = Site::with(|root| Some(Arc::new(Sandbox::new(root.clone()))));
+    site.ready_to_install();
+    run(&site).await;
+    assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+    assert_eq!(site.installed().await, yes(TO));
+    let text = std::fs::read_to_string(site.root.join("/usr/share/neco/VERSION")).unwrap();
+    assert_eq!(text.trim(), TO);
+}
+
+#[tokio::test]
+async fn daemons_that_do_not_start_bring_the_old_package_back() {
+    let site = Site::new();
+    site.ready_to_install();
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    run(&site).await;
+    let cause = site.cause();
+    assert!(cause.contains("was not ready within") && cause.contains("neco-worker"), "{cause}");
+    assert!(!cause.contains("going back"), "{cause}");
+    assert_eq!(site.packages.log(), [TO, FROM]);
+    assert_eq!(site.installed().await, yes(FROM));
+    let state = site.state();
+    assert!(state.intents.is_empty());
+    let request = neco_schema::RequestId::claimed("43eef0a3d1a72173");
+    assert_eq!(state.of(&request).failed, Some((0, cause)), "the worker aborts for it");
+}
+
+#[tokio::test]
+async fn a_package_that_fails_half_way_is_replaced_by_the_old_one() {
+    let site = Site::new();
+    site.ready_to_install();
+    site.packages.fake.next(FakeInstall::Break);
+    run(&site).await;
+    let cause = site.cause();
+    assert!(cause.contains("half-configured"), "{cause}");
+    assert_eq!(site.installed().await, yes(FROM));
+    assert_eq!(site.packages.log(), [TO, FROM]);
+    // The scripts of the bad package are not run once more on the way back.
+    assert_eq!(site.packages.repairs.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn an_install_that_changed_nothing_needs_no_way_back() {
+    let site = Site::new();
+    let package = site.keep(TO);
+    site.begin(package, None);
+    site.packages.fake.next(FakeInstall::DoNothing);
+    run(&site).await;
+    let cause = site.cause();
+    assert!(!cause.contains("going back"), "the old version is there still: {cause}");
+    assert_eq!(site.installed().await, yes(FROM));
+    assert_eq!(*site.daemons.restarts.lock().unwrap(), [""; 0], "and runs still");
+}
+
+#[tokio::test]
+async fn without_a_way_back_the_cause_says_that_there_was_none() {
+    let site = Site::new();
+    let package = site.keep(TO);
+    site.begin(package, None);
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    run(&site).await;
+    let cause = site.cause();
+    assert!(cause.contains("was not ready within"), "{cause}");
+    assert!(cause.contains("without a way back"), "{cause}");
+    assert_eq!(site.installed().await, yes(TO));
+}
+
+#[tokio::test]
+async fn a_package_that_was_changed_in_the_cache_is_not_installed() {
+    let site = Site::new();
+    site.ready_to_install();
+    let path = site.cache.path(&format!("neco_{TO}_amd64.deb"));
+    let mut content = std::fs::read(&path).unwrap();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    std::fs::write(path, content).unwrap();
+    run(&site).await;
+    assert!(site.cause().contains("verifying the package"), "{}", site.cause());
+    assert_eq!(site.packages.log(), [""; 0]);
+    assert_eq!(site.installed().await, yes(FROM));
+}
+
+/// Nobody installs what could not be undone: the way back is looked at before anything is changed.
+#[tokio::test]
+async fn a_way_back_that_is_damaged_keeps_the_new_package_out() {
+    let site = Site::new();
+    site.ready_to_install();
+    std::fs::write(site.cache.path(&format!("neco_{FROM}_amd64.deb")), "damaged").unwrap();
+    run(&site).await;
+    assert!(site.cause().contains("way back"), "{}", site.cause());
+    assert_eq!(site.packages.log(), [""; 0]);
+}
+
+/// A release that rotates keys may not know the key of the one before any more.
+#[tokio::test]
+async fn the_way_back_is_taken_although_the_bad_package_revokes_its_key() {
+    let site = Site::new();
+    site.ready_to_install();
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    let (keys, other) = (site.keys(), site.other_key().public_key().unwrap());
+    site.packages.when_installed(TO, move || {
+        std::fs::remove_file(keys.join("test.pub")).unwrap();
+        std::fs::write(keys.join("other.pub"), &other).unwrap();
+    });
+    run(&site).await;
+    assert!(!site.cause().contains("going back"), "{}", site.cause());
+    assert_eq!(site.installed().await, yes(FROM));
+}
+
+#[tokio::test]
+async fn a_locked_package_manager_is_waited_for_also_on_the_way_back() {
+    let site = Site::new();
+    site.ready_to_install();
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    let locked = site.packages.locked.clone();
+    locked.store(1, Ordering::SeqCst);
+    site.packages.when_installed(TO, move || locked.store(1, Ordering::SeqCst));
+    run(&site).await;
+    assert!(!site.cause().contains("lock"), "{}", site.cause());
+    assert_eq!(site.packages.log(), [TO, FROM]);
+    assert_eq!(site.installed().await, yes(FROM));
+}
+
+#[tokio::test]
+async fn what_an_earlier_interruption_left_half_done_is_completed_and_not_installed_again() {
+    let site = Site::new();
+    site.ready_to_install();
+    let (version, state) = (TO.to_owned(), "half-configured".to_owned());
+    site.packages.fake.set("neco", Installed::Broken { version, state });
+    run(&site).await;
+    assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+    assert_eq!(site.packages.log(), [""; 0]);
+    assert_eq!(site.packages.repairs.load(Ordering::SeqCst), 1);
+}
+
+/// Cuts the power at every call of a driver, before and after its effect, and runs the unit again.
+async fn cut_everywhere(
+    bad: bool,
+    broken: Option<FakeInstall>,
+    log: &[&str],
+    check: impl Fn(IntentEnd, usize),
+) {
+    for at in 1.. {
+        let site = Site::new();
+        site.ready_to_install();
+        if bad {
+            site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+        }
+        if let Some(broken) = broken.clone() {
+            site.packages.fake.next(broken);
+        }
+        site.fuse.blow_at(at);
+        let setup = site.setup();
+        let cut = tokio::select! {
+            biased;
+            () = site.fuse.blown() => true,
+            ended = run_unit(&setup) => {
+                ended.unwrap();
+                false
+            }
+        };
+        site.fuse.blow_at(0);
+        if cut {
+            run(&site).await;
+        }
+        check(site.verdict().expect("a verdict"), at);
+        assert_eq!(site.packages.log(), log, "cut at passage {at}");
+        assert!(site.detached.fake.unit(UNIT).enabled.is_none());
+        if !cut {
+            assert!(at > 8, "the fuse was passed {at} times only");
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_power_cut_anywhere_does_not_change_a_good_verdict() {
+    cut_everywhere(false, None, &[TO], |end, at| {
+        assert_eq!(end, IntentEnd::Completed, "cut at passage {at}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_power_cut_anywhere_does_not_change_a_bad_verdict() {
+    cut_everywhere(true, None, &[TO, FROM], |end, at| {
+        let IntentEnd::Failed { cause } = end else { panic!("cut at passage {at}: {end:?}") };
+        assert!(cause.contains("was not ready within"), "cut at passage {at}: {cause}");
+        assert!(!cause.contains("going back"), "cut at passage {at}: {cause}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_power_cut_while_daemons_come_up_is_no_verdict() {
+    let site = Site::new();
+    site.ready_to_install();
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    let mut setup = site.setup();
+    setup.ready_within = Duration::from_secs(600);
+    let restarted = async {
+        while site.daemons.restarts.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    tokio::select! {
+        biased;
+        () = restarted => {}
+        ended = run_unit(&setup) => panic!("{ended:?}"),
+    }
+    assert_eq!(site.verdict(), None);
+    site.daemons.bad.lock().unwrap().clear();
+    run(&site).await;
+    assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+    assert_eq!(site.packages.log(), [TO]);
+}
+
+#[tokio::test]
+async fn a_verdict_that_the_disk_refuses_is_written_once_it_can_be() {
+    let site = Site::new();
+    site.ready_to_install();
+    let journal = site.journal.clone();
+    site.packages.when_installed(TO, move || journal.fail_with(Some(28)));
+    let freed = async {
+        while site.daemons.restarts.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        site.journal.fail_with(None);
+    };
+    tokio::join!(run(&site), freed);
+    assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+}

@@ -85,7 +85,7 @@ impl<'a> Act<'a> {
         })
         .await?;
         self.show.done(
-            &format!("worker {next} has started {HELD_UNIT} and resumes step {step}"),
+            &format!("worker {next} started {HELD_UNIT} and resumes step {step}"),
             began.elapsed(),
         );
         Ok(())
@@ -153,10 +153,8 @@ impl<'a> Act<'a> {
             );
         }
         let lrn = request.first_server().context("a request without members")?;
-        self.show.done(
-            &format!("boot server {lrn} went back to {first} by itself; no other had begun"),
-            began.elapsed(),
-        );
+        self.show
+            .done(&format!("boot server {lrn} went back to {first} by itself"), began.elapsed());
         self.publish(&healing).await?;
         Ok(healing)
     }
@@ -186,7 +184,7 @@ impl<'a> Act<'a> {
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         };
-        let what = format!("it went away; the updater of boot server {next} leads its update on");
+        let what = format!("it went away; the updater of boot server {next} leads on");
         self.show.done(&what, began.elapsed());
         Ok(held.release()?)
     }

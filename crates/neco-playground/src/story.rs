@@ -167,6 +167,12 @@ fn interrupted() -> ExitCode {
 }
 
 fn failure(error: SiteError) -> Failure {
+    let without_etcd = error.cannot_run() && matches!(error, SiteError::Etcd(_));
     let code = if error.cannot_run() { ExitCode::CannotRun } else { ExitCode::No };
-    Failure::new(code, error)
+    let failure = Failure::new(code, error);
+    if without_etcd {
+        failure.with_hint("`cargo xtask playground` brings etcd and starts this program with it")
+    } else {
+        failure
+    }
 }

@@ -30,5 +30,6 @@ async fn a_release_reaches_all_boot_servers() {
         view.history.values().flatten().map(|record| record.outcome).collect();
     assert_eq!(outcomes, [Outcome::Completed; 2]);
     let report = scenario.verdict(&version).await;
+    println!("{report}");
     assert!(report.holding.len() >= 10, "the audit looked at too little: {report}");
 }

@@ -81,7 +81,8 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
         return unfinished(view, limits, clock, request);
     }
     let withdrawn = view.withdrawn.contains_key(&request.version);
-    if view.registered != request.members() && !view.registered.is_empty() && !withdrawn {
+    let changed = view.registered != request.members() || came_again(view, request);
+    if changed && !view.registered.is_empty() && !withdrawn {
         let reconfigure = NewRequest {
             version: request.version.clone(),
             servers: original_order(&view.registered),
@@ -208,6 +209,19 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
         return Action::Stop { request: id, ending: Some(Ending::Superseded), cause };
     }
     Action::Wait(Waiting::Workers { step, behind })
+}
+
+/// Whether a member of a finished request was taken out and registered again since: it may be a fresh machine, and its
+/// status of before went with it. A Go peer that spoils its own `complete` is no such member.
+fn came_again(view: &View, request: &UpdateRequest) -> bool {
+    let id = request.id();
+    request.members().into_iter().any(|lrn| match view.statuses.get(&lrn).map(|s| &s.value) {
+        None => !view.unreadable_statuses.contains_key(&lrn),
+        Some(status) => status
+            .request
+            .as_ref()
+            .is_some_and(|of| *of != id || status.cond != Condition::Complete),
+    })
 }
 
 /// Whether every member has completed the request.

@@ -9,7 +9,7 @@ use neco_schema::{
     Compare, Group, Key, Lrn, Op, Record, Timestamp, Txn, UpdateRequest, UpdateStatus, Way,
 };
 use neco_testkit::cluster::{
-    Cluster, Command, Recipe, Reply, Source, StepKind, World, package, version,
+    Cluster, Command, Fault, Recipe, Reply, Source, StepKind, World, package, version,
 };
 
 const VAULT: &str = "vault";
@@ -243,4 +243,22 @@ fn a_server_that_left_does_not_write_over_the_way_of_the_present_request() {
     cluster.drive(0, |cluster| !down(cluster, 0));
     cluster.rest_of(&[0]);
     assert_eq!(record(&cluster), Some(decided));
+}
+
+// A server is taken out and registered again between two looks of the leader: the set of members is the same, and yet
+// it has to be brought where the others are.
+#[test]
+fn a_server_that_was_registered_again_is_brought_up() {
+    let mut cluster = quiet(2, vec![StepKind::Plain, StepKind::Plain]);
+    cluster.add_updater(1, false, 0);
+    cluster.publish(|_| {});
+    cluster.lead();
+    cluster.wait_until(|cluster| matches!(cluster.leader_waits(), Some(Waiting::Idle)));
+    let before = request(&mut cluster).id();
+    cluster.strike(&Fault::Rejoin(0));
+    cluster.strike(&Fault::NewDisk(0));
+    cluster.wait_until(|cluster| cluster.world.hosts[0].files.len() == 2);
+    cluster.wait_until(|cluster| matches!(cluster.leader_waits(), Some(Waiting::Idle)));
+    assert_ne!(request(&mut cluster).id(), before);
+    assert_eq!(cluster.world.oracle.objections, Vec::<String>::new());
 }

@@ -62,6 +62,8 @@ pub enum Fault {
     Trouble(u64),
     /// A person deletes the request by hand, and nothing else.
     RequestDeleted,
+    /// A server is taken out by force and registered again at once.
+    Rejoin(usize),
     /// The recipe of one machine differs from now on.
     OtherRecipe(usize),
     /// A release is published.
@@ -96,6 +98,7 @@ impl Fault {
             Self::LostAnswers(_) => "answers get lost",
             Self::Window(_) => "window closed",
             Self::Trouble(_) => "probe finds trouble",
+            Self::Rejoin(_) => "taken out and registered again",
             Self::RequestDeleted => "request deleted by hand",
             Self::OtherRecipe(_) => "recipe of one server changed",
             Self::Release(Quality::Good, _) => "good release",
@@ -183,6 +186,7 @@ impl Cluster {
                 self.world.trouble_until = now + seconds(time);
                 true
             }
+            Fault::Rejoin(at) => self.rejoin(at % count),
             Fault::RequestDeleted => {
                 let gone = Txn::default().then(Op::delete(&Key::Request));
                 let before = self.world.etcd.revision();
@@ -253,6 +257,12 @@ impl Cluster {
         self.power_cut(at);
         self.world.hosts[at].dead = true;
         true
+    }
+
+    fn rejoin(&mut self, at: usize) -> bool {
+        let lrn = self.world.hosts[at].lrn;
+        let left = self.order(Command::Leave { lrn, force: true });
+        left && self.order(Command::Join(lrn))
     }
 
     fn new_disk(&mut self, at: usize) -> bool {

@@ -54,7 +54,7 @@ impl Plan {
     pub fn random(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed ^ 0x6e65_636f);
         let mut pick = |bound: usize| rng.random_range(0..bound);
-        let servers = [2, 2, 2, 3, 3, 3, 3, 3, 4, 5][pick(10)];
+        let servers = [2, 2, 2, 2, 3, 3, 3, 3, 4, 5][pick(10)];
         let numbers = if pick(4) == 0 { vec![1, 2, 10, 11, 3] } else { vec![0, 1, 2, 3, 4] };
         let spare = usize::from(servers < 5 && pick(4) == 0);
         let numbers = numbers.into_iter().take(servers + spare).collect();
@@ -75,15 +75,19 @@ impl Plan {
         if pick(3) > 0 {
             steps.push(StepKind::EtcdRestart);
         }
-        let go_updater = pick(5) == 0;
+        let go_updater = pick(4) == 0;
         let skews = [pick(7200), pick(7200)].map(|skew| i64::try_from(skew).unwrap_or(0) - 3600);
         let lag = pick(4) > 0;
         let first = if pick(4) > 0 { Quality::Good } else { some_quality(pick(4)) };
         let begin = u32::try_from(pick(60)).unwrap_or(0);
         let mut faults = vec![(begin, Fault::Release(first, pick(1000)))];
         for _ in 0..pick(8) {
-            let at = u32::try_from(pick(900)).unwrap_or(0);
+            let at = u32::try_from(pick(700)).unwrap_or(0);
             faults.push((at, some_fault(&mut pick)));
+        }
+        if go_updater && pick(2) == 0 {
+            // A member more or less while the original leads.
+            faults.push((690, Fault::Order(6 + pick(2), pick(1000))));
         }
         faults.sort_by_key(|(at, _)| *at);
         Self {
@@ -184,7 +188,7 @@ fn some_fault(pick: &mut impl FnMut(usize) -> usize) -> Fault {
     let seconds = |pick: &mut dyn FnMut(usize) -> usize, bound: usize| {
         u64::try_from(1 + pick(bound)).unwrap_or(1)
     };
-    match pick(46) {
+    match pick(47) {
         0..=6 => Fault::Crash(pick(5)),
         7 | 8 => Fault::CrashUpdater(pick(2)),
         9..=12 => Fault::PowerCut(pick(5), seconds(pick, 300)),
@@ -206,6 +210,7 @@ fn some_fault(pick: &mut impl FnMut(usize) -> usize) -> Fault {
         31 => Fault::Silence(seconds(pick, 1200)),
         32 => Fault::OtherRecipe(pick(5)),
         33 => Fault::RequestDeleted,
+        34 => Fault::Rejoin(pick(5)),
         _ => Fault::Order(pick(ORDERS), pick(1000)),
     }
 }

@@ -76,11 +76,6 @@ fn read(root: &std::path::Path, daemon: &str) -> Option<ReadyFile> {
     ReadyFile::read(&ReadyFile::path(root, daemon)).ok().flatten()
 }
 
-/// Whether `daemon` says that it runs as `version`.
-pub(crate) fn runs(root: &std::path::Path, daemon: &str, version: &NecoVersion) -> bool {
-    read(root, daemon).is_some_and(|file| file.is_alive() && file.version == version.as_str())
-}
-
 /// Waits until every one of `daemons` says that it runs as `version`.
 ///
 /// # Errors

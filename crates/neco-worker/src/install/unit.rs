@@ -18,7 +18,7 @@ use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{NecoVersion, PackageRef};
 
 use super::UNIT;
-use super::daemons::{Daemons, ready, runs};
+use super::daemons::{Daemons, ready};
 use super::fetch::verify_cached;
 use super::stage::Stage;
 
@@ -215,11 +215,18 @@ async fn install(setup: &UnitSetup, package: &VerifiedPackage) -> Result<(), Str
     }
 }
 
-/// Has every daemon run as `version`: those that do already are left alone.
+/// Has the daemons run as `version`: those that ran when the installation began, and those that came up since, for at
+/// boot this unit may be quicker than they are. One that says so already is restarted too: if it came up while the files
+/// were replaced, it may be the old program with the new version's name.
 async fn run_as(setup: &UnitSetup, stage: &Stage, version: &NecoVersion) -> Result<(), String> {
-    let root = setup.root.path();
-    for daemon in stage.daemons.iter().filter(|daemon| !runs(root, daemon, version)) {
+    let mut daemons = stage.daemons.clone();
+    for daemon in setup.daemons.running().await {
+        if !daemons.contains(&daemon) {
+            daemons.push(daemon);
+        }
+    }
+    for daemon in &daemons {
         setup.daemons.restart(daemon).await?;
     }
-    ready(root, &stage.daemons, version, setup.ready_within).await
+    ready(setup.root.path(), &daemons, version, setup.ready_within).await
 }

@@ -142,6 +142,10 @@ pub(crate) struct FakeDaemons {
 }
 
 impl FakeDaemons {
+    pub(crate) fn end(&self, daemon: &str) {
+        drop(self.ready.lock().unwrap().remove(daemon));
+    }
+
     pub(crate) fn start(&self, daemon: &str, version: &str) {
         let mut ready = self.ready.lock().unwrap();
         ready.remove(daemon);

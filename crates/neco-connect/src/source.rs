@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use neco_base::Secret;
 use neco_process::config::ReleaseConfig;
-use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource, Secret, Url};
+use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource, Url};
 use neco_schema::{ConfigKey, Key, Range};
 use neco_store::{Store, StoreError};
 
@@ -30,8 +31,9 @@ impl Secrets {
         let snapshot = store.read(&[Range::from(&token), Range::from(&slack)], None).await?;
         let text = |key: &Key| {
             let kv = snapshot.kvs.get(&key.to_string())?;
-            let text = String::from_utf8_lossy(&kv.value).trim().to_owned();
-            (!text.is_empty()).then(|| Secret::new(text))
+            let text = Secret::new(String::from_utf8_lossy(&kv.value).into_owned());
+            let trimmed = text.reveal().trim();
+            (!trimmed.is_empty()).then(|| Secret::from(trimmed))
         };
         Ok(Self { github_token: text(&token), slack: text(&slack) })
     }
@@ -108,11 +110,8 @@ impl Sources for ConfiguredSource {
     async fn source(&self, settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String> {
         let secrets = Secrets::read(&*self.store).await.map_err(|error| one_line(&error))?;
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let same = |kept: &Client| {
-            kept.proxy == settings.proxy
-                && kept.token.as_ref().map(Secret::reveal)
-                    == secrets.github_token.as_ref().map(Secret::reveal)
-        };
+        let same =
+            |kept: &Client| kept.proxy == settings.proxy && kept.token == secrets.github_token;
         if let Some(kept) = kept.as_ref().filter(|kept| same(kept)) {
             return Ok(Arc::clone(&kept.client) as Arc<dyn ReleaseSource>);
         }

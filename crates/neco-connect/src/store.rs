@@ -1,5 +1,6 @@
 //! From the configuration file to etcd.
 
+use neco_base::Secret;
 use neco_process::config::{Config, ConfigError, Pem};
 use neco_store::{EtcdStore, Options, StoreError};
 
@@ -25,13 +26,13 @@ pub fn store_options(config: &Config) -> Result<Options, ConnectError> {
     options.timeout = config.etcd.timeout;
     if let Some(login) = &config.etcd.login {
         options.user = Some(login.username.clone());
-        options.password = Some(login.password.reveal().clone());
+        options.password = Some(login.password.clone());
     }
     if let Some(tls) = &config.etcd.tls {
         options.ca = tls.ca.as_ref().map(read).transpose()?;
         if let Some(identity) = &tls.identity {
             options.cert = Some(read(&identity.cert)?);
-            options.key = Some(read(identity.key.reveal())?);
+            options.key = Some(Secret::new(read(identity.key.reveal())?));
         }
     }
     Ok(options)

@@ -6,7 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use neco_base::Backoff;
+
 use crate::FileError;
+
+/// The lock of a running process may be released at any moment, and nobody tells.
+const LOOK_AGAIN: Backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(50));
 
 /// A held lock; dropping it releases it, and so does the death of the process.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ fn wait(
     attempt: fn(&File) -> Result<(), TryLockError>,
 ) -> Result<FileLock, LockError> {
     let deadline = Instant::now() + within;
-    let mut pause = Duration::from_millis(1);
+    let mut retry = LOOK_AGAIN.retry();
     loop {
         match attempt(&file) {
             Ok(()) => return Ok(FileLock { _file: file }),
@@ -60,7 +65,6 @@ fn wait(
             }
             Err(_) => {}
         }
-        std::thread::sleep(pause.mul_f64(rand::random_range(0.5..1.0)));
-        pause = (2 * pause).min(Duration::from_millis(50));
+        std::thread::sleep(retry.pause());
     }
 }

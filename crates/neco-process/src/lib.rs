@@ -8,7 +8,6 @@
 //! Every path that a function takes with a `root` is an absolute path below that root, so that a
 //! whole system can run inside a directory; see [`under`].
 
-pub mod backoff;
 pub mod clock;
 pub mod config;
 pub mod crypto;
@@ -21,8 +20,6 @@ pub mod logs;
 pub mod notify;
 pub mod ready;
 mod root;
-mod secret;
 pub mod signals;
 
 pub use root::under;
-pub use secret::Secret;

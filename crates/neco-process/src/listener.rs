@@ -10,14 +10,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use neco_base::Backoff;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-
-use crate::backoff::Backoff;
 
 /// Between two attempts to bind.
 const REBIND: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
@@ -117,8 +116,7 @@ async fn bind(address: &str) -> TcpListener {
                 } else {
                     tracing::debug!(%error, address, "still cannot listen");
                 }
-                let delay = retry.next_delay(&mut rand::rng());
-                sleep(delay).await;
+                sleep(retry.pause()).await;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use neco_process::Secret;
+use neco_base::Secret;
 use neco_process::config::{
     Config, ConfigError, Identity, Loaded, Login, Pem, Report, Tls, Unsigned, load,
 };
@@ -324,7 +324,7 @@ fn inline_certificates_and_login_are_read() {
          tls-key-file: /key\n",
     );
     let etcd = root.config().etcd;
-    let login = Login { username: "u".to_owned(), password: Secret::new("12".to_owned()) };
+    let login = Login { username: "u".to_owned(), password: Secret::from("12") };
     assert_eq!(etcd.login, Some(login));
     let identity = etcd.tls.unwrap().identity.unwrap();
     assert_eq!(identity.cert.read().unwrap(), "-----BEGIN CERTIFICATE-----\nAA\n");

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use neco_base::{Backoff, Secret};
 use neco_schema::{Environment, NecoVersion};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK};
 use reqwest::{Response, StatusCode, Url};
 
-use crate::backoff::Backoff;
 use crate::error::ReleaseError;
 use crate::release::{ListedRelease, Release, wire};
-use crate::secret::Secret;
 use crate::select;
 use crate::transport::{Transport, TransportOptions, broken, shown};
 
@@ -62,7 +61,7 @@ impl Options {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             attempts: 3,
-            backoff: Backoff::default(),
+            backoff: crate::BETWEEN_TRIES,
         }
     }
 }
@@ -304,7 +303,7 @@ impl GithubClient {
 
     /// One answer of the API, with tries, and whether it is the one that memory held.
     async fn page(&self, url: &Url, form: Form) -> Result<(Page, bool), ReleaseError> {
-        let mut failures = 0;
+        let mut retry = self.options.backoff.retry();
         loop {
             let after = self.options.request_timeout;
             let asked = match tokio::time::timeout(after, self.ask(url, form)).await {
@@ -312,9 +311,10 @@ impl GithubClient {
                 Err(_) => Err(ReleaseError::Silent { url: shown(url), after }),
             };
             match asked {
-                Err(error) if error.passes_soon() && failures + 1 < self.options.attempts => {
-                    failures += 1;
-                    tokio::time::sleep(self.options.backoff.delay(failures)).await;
+                Err(error)
+                    if error.passes_soon() && retry.failures() + 1 < self.options.attempts =>
+                {
+                    tokio::time::sleep(retry.pause()).await;
                 }
                 asked => return asked,
             }

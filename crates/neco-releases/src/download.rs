@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_schema::PackageRef;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
@@ -15,7 +16,6 @@ use reqwest::header::{
 };
 use reqwest::{Response, StatusCode, Url};
 
-use crate::backoff::Backoff;
 use crate::client::{GithubClient, read_capped};
 use crate::error::ReleaseError;
 use crate::part::{Part, digest_of, parent};
@@ -44,7 +44,7 @@ impl Default for Limits {
             stall: Duration::from_secs(30),
             total: Duration::from_secs(60 * 60),
             attempts: 10,
-            backoff: Backoff::default(),
+            backoff: crate::BETWEEN_TRIES,
         }
     }
 }
@@ -147,7 +147,7 @@ pub async fn read(
 ) -> Result<Vec<u8>, ReleaseError> {
     let options = client.options();
     let after = options.request_timeout;
-    let mut failures = 0;
+    let mut retry = options.backoff.retry();
     loop {
         let once = async {
             let response = client.transport().get(&asset.url, &octets(), after).await?;
@@ -159,9 +159,8 @@ pub async fn read(
             Err(_) => Err(ReleaseError::Silent { url: shown(&asset.url), after }),
         };
         match read {
-            Err(error) if error.passes_soon() && failures + 1 < options.attempts => {
-                failures += 1;
-                tokio::time::sleep(options.backoff.delay(failures)).await;
+            Err(error) if error.passes_soon() && retry.failures() + 1 < options.attempts => {
+                tokio::time::sleep(retry.pause()).await;
             }
             read => return read,
         }
@@ -247,7 +246,7 @@ impl<'a> Transfer<'a> {
     /// Fills `part` until it is whole and right.
     async fn run(&mut self, mut part: Part) -> Result<Part, ReleaseError> {
         self.patched = part.written() > 0;
-        let mut failures = 0;
+        let mut retry = self.limits.backoff.retry();
         // What counts as getting on: a server that sends the same bytes again and again does not.
         let mut furthest = part.written();
         loop {
@@ -272,13 +271,16 @@ impl<'a> Transfer<'a> {
                     }
                 },
                 Err(error) => {
-                    failures = if part.written() > furthest { 1 } else { failures + 1 };
-                    furthest = furthest.max(part.written());
+                    if part.written() > furthest {
+                        furthest = part.written();
+                        retry.reset();
+                    }
+                    let failures = retry.failures() + 1;
                     if !error.passes_soon() || failures >= self.limits.attempts {
                         return Err(error);
                     }
                     tracing::debug!(url = shown(self.url), %error, failures, "download interrupted");
-                    tokio::time::sleep(self.limits.backoff.delay(failures)).await;
+                    tokio::time::sleep(retry.pause()).await;
                 }
             }
         }

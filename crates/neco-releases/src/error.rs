@@ -3,16 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use neco_schema::Timestamp;
-
-/// What an engine does about an error. There is no "this is a bug" here: everything depends on the world outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Severity {
-    /// It passes: try again later.
-    Retry,
-    /// It stays until a person does something; trying again harms nothing.
-    AskAPerson,
-}
+use neco_schema::{Severity, Timestamp};
 
 /// Why a release could not be found, resolved or downloaded.
 ///
@@ -230,7 +221,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl ReleaseError {
-    /// What to do about it.
+    /// What to do about it. Never [`Severity::Bug`]: everything here depends on the world outside.
     pub fn severity(&self) -> Severity {
         match self {
             Self::RateLimited { .. }
@@ -241,7 +232,7 @@ impl ReleaseError {
             | Self::Truncated { .. }
             | Self::Gone { .. }
             | Self::Busy { .. }
-            | Self::Io { .. } => Severity::Retry,
+            | Self::Io { .. } => Severity::TryAgain,
             Self::Option { .. }
             | Self::Unauthorized { .. }
             | Self::Forbidden { .. }

@@ -7,7 +7,6 @@
 //! - `mirror` (feature `mirror`) publishes: a directory of packages over the same API, signing keys, signatures.
 //! - `testing` (feature `testing`) has the fake source and the faults of a mirror.
 
-mod backoff;
 mod client;
 mod download;
 mod error;
@@ -15,7 +14,6 @@ mod error;
 pub mod mirror;
 mod part;
 mod release;
-mod secret;
 pub mod select;
 mod source;
 mod tag;
@@ -24,14 +22,19 @@ pub mod testing;
 mod transport;
 mod window;
 
-pub use backoff::Backoff;
+use std::time::Duration;
+
+use neco_base::Backoff;
+
 pub use client::{GithubClient, Options, Stats};
 pub use download::{Downloaded, Limits, Progress, download, read, resolve};
-pub use error::{ReleaseError, Severity};
+pub use error::ReleaseError;
 pub use release::{Asset, ListedRelease, Release, SignatureAsset, is_package_of};
 pub use reqwest::Url;
-pub use secret::Secret;
 pub use select::TEST_VERSION;
 pub use source::ReleaseSource;
 pub use tag::{TagError, tag_prefix, version_of_tag};
 pub use window::{Problem, ReleaseWindows, WindowError, WindowState};
+
+/// How long to wait between tries unless told otherwise.
+const BETWEEN_TRIES: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));

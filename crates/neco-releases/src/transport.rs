@@ -3,12 +3,12 @@
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use neco_base::Secret;
 use neco_schema::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::error::ReleaseError;
-use crate::secret::Secret;
 
 const MAX_REDIRECTS: usize = 5;
 /// What a bogus header can do at most.
@@ -312,7 +312,7 @@ mod tests {
         let proxy: Option<Url> = proxy.map(|proxy| proxy.parse().expect("a URL"));
         Transport::new(&TransportOptions {
             api_url: &api_url,
-            token: Some(&Secret::new("ghp_secret")),
+            token: Some(&Secret::from("ghp_secret")),
             proxy: proxy.as_ref(),
             user_agent: "test",
             connect_timeout: Duration::from_secs(1),
@@ -357,7 +357,7 @@ mod tests {
             let api_url: Url = api.parse().expect("a URL");
             let error = Transport::new(&TransportOptions {
                 api_url: &api_url,
-                token: Some(&Secret::new(token)),
+                token: Some(&Secret::from(token)),
                 proxy: None,
                 user_agent: "test",
                 connect_timeout: Duration::from_secs(1),

@@ -7,8 +7,9 @@ use std::time::Duration;
 use common::{Site, TOKEN, impatient, message, newest, serve_dir};
 use neco_releases::mirror::NewRelease;
 use neco_releases::mirror::faults::{Fault, Scope};
-use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource, Severity};
+use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource};
 use neco_schema::Environment::{Dev, None as NoEnv, Prod, Staging, Test};
+use neco_schema::Severity;
 
 const PUBLISHED: &str = r#"{"published_at":"2022-01-01T00:00:00Z"}"#;
 const PRERELEASE: &str = r#"{"prerelease":true,"published_at":"2022-01-01T00:00:00Z"}"#;
@@ -169,7 +170,7 @@ async fn a_rate_limit_is_respected_without_asking_again() {
         let ReleaseError::RateLimited { until, .. } = &error else { panic!("{error:?}") };
         let wait = until.get().duration_since(jiff::Timestamp::now());
         assert!((0..=601).contains(&wait.as_secs()), "{attempt}: {wait:?}");
-        assert_eq!(error.severity(), Severity::Retry);
+        assert_eq!(error.severity(), Severity::TryAgain);
         message(&error);
     }
     assert_eq!(site.faults.take_asked().len(), 1);
@@ -221,8 +222,8 @@ async fn refusals_name_the_url_and_the_remedy() {
         (403, &anonymous, "access needs a GitHub token", Severity::AskAPerson),
         (404, &known, "there is no such repository", Severity::AskAPerson),
         (407, &known, "check release.api_url and proxy", Severity::AskAPerson),
-        (500, &known, "the server has trouble", Severity::Retry),
-        (503, &known, "the server has trouble", Severity::Retry),
+        (500, &known, "the server has trouble", Severity::TryAgain),
+        (503, &known, "the server has trouble", Severity::TryAgain),
     ] {
         site.faults.clear();
         site.faults.always(Scope::All, Fault::Status(status, vec![], "{}".to_owned()));
@@ -286,7 +287,7 @@ async fn endless_and_silent_answers_are_given_up() {
     let client = GithubClient::new(options).expect("a client");
     let error = client.latest().await.expect_err("silent");
     assert!(matches!(error, ReleaseError::Silent { .. }), "{error:?}");
-    assert_eq!(error.severity(), Severity::Retry);
+    assert_eq!(error.severity(), Severity::TryAgain);
     message(&error);
 }
 
@@ -297,7 +298,7 @@ async fn a_server_that_is_not_there_is_asked_again_later() {
     site.mirror.stop().await;
     let error = client.latest().await.expect_err("nobody");
     assert!(matches!(error, ReleaseError::Transport { .. }), "{error:?}");
-    assert_eq!(error.severity(), Severity::Retry);
+    assert_eq!(error.severity(), Severity::TryAgain);
     message(&error);
 }
 

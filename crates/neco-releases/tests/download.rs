@@ -10,9 +10,9 @@ use common::{Site, TOKEN, limits, message, package, serve_dir};
 use neco_releases::mirror::NewRelease;
 use neco_releases::mirror::faults::{Fault, Scope};
 use neco_releases::{
-    Asset, Downloaded, Limits, Progress, Release, ReleaseError, ReleaseSource, Severity, download,
+    Asset, Downloaded, Limits, Progress, Release, ReleaseError, ReleaseSource, download,
 };
-use neco_schema::{Environment, PackageRef};
+use neco_schema::{Environment, PackageRef, Severity};
 
 const SIZE: usize = 300_000;
 const TAG: &str = "release-2022.01.01-1";
@@ -140,7 +140,7 @@ async fn another_call_goes_on_where_the_first_gave_up() {
     case.site.faults.next(Scope::Files, 1, Fault::Truncate(100_000));
     let once = Limits { attempts: 1, ..limits() };
     let error = case.get(&once).await.expect_err("cut");
-    assert_eq!(error.severity(), Severity::Retry, "{error:?}");
+    assert_eq!(error.severity(), Severity::TryAgain, "{error:?}");
     message(&error);
     case.is_absent();
     let got = case.get(&once).await.unwrap_or_else(|e| panic!("{e}"));
@@ -292,7 +292,7 @@ async fn a_silent_server_is_given_up_and_what_came_is_kept() {
     let hasty = Limits { stall: Duration::from_millis(200), attempts: 1, ..limits() };
     let error = case.get(&hasty).await.expect_err("silent");
     assert!(matches!(error, ReleaseError::Silent { .. }), "{error:?}");
-    assert_eq!(error.severity(), Severity::Retry);
+    assert_eq!(error.severity(), Severity::TryAgain);
     message(&error);
     let got = case.get(&limits()).await.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(got.transferred, SIZE as u64 - 100_000);

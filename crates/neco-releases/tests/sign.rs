@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use minisign_verify::{PublicKey, Signature};
-use neco_releases::Secret;
+use neco_base::Secret;
 use neco_releases::mirror::MirrorError;
 use neco_releases::mirror::sign::{Protection, SigningKey, generate_key, sign};
 use neco_schema::NecoVersion;
@@ -127,7 +127,7 @@ fn a_key_that_the_tool_of_debian_made_signs_here() {
 fn an_encrypted_key_opens_with_its_password_alone() {
     let case = Case::new();
     let (secret, public) = (case.path("key"), case.path("key.pub"));
-    let password = Secret::new("correct horse");
+    let password = Secret::from("correct horse");
     let id =
         generate_key(&secret, &public, &Protection::Password(password.clone())).expect("a key");
     let problem = |password: Option<&Secret>| {
@@ -136,7 +136,7 @@ fn an_encrypted_key_opens_with_its_password_alone() {
         error
     };
     assert!(problem(None).contains("is encrypted"));
-    assert!(problem(Some(&Secret::new("wrong horse"))).contains("does not open"));
+    assert!(problem(Some(&Secret::from("wrong horse"))).contains("does not open"));
     let key = SigningKey::load(&secret, Some(&password)).expect("a key");
     assert_eq!(key.id(), id);
     let signed = sign(&case.deb, &key, &version()).expect("signed");

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::{Backoff, jittered};
 use neco_schema::{Compare, Key, KeyValue, LeaseId, Op, Range, Revision, Snapshot, Txn};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::retry::{Backoff, jittered};
 use crate::{Committed, Session, SessionLost, Store, StoreError, WatchEvent};
 
 /// How long a candidate waits at most until it looks again, whatever a watch says.
@@ -178,20 +178,20 @@ impl Election {
     async fn run(&self, session: &Session, value: Vec<u8>) -> Result<Leadership, CampaignError> {
         let lease = session.lease();
         let key = Key::Candidate { election: self.name.clone(), lease: lease.0.cast_unsigned() };
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
         // From here on the candidate may exist.
         let mut candidate =
             Candidate { key, create_revision: None, farewells: session.say_farewell(), won: false };
         loop {
             match self.step(&mut candidate, lease, &value).await {
                 Ok(Some(leadership)) => return Ok(leadership),
-                Ok(None) => backoff.reset(),
+                Ok(None) => retry.reset(),
                 Err(Failure::Removed) => {
                     return Err(CampaignError::Removed { key: candidate.key.to_string() });
                 }
                 Err(Failure::Store(error)) if error.severity() == crate::Severity::TryAgain => {
                     tracing::debug!(election = self.name, %error, "a campaign waits for etcd");
-                    tokio::time::sleep(backoff.wait()).await;
+                    tokio::time::sleep(retry.pause()).await;
                 }
                 Err(Failure::Store(source)) => {
                     return Err(CampaignError::Store { election: self.name.clone(), source });

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::{Backoff, jittered};
 use neco_schema::{Range, Revision};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::retry::{Backoff, jittered};
 use crate::{Store, StoreError, Watch, WatchEvent};
 
 /// How long it may be quiet until there is a hint anyway.
@@ -68,23 +68,23 @@ async fn follow(
     hint: watch::Sender<u64>,
 ) {
     let look_again = || hint.send_modify(|count| *count = count.wrapping_add(1));
-    let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+    let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
     loop {
         match timeout(look_every, open(&*store, &ranges)).await {
             Ok(Ok(mut watch)) => {
-                backoff.reset();
+                retry.reset();
                 // What changed before the watch began is seen by this look.
                 look_again();
                 while let Some(error) = listen(&mut *watch, look_every, &look_again).await {
                     tracing::debug!(%error, "a followed watch failed");
                     look_again();
-                    sleep(backoff.wait()).await;
+                    sleep(retry.pause()).await;
                 }
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "following waits for etcd");
                 look_again();
-                sleep(backoff.wait()).await;
+                sleep(retry.pause()).await;
             }
             Err(_) => look_again(),
         }

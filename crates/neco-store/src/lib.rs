@@ -23,7 +23,6 @@ mod follower;
 mod memory;
 #[cfg(any(test, feature = "testing"))]
 pub mod mvcc;
-mod retry;
 mod session;
 mod store;
 pub mod turn;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_schema::{LeaseId, Txn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use crate::retry::Backoff;
 use crate::{Committed, KeepAlive, Store, StoreError};
 
 /// How long the orderly end of a session may take; after it the lease runs out by itself.
@@ -144,7 +144,7 @@ impl Keeper {
     /// Renews the lease until it is over. `end` is when it ends if no answer comes.
     async fn run(mut self, mut end: Instant) {
         let mut next = Instant::now() + self.ttl / 3;
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT.min(self.ttl / 3));
+        let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT.min(self.ttl / 3)).retry();
         let why = loop {
             // Of the two, the deadline is looked at first: a process that was stopped for long and
             // goes on must not take the next answer for a good sign.
@@ -164,12 +164,12 @@ impl Keeper {
                     self.ttl = ttl;
                     end = asked + ttl;
                     next = asked + ttl / 3;
-                    backoff.reset();
+                    retry.reset();
                 }
                 Ok(Ok(KeepAlive::Expired)) => break SessionLost::Expired,
                 Ok(Err(error)) => {
                     tracing::debug!(lease = self.lease.0, %error, "a lease was not renewed");
-                    next = Instant::now() + backoff.wait();
+                    next = Instant::now() + retry.pause();
                 }
                 Err(_) => break SessionLost::Silent { ttl: self.ttl },
             }

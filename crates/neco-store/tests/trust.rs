@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use common::Etcd;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use neco_base::Secret;
 use neco_etcd::{MemberConfig, ServerTls};
 use neco_schema::Revision;
 use neco_store::{Committed, EtcdStore, Options, Severity, Store, StoreError, WatchEvent};
@@ -70,7 +71,7 @@ async fn client_certificates_open_the_door() {
     let right = Options {
         ca: Some(authority.ca()),
         cert: Some(cert),
-        key: Some(key),
+        key: Some(Secret::new(key)),
         ..Options::new([etcd.server.client_url()])
     };
 
@@ -97,7 +98,7 @@ async fn client_certificates_open_the_door() {
     told(error_of(Options { ca: None, ..right.clone() }).await, "tls-ca-file");
 
     let (cert, key) = stranger.issue();
-    let wrong_cert = Options { cert: Some(cert), key: Some(key), ..right.clone() };
+    let wrong_cert = Options { cert: Some(cert), key: Some(Secret::new(key)), ..right.clone() };
     told(error_of(wrong_cert).await, "does not accept the client certificate");
 
     let nonsense = Options { cert: Some(b"-----BEGIN CERTIFICATE-----".to_vec()), ..right };
@@ -126,7 +127,7 @@ async fn users_and_passwords_open_the_door() {
     let anonymous = Options::new([url.clone()]);
     let right = Options {
         user: Some("neco".to_owned()),
-        password: Some("secret".to_owned()),
+        password: Some(Secret::from("secret")),
         ..anonymous.clone()
     };
     // Whoever has a password may come before authentication is on, and stays when it is.
@@ -136,7 +137,7 @@ async fn users_and_passwords_open_the_door() {
     let Ok(Committed::Done(first)) = store.commit(&put("a", "1")).await else { panic!("done") };
     let mut watch = store.watch(&[all("")], Revision(first.0 + 1)).await.expect("a watch");
 
-    let error = error_of(Options { password: Some("guess".to_owned()), ..right.clone() }).await;
+    let error = error_of(Options { password: Some(Secret::from("guess")), ..right.clone() }).await;
     assert!(matches!(error, StoreError::Unauthenticated { .. }), "{error:?}");
     assert_eq!(error.severity(), Severity::AskAPerson);
     let text = error.to_string();

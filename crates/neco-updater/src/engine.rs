@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use neco_process::backoff::Backoff;
+use neco_base::Backoff;
 use neco_store::{CampaignError, Election, Session};
 use tokio_util::sync::CancellationToken;
 

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use neco_base::{Backoff, Retry};
 use neco_connect::{Settings, Sources};
 use neco_plan::{
     Action, GroupShape, LeaderContext, Limits, NewRequest, Stopwatch, View, Window, choose_target,
     leader_ranges, next_action, publish_release,
 };
-use neco_process::backoff::{Backoff, Retry};
 use neco_process::clock::Clock;
 use neco_releases::WindowState;
 use neco_schema::{Environment, NecoVersion, PackageRef, Timestamp};

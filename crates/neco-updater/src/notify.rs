@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_base::Backoff;
 use neco_connect::Secrets;
 use neco_plan::View;
-use neco_process::backoff::Backoff;
 use neco_schema::{
     Compare, HistoryRecord, Key, Lrn, NecoVersion, Notice, Op, Outcome, Range, Record, RequestKind,
     Timestamp, Txn, prefixes,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
-use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Key, Way};
 use neco_store::{Committed, StoreError};

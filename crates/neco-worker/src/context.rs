@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::{Backoff, Retry};
 use neco_connect::one_line;
 use neco_host::journal::JournalError;
 use neco_plan::{Fence, View, fence};
-use neco_process::backoff::{Backoff, Retry};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
 use neco_schema::{Lrn, Revision, Turn, UpdateRequest, Way};
 use neco_store::{Committed, StoreError};

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::{Backoff, Retry};
 use neco_connect::one_line;
 use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
-use neco_process::backoff::{Backoff, Retry};
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
 use neco_schema::{Alive, Condition};
 use neco_store::alive::BEAT_EVERY;

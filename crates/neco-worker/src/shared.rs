@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use neco_base::Retry;
 use neco_connect::one_line;
 use neco_host::journal::{JournalError, JournalStore};
 use neco_plan::{Doing, JournalState, Local, View, worker_ranges};
-use neco_process::backoff::Retry;
 use neco_process::clock::Clock;
 use neco_schema::journal::Entry;
 use neco_schema::{NecoVersion, Revision, Timestamp};

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
-use neco_process::Secret;
+use neco_base::Secret;
 use neco_process::exit::{ExitCode, Failure};
 
 use crate::failure;
@@ -37,7 +37,7 @@ impl OnCommandLine {
 ///
 /// # Errors
 /// It cannot be read, or there is nothing.
-pub fn read(io: &mut Io<'_>, file: Option<&Path>, what: &str) -> Result<Secret<String>, Failure> {
+pub fn read(io: &mut Io<'_>, file: Option<&Path>, what: &str) -> Result<Secret, Failure> {
     let text = match file {
         Some(path) => {
             let file = std::fs::File::open(path)
@@ -45,25 +45,22 @@ pub fn read(io: &mut Io<'_>, file: Option<&Path>, what: &str) -> Result<Secret<S
             text(file, what)?
         }
         None if io.input_is_terminal => rpassword::prompt_password(format!("{what}: "))
+            .map(Secret::new)
             .with_context(|| format!("asking for {what}"))?,
         None => text(&mut *io.input, what)?,
     };
-    let text = text.trim_matches(['\r', '\n']);
+    let text = text.reveal().trim_matches(['\r', '\n']);
     if text.is_empty() {
         return Err(failure::usage(format_args!("{what}: nothing was given")));
     }
-    Ok(Secret::new(text.to_owned()))
+    Ok(Secret::from(text))
 }
 
 /// As [`read`], and asked for twice on a terminal, because nobody sees what is typed.
 ///
 /// # Errors
 /// As [`read`], and the two differ.
-pub fn read_new(
-    io: &mut Io<'_>,
-    file: Option<&Path>,
-    what: &str,
-) -> Result<Secret<String>, Failure> {
+pub fn read_new(io: &mut Io<'_>, file: Option<&Path>, what: &str) -> Result<Secret, Failure> {
     let secret = read(io, file, what)?;
     if file.is_none() && io.input_is_terminal {
         let again = read(io, None, &format!("{what}, once more"))?;
@@ -74,12 +71,13 @@ pub fn read_new(
     Ok(secret)
 }
 
-fn text(from: impl Read, what: &str) -> Result<String, Failure> {
-    let mut text = String::new();
+fn text(from: impl Read, what: &str) -> Result<Secret, Failure> {
     let mut limited = from.take(LARGEST + 1);
+    // As large as it can get: a text that grows leaves copies behind.
+    let mut text = String::with_capacity(LARGEST as usize + 2);
     limited.read_to_string(&mut text).with_context(|| format!("reading {what}"))?;
     if text.len() as u64 > LARGEST {
         return Err(failure::usage(format_args!("{what}: more than 64 KiB is no secret")));
     }
-    Ok(text)
+    Ok(Secret::new(text))
 }

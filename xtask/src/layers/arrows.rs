@@ -18,15 +18,18 @@ enum Allowed {
 /// that a new one has to be thought about.
 fn allowed(name: &str, floor: Floor) -> Option<Allowed> {
     Some(match (floor, name) {
-        (Floor::Number(0), _) | (Floor::Xtask, _) | (Floor::Number(1), "neco-process") => {
-            Allowed::Nothing
-        }
+        (Floor::Number(0), _) | (Floor::Xtask, _) => Allowed::Nothing,
+        (Floor::Number(1), "neco-process") => Allowed::Only(&["neco-base"]),
         (Floor::Number(1), _) => Allowed::Floors(0..=0),
         (Floor::Number(2), "neco-plan") => Allowed::Only(&["neco-schema"]),
         (Floor::Number(2), "neco-components") => Allowed::Only(&["neco-artifacts", "neco-schema"]),
-        (Floor::Number(2), "neco-connect") => {
-            Allowed::Only(&["neco-process", "neco-releases", "neco-schema", "neco-store"])
-        }
+        (Floor::Number(2), "neco-connect") => Allowed::Only(&[
+            "neco-base",
+            "neco-process",
+            "neco-releases",
+            "neco-schema",
+            "neco-store",
+        ]),
         (Floor::Number(2), _) => return None,
         (Floor::Number(3), "neco-playground") => Allowed::Floors(0..=3),
         (Floor::Number(3), _) | (Floor::Aside, _) => Allowed::Floors(0..=2),
@@ -93,7 +96,8 @@ mod tests {
             a("neco-schema", N(0), &[]),
             a("neco-store", N(1), &["neco-schema"]),
             a("neco-host", N(1), &["neco-schema"]),
-            a("neco-process", N(1), &[]),
+            a("neco-base", N(0), &[]),
+            a("neco-process", N(1), &["neco-base"]),
             a("neco-artifacts", N(1), &["neco-schema"]),
             a("neco-components", N(2), &["neco-artifacts", "neco-schema"]),
             a("neco-plan", N(2), &["neco-schema"]),
@@ -126,6 +130,7 @@ mod tests {
             ("neco-store", "neco-plan", "runs uphill"),
             ("neco-store", "neco-host", "strangers"),
             ("neco-process", "neco-schema", "not among what neco-process may use"),
+            ("neco-plan", "neco-base", "not among what neco-plan may use"),
             ("neco-plan", "neco-store", "not among what neco-plan may use"),
             ("neco-plan", "neco-components", "not among what neco-plan may use"),
             ("neco-components", "neco-host", "not among what neco-components may use"),

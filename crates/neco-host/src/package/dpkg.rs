@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_base::Backoff;
 use tokio::time::Instant;
 
 use super::{Installed, PackageError, PackageManager, check_intact};
@@ -13,8 +14,8 @@ use crate::{CommandError, VerifiedPackage};
 /// How long asking dpkg's data base may take.
 const QUERY_WITHIN: Duration = Duration::from_secs(60);
 
-/// The longest pause between two attempts while dpkg is locked.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts while dpkg is locked.
+const LOOK_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// How dpkg is run.
 #[derive(Clone, Debug)]
@@ -104,7 +105,7 @@ impl Dpkg {
         argv.extend(action);
         let env = [("DEBIAN_FRONTEND", "noninteractive")];
         let deadline = Instant::now() + self.options.lock_within;
-        let mut pause = Duration::from_millis(100);
+        let mut retry = LOOK_AGAIN.retry();
         loop {
             let output = command::run(&argv, &env, self.options.within, OnDrop::Leave).await?;
             tracing::debug!(argv = ?output.argv, status = %output.status, "dpkg has run");
@@ -114,8 +115,7 @@ impl Dpkg {
                 return Err(PackageError::Locked { within, holder: holder.to_owned() });
             }
             tracing::info!(holder, "waiting for the lock of dpkg");
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (2 * pause).min(LONGEST_PAUSE);
+            tokio::time::sleep(retry.pause()).await;
         }
     }
 }

@@ -15,8 +15,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neco_base::{Secret, Zeroize};
+
 use crate::root::under;
-use crate::secret::Secret;
 pub use report::{Problem, Report};
 
 use fragment::Node;
@@ -65,7 +66,7 @@ pub struct Login {
     /// The name.
     pub username: String,
     /// The password.
-    pub password: Secret<String>,
+    pub password: Secret,
 }
 
 /// TLS towards etcd.
@@ -93,6 +94,14 @@ pub enum Pem {
     File(PathBuf),
     /// In the configuration.
     Inline(String),
+}
+
+impl Zeroize for Pem {
+    fn zeroize(&mut self) {
+        if let Self::Inline(text) = self {
+            text.zeroize();
+        }
+    }
 }
 
 impl Pem {

@@ -4,12 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neco_base::Secret;
+
 use super::fragment::{Node, Value};
 use super::report::{Place, Report};
 use super::{Config, EtcdConfig, Identity, Listen, Login, Pem, ReleaseConfig, Tls, Unsigned};
 use crate::duration;
 use crate::root::under;
-use crate::secret::Secret;
 
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 const DEFAULT_PREFIX: &str = "/neco/";
@@ -218,7 +219,7 @@ impl Reader<'_> {
         match (self.text(top, "username"), self.text(top, "password")) {
             (Some(username), Some(password)) => Some(Login {
                 username: username.text.to_owned(),
-                password: Secret::new(password.text.to_owned()),
+                password: Secret::from(password.text),
             }),
             (Some(username), None) => {
                 // Not "wrong type" again: that was said when it was looked at.

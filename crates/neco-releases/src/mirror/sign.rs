@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, PublicKey, SecretKeyBox};
+use neco_base::Secret;
 use neco_schema::NecoVersion;
 
 use super::publish::package_name;
 use super::{ARCHITECTURE, MirrorError, PACKAGE, sync_directory, write_durably};
-use crate::secret::Secret;
 
 /// The id of a key: 16 hex digits, as minisign prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

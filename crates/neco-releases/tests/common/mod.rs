@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use neco_base::{Backoff, Secret};
 use neco_releases::mirror::faults::Faults;
 use neco_releases::mirror::{Mirror, NewRelease, ServeOptions, add, serve};
-use neco_releases::{Backoff, GithubClient, Limits, Options, ReleaseError, ReleaseSource, Secret};
+use neco_releases::{GithubClient, Limits, Options, ReleaseError, ReleaseSource};
 use neco_schema::Environment;
 
 pub const TOKEN: &str = "ghp_0123456789";
@@ -48,7 +49,7 @@ impl Site {
     }
 
     pub fn options(&self) -> Options {
-        Options { api_url: self.mirror.api_url(), token: Some(Secret::new(TOKEN)), ..impatient() }
+        Options { api_url: self.mirror.api_url(), token: Some(Secret::from(TOKEN)), ..impatient() }
     }
 
     pub fn client(&self) -> GithubClient {
@@ -75,7 +76,7 @@ pub fn limits() -> Limits {
 }
 
 pub fn soon() -> Backoff {
-    Backoff { first: Duration::from_millis(1), cap: Duration::from_millis(2) }
+    Backoff::new(Duration::from_millis(1), Duration::from_millis(2))
 }
 
 /// Bytes that pass for a package and repeat nowhere within a block.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use etcd_client::{Client, Error, GetOptions};
+use neco_base::{Backoff, jittered};
 use neco_schema::{LeaseId, Op, Revision, Txn};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
@@ -14,7 +15,6 @@ use super::options::Options;
 use super::repeat::Repeat;
 use super::verdict::{Peer, Trouble, Verdict, judge};
 use crate::StoreError;
-use crate::retry::{Backoff, jittered};
 
 /// The first wait after all endpoints failed, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
@@ -112,7 +112,7 @@ impl Endpoint {
         let Some(user) = &options.user else {
             return Client::connect([&self.url], Some(plain)).await;
         };
-        let password = options.password.as_deref().unwrap_or_default();
+        let password = options.password.as_ref().map_or("", |password| password.reveal());
         let with_user = plain.clone().with_user(user, password);
         match Client::connect([&self.url], Some(with_user)).await {
             // Until authentication is enabled, everybody may do everything.
@@ -197,7 +197,7 @@ impl Endpoints {
         let shared = &*self.shared;
         let started = Instant::now();
         let end = started + shared.options.deadline;
-        let mut backoff = Backoff::new(FIRST_WAIT, LONGEST_WAIT);
+        let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
         let mut doubtful = false;
         loop {
             let mut last = None;
@@ -227,7 +227,7 @@ impl Endpoints {
                     break;
                 }
             }
-            let wait = backoff.wait();
+            let wait = retry.pause();
             let out_of_time = Instant::now() + wait >= end;
             if let Some(trouble) = last {
                 let all_lasting = lasting == round.len();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
+use neco_base::Secret;
 
 use crate::StoreError;
 
@@ -23,11 +24,11 @@ pub struct Options {
     /// The client certificate, PEM.
     pub cert: Option<Vec<u8>>,
     /// Its key, PEM.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Secret<Vec<u8>>>,
     /// The user.
     pub user: Option<String>,
     /// The user's password.
-    pub password: Option<String>,
+    pub password: Option<Secret>,
 }
 
 impl Default for Options {
@@ -91,9 +92,9 @@ impl Options {
             problems.push("tls-cert and tls-key: one is given without the other".to_owned());
         }
         let pems = [
-            ("tls-ca", &self.ca, "CERTIFICATE-----"),
-            ("tls-cert", &self.cert, "CERTIFICATE-----"),
-            ("tls-key", &self.key, "PRIVATE KEY-----"),
+            ("tls-ca", self.ca.as_ref(), "CERTIFICATE-----"),
+            ("tls-cert", self.cert.as_ref(), "CERTIFICATE-----"),
+            ("tls-key", self.key.as_ref().map(Secret::reveal), "PRIVATE KEY-----"),
         ];
         for (name, pem, label) in pems {
             if let Some(pem) = pem
@@ -125,7 +126,7 @@ impl Options {
                 None => tls.with_native_roots(),
             };
             if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-                tls = tls.identity(Identity::from_pem(cert, key));
+                tls = tls.identity(Identity::from_pem(cert, key.reveal()));
             }
             options = options.with_tls(tls);
         }
@@ -161,7 +162,7 @@ mod tests {
                 .map(Into::into)
                 .into(),
             cert: Some(b"nonsense".to_vec()),
-            password: Some("secret".to_owned()),
+            password: Some(Secret::from("secret")),
             ..Options::default()
         };
         let told = options.validate().expect_err("nothing is right").to_string();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use etcd_client::{Error, EventType, GetOptions, WatchOptions, WatchResponse, WatchStream};
+use neco_base::{Backoff, Retry};
 use neco_schema::{Range, Revision};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -21,7 +22,6 @@ use super::MAX_ANSWER;
 use super::endpoints::{Asked, Endpoint, Endpoints};
 use super::repeat::Repeat;
 use super::wire::{Space, Span, head};
-use crate::retry::Backoff;
 use crate::{Change, StoreError, Watch, WatchEvent};
 
 const FIRST_WAIT: Duration = Duration::from_millis(10);
@@ -37,7 +37,7 @@ pub(super) struct EtcdWatch {
     next: Revision,
     cluster_id: Option<u64>,
     state: State,
-    backoff: Backoff,
+    retry: Retry,
     denied: bool,
 }
 
@@ -70,7 +70,7 @@ impl EtcdWatch {
             next: Revision(from.0.max(0)),
             cluster_id: None,
             state: State::Closed,
-            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT),
+            retry: Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry(),
             denied: false,
         };
         watch.reopen().await?;
@@ -154,7 +154,7 @@ impl EtcdWatch {
         }
         if let Some(last) = last {
             self.next = Revision(last.0 + 1);
-            self.backoff.reset();
+            self.retry.reset();
             let progress = WatchEvent::Progress(last);
             let event = if changes.is_empty() { progress } else { WatchEvent::Changed(changes) };
             return Ok(Some(event));
@@ -192,7 +192,7 @@ impl Watch for EtcdWatch {
             let open = match &mut self.state {
                 State::Lost(revision) => return Ok(WatchEvent::Lost { revision: *revision }),
                 State::Closed => {
-                    sleep(self.backoff.wait()).await;
+                    sleep(self.retry.pause()).await;
                     match self.reopen().await {
                         Ok(()) => {}
                         Err(StoreError::Unreachable { .. }) => {}

@@ -9,8 +9,8 @@ use neco_host::{
     VerifyError, verify_package,
 };
 use neco_plan::View;
-use neco_releases::{Limits, Release, ReleaseSource, Severity};
-use neco_schema::{NecoVersion, PackageRef, Range, prefixes};
+use neco_releases::{Limits, Release, ReleaseSource};
+use neco_schema::{NecoVersion, PackageRef, Range, Severity, prefixes};
 use neco_store::Store;
 
 /// No signature file is larger.
@@ -177,7 +177,7 @@ pub(crate) async fn verify_cached(
 fn classified(error: &neco_releases::ReleaseError) -> FetchError {
     let text = one_line(error);
     match error.severity() {
-        Severity::Retry => FetchError::Later(text),
-        Severity::AskAPerson => FetchError::Never(text),
+        Severity::TryAgain => FetchError::Later(text),
+        Severity::AskAPerson | Severity::Bug => FetchError::Never(text),
     }
 }

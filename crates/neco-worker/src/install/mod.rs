@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_host::{Installed, PackageCache, PackageManager, Root, RunDetached, VerifiedPackage};
-use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Alive, NecoVersion, PackageRef};
 

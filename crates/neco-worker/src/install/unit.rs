@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_host::journal::JournalStore;
 use neco_host::{
@@ -13,7 +14,6 @@ use neco_host::{
     VerifiedPackage, verify_package,
 };
 use neco_plan::JournalState;
-use neco_process::backoff::Backoff;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{NecoVersion, PackageRef};
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_components::Image;
 use neco_connect::one_line;
-use neco_process::backoff::Backoff;
 use neco_runtime::ImageRef;
 use neco_schema::Severity;
 

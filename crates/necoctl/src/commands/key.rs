@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use neco_process::exit::{ExitCode, Failure};
-use neco_releases::Secret;
 use neco_releases::mirror::MirrorError;
 use neco_releases::mirror::sign::{Protection, SigningKey, generate_key};
 
@@ -69,7 +68,7 @@ impl Key {
         } else {
             let what = "password of the new key";
             let password = secrets::read_new(io, new.password_file.as_deref(), what)?;
-            Protection::Password(Secret::new(password.reveal().as_str()))
+            Protection::Password(password)
         };
         let id = generate_key(&new.path, &public, &protection)?;
         if io.is_json() {
@@ -100,7 +99,6 @@ pub(super) fn load(
         Err(MirrorError::Key { problem, .. }) if problem.contains("encrypted") => {
             let what = format!("password of {}", path.display());
             let password = secrets::read(io, password_file, &what)?;
-            let password = Secret::new(password.reveal().as_str());
             Ok(SigningKey::load(path, Some(&password))?)
         }
         loaded => Ok(loaded?),

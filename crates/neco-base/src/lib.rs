@@ -1,0 +1,11 @@
+//! Small things that every crate needs and that know nothing of Neco.
+//!
+//! - [`Backoff`] and [`Retry`] say how long to wait before the next try, [`jittered`] how long until the
+//!   next look. Nothing here sleeps, and chance can be given.
+//! - [`Secret`] is a value that is not printed and does not stay in memory.
+
+mod backoff;
+mod secret;
+
+pub use backoff::{Backoff, Retry, jittered};
+pub use secret::{Secret, Zeroize};

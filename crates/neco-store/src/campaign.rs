@@ -12,7 +12,7 @@ use neco_schema::{Compare, Key, KeyValue, LeaseId, Op, Range, Revision, Snapshot
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::{Committed, Session, SessionLost, Store, StoreError, WatchEvent};
+use crate::{Committed, KeepAlive, Session, SessionLost, Store, StoreError, WatchEvent};
 
 /// How long a candidate waits at most until it looks again, whatever a watch says.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
@@ -189,6 +189,10 @@ impl Election {
                 Err(Failure::Removed) => {
                     return Err(CampaignError::Removed { key: candidate.key.to_string() });
                 }
+                Err(Failure::Expired) => {
+                    let election = self.name.clone();
+                    return Err(CampaignError::Session { election, source: SessionLost::Expired });
+                }
                 Err(Failure::Store(error)) if error.severity() == crate::Severity::TryAgain => {
                     tracing::debug!(election = self.name, %error, "a campaign waits for etcd");
                     tokio::time::sleep(retry.pause()).await;
@@ -216,7 +220,7 @@ impl Election {
         let own = now.kvs.get(&candidate.key.to_string()).map(|kv| kv.create_revision);
         let Some(create_revision) = candidate.create_revision.filter(|mine| own == Some(*mine))
         else {
-            return Err(Failure::Removed);
+            return Err(self.why_gone(lease).await);
         };
         match youngest_before(&now, create_revision) {
             None => {
@@ -228,6 +232,16 @@ impl Election {
                 self.wait_for_deletion(key, now.revision).await?;
                 Ok(None)
             }
+        }
+    }
+
+    /// A candidate goes with its lease, which may be seen here before the session has noticed, or by
+    /// somebody's hand.
+    async fn why_gone(&self, lease: LeaseId) -> Failure {
+        match self.store.keep_alive(lease).await {
+            Ok(KeepAlive::Alive(_)) => Failure::Removed,
+            Ok(KeepAlive::Expired) => Failure::Expired,
+            Err(error) => Failure::Store(error),
         }
     }
 
@@ -279,6 +293,7 @@ impl Election {
 /// Why a round failed.
 enum Failure {
     Removed,
+    Expired,
     Store(StoreError),
 }
 

@@ -102,8 +102,6 @@ pub struct Change {
     pub revision: Revision,
     /// What the key is now; nothing if it was deleted.
     pub kv: Option<KeyValue>,
-    /// What it was before; nothing if it did not exist, or if that is compacted.
-    pub previous: Option<KeyValue>,
 }
 
 /// What became of a transaction.

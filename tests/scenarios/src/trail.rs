@@ -25,6 +25,10 @@ pub struct Trail {
 #[derive(Debug, Default)]
 struct Seen {
     changes: BTreeMap<Revision, Vec<KvChange>>,
+    /// Every key as it stands.
+    standing: BTreeMap<String, KeyValue>,
+    /// When each was seen.
+    seen_at: BTreeMap<Revision, jiff::Timestamp>,
     /// Everything up to this revision is in `changes`.
     up_to: Revision,
     /// Why the trail has a hole.
@@ -64,6 +68,11 @@ impl Trail {
         seen.changes.range(..=revision).map(|(at, changes)| (*at, changes.clone())).collect()
     }
 
+    /// When each revision was seen: never before it was made.
+    pub(crate) fn seen_at(&self) -> BTreeMap<Revision, jiff::Timestamp> {
+        self.seen().seen_at.clone()
+    }
+
     /// How far it has come.
     pub fn end(&self) -> Revision {
         self.seen().up_to
@@ -101,11 +110,12 @@ async fn follow(store: Arc<EtcdStore>, seen: Arc<Mutex<Seen>>) {
             match watch.next().await {
                 Ok(WatchEvent::Changed(changes)) => {
                     let mut seen = locked();
+                    let now = jiff::Timestamp::now();
                     for change in changes {
+                        seen.seen_at.entry(change.revision).or_insert(now);
                         seen.up_to = seen.up_to.max(change.revision);
-                        let (key, before, after) = (change.key, change.previous, change.kv);
-                        let change_of = KvChange { key, before, after };
-                        seen.changes.entry(change.revision).or_default().push(change_of);
+                        let kv = KvChange::of(&mut seen.standing, change.key, change.kv);
+                        seen.changes.entry(change.revision).or_default().push(kv);
                     }
                 }
                 Ok(WatchEvent::Progress(revision)) => {

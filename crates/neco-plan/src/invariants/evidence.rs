@@ -18,6 +18,22 @@ pub struct KvChange {
     pub after: Option<KeyValue>,
 }
 
+impl KvChange {
+    /// The change of `key` to `after`, where `standing` is everything as it stood until then; it is
+    /// brought up to date.
+    pub fn of(
+        standing: &mut BTreeMap<String, KeyValue>,
+        key: String,
+        after: Option<KeyValue>,
+    ) -> Self {
+        let before = match &after {
+            Some(kv) => standing.insert(key.clone(), kv.clone()),
+            None => standing.remove(&key),
+        };
+        Self { key, before, after }
+    }
+}
+
 /// When a journal line was written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {

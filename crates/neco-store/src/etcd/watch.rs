@@ -79,10 +79,8 @@ impl EtcdWatch {
 
     /// Opens the stream on whatever endpoint answers.
     async fn reopen(&mut self) -> Result<(), StoreError> {
-        let mut options = WatchOptions::new()
-            .with_prev_key()
-            .with_progress_notify()
-            .with_start_revision(self.next.0);
+        let mut options =
+            WatchOptions::new().with_progress_notify().with_start_revision(self.next.0);
         if let Some(end) = &self.span.end {
             options = options.with_range(end.clone());
         }
@@ -169,12 +167,7 @@ impl EtcdWatch {
 
     fn change(&self, event: &etcd_client::Event, key: String, revision: Revision) -> Change {
         let put = event.event_type() == EventType::Put;
-        Change {
-            key,
-            revision,
-            kv: event.kv().filter(|_| put).map(|kv| self.space.key_value(kv)),
-            previous: event.prev_kv().map(|kv| self.space.key_value(kv)),
-        }
+        Change { key, revision, kv: event.kv().filter(|_| put).map(|kv| self.space.key_value(kv)) }
     }
 }
 

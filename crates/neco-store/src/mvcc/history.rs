@@ -127,9 +127,7 @@ impl History {
     }
 
     fn change(&self, key: &str, revision: Revision) -> Change {
-        let before = Revision(revision.0 - 1);
-        let previous = (before >= self.compacted).then(|| self.at(key, before)).flatten();
-        Change { key: key.to_owned(), revision, kv: self.at(key, revision), previous }
+        Change { key: key.to_owned(), revision, kv: self.at(key, revision) }
     }
 
     fn keys_in<'a>(

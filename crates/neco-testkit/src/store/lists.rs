@@ -68,7 +68,7 @@ enum Answer {
     Alive(Duration),
     Expired,
     Ok,
-    Changes(Vec<(String, Since, Option<Pair>, Option<Pair>)>),
+    Changes(Vec<(String, Since, Option<Pair>)>),
     Lost(Since),
     Compacted,
     Future,
@@ -441,10 +441,9 @@ impl Player {
         }
     }
 
-    fn change(&self, change: &Change) -> (String, Since, Option<Pair>, Option<Pair>) {
-        let pair = |kv: &Option<KeyValue>| kv.as_ref().map(|kv| self.pair(kv));
+    fn change(&self, change: &Change) -> (String, Since, Option<Pair>) {
         let since = change.revision.0 - self.start.0;
-        (change.key.clone(), since, pair(&change.kv), pair(&change.previous))
+        (change.key.clone(), since, change.kv.as_ref().map(|kv| self.pair(kv)))
     }
 
     fn failed(&self, error: StoreError) -> Answer {
@@ -462,7 +461,7 @@ impl Player {
 #[derive(Default)]
 struct Coverage(BTreeMap<&'static str, usize>);
 
-const KINDS: [&str; 33] = [
+const KINDS: [&str; 32] = [
     "put",
     "put with lease",
     "put with unknown or ended lease",
@@ -490,7 +489,6 @@ const KINDS: [&str; 33] = [
     "revoke",
     "replay",
     "replay with a deletion",
-    "replay with an earlier value",
     "replay of the compacted past",
     "compaction",
     "compaction of what is compacted",
@@ -577,11 +575,8 @@ impl Coverage {
             Answer::Lost(_) => self.hit("replay of the compacted past"),
             Answer::Changes(changes) => {
                 self.hit("replay");
-                if changes.iter().any(|(_, _, now, _)| now.is_none()) {
+                if changes.iter().any(|(_, _, now)| now.is_none()) {
                     self.hit("replay with a deletion");
-                }
-                if changes.iter().any(|(_, _, _, before)| before.is_some()) {
-                    self.hit("replay with an earlier value");
                 }
             }
             other => panic!("unexpected {other:?}"),

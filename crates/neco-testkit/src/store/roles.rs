@@ -23,6 +23,7 @@ cases![
     a_leader_that_lost_its_key_writes_nothing,
     a_given_up_campaign_leaves_no_candidate,
     a_campaign_ends_with_its_session,
+    a_candidate_that_went_with_its_lease_was_not_removed,
     a_removed_candidate_is_told,
     a_second_campaign_of_a_session_goes_on_with_the_first,
     a_turn_is_taken_by_one,
@@ -166,6 +167,25 @@ async fn a_campaign_ends_with_its_session(rig: Rig) {
     let campaign = tokio::spawn(async move { election.campaign(&waiting, "boot-1").await });
     until_candidates(&rig, 2).await;
     rig.store.revoke(lease).await.expect("revoked");
+    let ended = timeout(WITHIN, campaign).await.expect("in time").expect("no panic");
+    assert!(
+        matches!(ended, Err(CampaignError::Session { source: SessionLost::Expired, .. })),
+        "{ended:?}"
+    );
+}
+
+async fn a_candidate_that_went_with_its_lease_was_not_removed(rig: Rig) {
+    let leading = session(&rig, LONG).await;
+    let leadership = won(stand(&rig, &leading, "boot-0")).await;
+    // Its session renews the lease rarely, so the campaign is the first to see that it is gone.
+    let waiting = session(&rig, Duration::from_secs(600)).await;
+    let lease = waiting.lease();
+    let election = election(&rig);
+    let resigning = election.clone();
+    let campaign = tokio::spawn(async move { election.campaign(&waiting, "boot-1").await });
+    until_candidates(&rig, 2).await;
+    rig.store.revoke(lease).await.expect("revoked");
+    resigning.resign(&leadership).await.expect("resigned");
     let ended = timeout(WITHIN, campaign).await.expect("in time").expect("no panic");
     assert!(
         matches!(ended, Err(CampaignError::Session { source: SessionLost::Expired, .. })),

@@ -393,8 +393,9 @@ impl Cluster {
             Rules { recipes: self.recipes.clone(), turns: self.turns.clone(), ..Rules::default() };
         let mut auditor = Auditor::new(rules);
         let mut changes: BTreeMap<Revision, Vec<KvChange>> = BTreeMap::new();
+        let mut standing = BTreeMap::new();
         for change in self.store.changes_since(Revision(1), &operator_ranges()) {
-            let kv = KvChange { key: change.key, before: change.previous, after: change.kv };
+            let kv = KvChange::of(&mut standing, change.key, change.kv);
             changes.entry(change.revision).or_default().push(kv);
         }
         for (revision, changes) in changes {

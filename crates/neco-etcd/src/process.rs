@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -28,6 +29,9 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// How long dropping waits for a killed child, so that its data are not removed under its hands.
 const REAP_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the threads of a child that is frozen may take to stop.
+const FROZEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Where a run stands; it only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,8 +170,11 @@ async fn own(
             status = owned.child.wait() => break status.ok(),
             Some((signal, reply)) = orders.recv() => {
                 // Not reaped yet, as only this task does that: the id is still the child's.
-                let sent = match i32::try_from(pid) {
-                    Ok(pid) => kill(Pid::from_raw(pid), signal),
+                let sent = match i32::try_from(pid).map(Pid::from_raw) {
+                    Ok(pid) => match kill(pid, signal) {
+                        Ok(()) if signal == Signal::SIGSTOP => stands_still(pid).await,
+                        sent => sent,
+                    },
                     Err(_) => Err(nix::Error::ESRCH),
                 };
                 requested |= sent.is_ok() && matches!(signal, Signal::SIGTERM | Signal::SIGKILL);
@@ -183,6 +190,20 @@ async fn own(
     let read_all = async { while readers.join_next().await.is_some() {} };
     let _ = timeout(LAST_WORDS, read_all).await;
     owned.phase.send_replace(Phase::Ended(Ending { status, requested, was_ready }));
+}
+
+/// Waits until every thread of a child has stopped: the signal is on its way to them for a moment, in
+/// which they still answer (waitid(2): a child is told stopped when all of it is).
+async fn stands_still(pid: Pid) -> nix::Result<()> {
+    let news = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED;
+    let look = news | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    let all = async {
+        while waitid(Id::Pid(pid), look)? == WaitStatus::StillAlive {
+            sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
+    };
+    timeout(FROZEN_WITHIN, all).await.unwrap_or(Err(nix::Error::ETIMEDOUT))
 }
 
 /// The member is in its cluster, answers reads, and has loaded what its client listeners need:

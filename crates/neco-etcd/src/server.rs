@@ -255,7 +255,7 @@ impl Server {
         Ok(())
     }
 
-    /// Freezes the server: it holds its sockets and answers nothing.
+    /// Freezes the server: it holds its sockets and answers nothing. It stands still when this returns.
     ///
     /// # Errors
     /// It is not running.

@@ -100,6 +100,7 @@ impl Auditor {
         stops::judge_change(&change, &mut self.verdicts);
         installed::judge_change(&change, &mut self.verdicts);
         record::judge_change(&change, &mut self.verdicts);
+        liveness::judge_change(&change, &mut self.verdicts);
         self.world.follow(&event, self.state.now);
         self.state.apply(&event);
         self.state.note_who_went_on(&event);
@@ -129,7 +130,7 @@ impl Auditor {
             Fact::JournalLost { lrn } => drop(self.servers.remove(lrn)),
             _ => {}
         }
-        turns::judge_fact(&fact, &self.world, &self.state, &mut self.verdicts);
+        turns::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
         installed::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
         record::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
         liveness::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);

@@ -83,15 +83,14 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
     let withdrawn = view.withdrawn.contains_key(&request.version);
     let changed = view.registered != request.members() || came_again(view, request);
     if changed && !view.registered.is_empty() && !withdrawn {
-        let reconfigure = NewRequest {
-            version: request.version.clone(),
-            servers: original_order(&view.registered),
-            kind: RequestKind::Reconfigure,
-            allow_downgrade: false,
-            allow_no_way_back: request.allow_no_way_back,
-            replaces: Some(request.id()),
-        };
-        return checked(view, limits, reconfigure);
+        let due = goal
+            .as_ref()
+            .is_ok_and(|goal| goal.version != request.version && goal.follows(request));
+        let reconfigure = reconfiguration(view, request, goal.as_ref().ok(), false);
+        // A server that came with something newer does not take the old version; what is due takes all of them along.
+        if !due || newer_than(view, &reconfigure).is_empty() {
+            return checked(view, limits, reconfigure);
+        }
     }
     match goal {
         Ok(goal) if goal.version != request.version && goal.follows(request) => {
@@ -110,6 +109,26 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
             Action::Wait(waiting)
         }
         Err(_) => Action::Wait(Waiting::Idle),
+    }
+}
+
+/// The version of `request` for the servers that are registered now. They may go back to it if that was `allowed`, or if
+/// it is what an operator wants to go back to.
+fn reconfiguration(
+    view: &View,
+    request: &UpdateRequest,
+    goal: Option<&Goal>,
+    allowed: bool,
+) -> NewRequest {
+    let asked = goal
+        .is_some_and(|goal| goal.manual && goal.allow_downgrade && goal.version == request.version);
+    NewRequest {
+        version: request.version.clone(),
+        servers: original_order(&view.registered),
+        kind: RequestKind::Reconfigure,
+        allow_downgrade: allowed || asked,
+        allow_no_way_back: request.allow_no_way_back,
+        replaces: Some(request.id()),
     }
 }
 
@@ -134,14 +153,8 @@ fn stopped(view: &View, request: &UpdateRequest, goal: Result<Goal, Waiting>) ->
         let missing: BTreeSet<Lrn> =
             living.filter(|lrn| !settled(*lrn)).chain(absent).chain(new).collect();
         if missing.is_empty() && !view.registered.is_empty() {
-            return Action::Request(NewRequest {
-                version: request.version.clone(),
-                servers: original_order(&view.registered),
-                kind: RequestKind::Reconfigure,
-                allow_downgrade: request.allow_downgrade,
-                allow_no_way_back: request.allow_no_way_back,
-                replaces: Some(request.id()),
-            });
+            let allowed = request.allow_downgrade;
+            return Action::Request(reconfiguration(view, request, goal.as_ref().ok(), allowed));
         }
         return Action::Wait(Waiting::Settling { missing: missing.into_iter().collect() });
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Mark};
-use neco_schema::{Lrn, NecoVersion, RecipeDigest, RequestId};
+use neco_schema::{Condition, Lrn, NecoVersion, RecipeDigest, RequestId};
 use serde::{Deserialize, Serialize};
 
 /// How many requests a journal remembers; older ones are long replaced.
@@ -171,7 +171,7 @@ pub struct OpenGroup {
 /// What was done for one request.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestState {
-    /// The last status that was posted or about to be: step and condition.
+    /// The last status other than an abort that was posted or about to be: step and condition.
     pub posted: Option<(u32, i64)>,
     /// The highest step that is done.
     pub done: u32,
@@ -220,7 +220,11 @@ impl JournalState {
             Entry::PlannedExit { .. } => self.planned_exit = true,
             Entry::Mark(mark) => self.mark = *mark,
             Entry::Posting { request, step, cond } => {
-                self.request(request).posted = Some((*step, *cond))
+                let state = self.request(request);
+                // Giving up proves nothing about the steps before it: on a new disk that may be all there is.
+                if Condition::from_code(*cond) != Condition::Abort {
+                    state.posted = Some((*step, *cond));
+                }
             }
             Entry::StepBegun { request, step, attempt, .. } => {
                 let state = self.request(request);

@@ -303,6 +303,17 @@ mod rows {
     }
 
     #[test]
+    fn row_4_goes_back_only_if_it_was_allowed_or_is_asked_for() {
+        let (mut cluster, _) = superseded();
+        let made = requested(action(&cluster));
+        assert!(!made.allow_downgrade);
+        let pin = target(&mut cluster, V1);
+        assert!(!requested(action(&cluster)).allow_downgrade);
+        cluster.put(Key::Target, &Target { allow_downgrade: true, ..pin });
+        assert!(requested(action(&cluster)).allow_downgrade);
+    }
+
+    #[test]
     fn row_4_makes_no_request_for_a_withdrawn_version() {
         let (mut cluster, _) = superseded();
         cluster.withdraw(V1);
@@ -477,6 +488,31 @@ mod rows {
         let mut same = Cluster::of(&[1, 0]);
         same.release(V1).request(&request).finished(&request);
         assert_eq!(waiting(action(&same)), Waiting::Idle);
+    }
+
+    #[test]
+    fn row_10_a_server_that_came_with_something_newer_is_taken_along_or_back() {
+        // They went back to 1.0.0, and a server joins that still runs 1.1.0.
+        let request = request(&[0, 1]);
+        let mut cluster = Cluster::of(&[0, 1, 2]);
+        cluster.release(V1).alive(2, V2, &[]).request(&request).finished(&request);
+        let said = preflight(action(&cluster));
+        assert!(said.contains("'necoctl update --to 1.0.0 --allow-downgrade'"), "{said}");
+        // What it says helps ...
+        let mut back = cluster.clone();
+        let pin = target(&mut back, V1);
+        assert!(preflight(action(&back)).contains("--allow-downgrade"));
+        back.put(Key::Target, &Target { allow_downgrade: true, ..pin });
+        let made = requested(action(&back));
+        assert_eq!((made.kind, made.version), (RequestKind::Reconfigure, version(V1)));
+        assert!(made.allow_downgrade);
+        // ... and so does a release that is not older than anything.
+        cluster.release("1.2.0");
+        let made = requested(action(&cluster));
+        assert_eq!((made.version, made.servers), (version("1.2.0"), lrns(&[0, 1, 2])));
+        let closed = Limits { window: Window::Closed(None), ..limits() };
+        let look = next_action(&cluster.view(), &closed, &Elapsed::default());
+        assert!(matches!(waiting(look), Waiting::Window { .. }));
     }
 
     #[test]

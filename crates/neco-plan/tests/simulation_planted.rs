@@ -1,7 +1,7 @@
 //! A check that cannot fail is a defect: each rule that is left out is noticed within a bounded number of schedules.
 
 use neco_plan::testing::Planted;
-use neco_testkit::cluster::{Bug, Plan};
+use neco_testkit::cluster::{Bug, Fault, Kind, Plan, Quality};
 
 /// Within how many schedules a planted bug must show.
 const SCHEDULES: u64 = 1_500;
@@ -113,6 +113,31 @@ fn a_leader_without_guard_is_noticed() {
 #[test]
 fn a_deadline_by_the_wall_clock_is_noticed() {
     is_noticed(Bug::WallClockDeadline, "invariant 24");
+}
+
+#[test]
+fn a_release_outside_of_its_window_is_noticed() {
+    // A release completes, the window closes, and the next release is published long after that.
+    let faults = vec![
+        (0, Fault::Release(Quality::Good, 1)),
+        (400, Fault::Silence(1200)),
+        (401, Fault::Window(7200)),
+        (402, Fault::Silence(600)),
+        (403, Fault::Release(Quality::Good, 1)),
+        (404, Fault::Silence(600)),
+    ];
+    let plan = |bug| Plan { faults: faults.clone(), go_updater: false, bug, ..Plan::random(0) };
+    let planted = plan(Some(Bug::WindowIgnored)).run(false).failures;
+    let noticed = planted.iter().any(|failure| failure.contains("outside of its window"));
+    assert!(noticed, "{planted:?}");
+    let right = plan(None).run(false);
+    assert_eq!(right.failures, Vec::<String>::new());
+    assert!(right.counts.of(Kind::LeaderWait, "window") > 0);
+}
+
+#[test]
+fn a_deadline_left_out_is_noticed() {
+    is_noticed(Bug::DeadlineLeftOut, "L3 (a dead member is noticed)");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::server::Server;
 use super::state::State;
 use super::trail::{Trail, list};
 use super::verdict::Verdicts;
-use super::{Daemon, Fact, HowEnded, Rules};
+use super::{Change, Daemon, Fact, HowEnded, Rules};
 use crate::{choose_target, leader};
 
 /// What facts have told so far, and when things happened.
@@ -152,6 +152,7 @@ pub(super) fn judge_fact(
     verdicts: &mut Verdicts,
 ) {
     match fact {
+        Fact::Time(_) => dead_members_are_noticed(state, world, rules, verdicts),
         // L8: who waits asks etcd a bounded number of times.
         Fact::Requests { lrn, daemon, per_minute } => {
             let allowed = rules.requests_per_minute;
@@ -188,7 +189,6 @@ pub(super) fn judge_end(
     let end = End { state, servers, world, rules };
     every_request_ends(&end, verdicts);
     crashed_workers_join_again(&end, verdicts);
-    dead_members_are_noticed(&end, verdicts);
     work_goes_on_after_quorum(&end, verdicts);
     turns_are_given_back(&end, verdicts);
     newer_release_is_started(&end, verdicts);
@@ -206,10 +206,14 @@ struct End<'a> {
 impl End<'_> {
     /// The request in force, if it runs: neither finished nor stopped, and nothing is paused.
     fn running(&self) -> Option<&Trail> {
-        let paused = self.state.pause_at(self.state.revision).is_some();
-        let open = |trail: &&Trail| trail.finished_at.is_none() && trail.stopped_at.is_none();
-        self.state.trail().filter(open).filter(|_| !paused)
+        running(self.state)
     }
+}
+
+fn running(state: &State) -> Option<&Trail> {
+    let paused = state.pause_at(state.revision).is_some();
+    let open = |trail: &&Trail| trail.finished_at.is_none() && trail.stopped_at.is_none();
+    state.trail().filter(open).filter(|_| !paused)
 }
 
 /// L1: after the bound no request runs any more, every member that lives has closed a stopped one, and nobody has a group
@@ -279,23 +283,38 @@ fn crashed_workers_join_again(end: &End<'_>, verdicts: &mut Verdicts) {
     }
 }
 
-/// L3: a member that has been dead for longer than a step may take leads to a stop.
-fn dead_members_are_noticed(end: &End<'_>, verdicts: &mut Verdicts) {
-    let (Some(now), Some(trail)) = (end.state.now, end.state.trail()) else { return };
-    let patience = end.rules.step_timeout + end.rules.grace;
+/// The members of `trail` that are dead, if nothing has happened for longer than `patience` since they died and the faults
+/// ended.
+fn dead_for(trail: &Trail, state: &State, world: &World, patience: Duration) -> Vec<Lrn> {
+    let (Some(now), Some(Some(ended))) = (state.now, world.faults_ended) else { return Vec::new() };
+    let quiet_since = world.last_turn_of_events.map_or(ended, |last| last.max(ended));
     let dead = |lrn: &Lrn| {
-        let since = end.world.dead_since.get(lrn).copied().max(trail.published_time);
-        end.world.dead_since.contains_key(lrn)
-            && since.is_some_and(|since| now.saturating_sub(since) > patience)
+        let died = world.dead_since.get(lrn);
+        died.is_some_and(|died| now.saturating_sub(quiet_since.max(*died)) > patience)
     };
-    let dead: Vec<Lrn> = trail.members().into_iter().filter(dead).collect();
-    if dead.is_empty() {
-        return;
+    trail.members().into_iter().filter(dead).collect()
+}
+
+/// L3: a member that has been dead for longer than a step may take leads to a stop.
+fn dead_members_are_noticed(state: &State, world: &World, rules: &Rules, verdicts: &mut Verdicts) {
+    let Some(trail) = running(state).filter(|_| !state.go_leads()) else { return };
+    let dead = dead_for(trail, state, world, rules.step_timeout + rules.grace);
+    if !dead.is_empty() {
+        let wrong = format!("{} died and request {} says nothing", list(dead), trail.id);
+        verdicts.liveness(3, state.revision, &[REQUEST], Some(wrong));
     }
-    let wrong = end
-        .running()
-        .map(|trail| format!("{} died and request {} says nothing", list(dead), trail.id));
-    verdicts.liveness(3, end.state.revision, &[REQUEST], wrong);
+}
+
+/// L3: the stop that a dead member leads to.
+pub(super) fn judge_change(change: &Change<'_>, verdicts: &mut Verdicts) {
+    let Some(request) = change.event.request() else { return };
+    let stopped = request.after.as_ref().is_some_and(|after| after.stop);
+    let Some(trail) = running(change.state).filter(|_| stopped) else { return };
+    // Less than a step: it may have died after the step began.
+    let patience = change.rules.step_timeout.saturating_sub(change.rules.grace);
+    if !dead_for(trail, change.state, change.world, patience).is_empty() {
+        verdicts.liveness(3, change.revision(), &[REQUEST], None);
+    }
 }
 
 /// L4: after quorum came back the request that ran goes on to its end.
@@ -310,6 +329,8 @@ fn work_goes_on_after_quorum(end: &End<'_>, verdicts: &mut Verdicts) {
 /// L5: no living server keeps a turn of a request that is over, so the next one gets it.
 fn turns_are_given_back(end: &End<'_>, verdicts: &mut Verdicts) {
     let running = end.running().map(|trail| &trail.id);
+    let given_back = end.state.held.values().flatten().filter(|held| held.until.is_some());
+    given_back.for_each(|_| verdicts.liveness(5, end.state.revision, &[], None));
     for (name, turn) in &end.state.turns {
         let kept = end.state.alive.contains_key(&turn.lrn) && running != Some(&turn.request);
         let wrong = kept.then(|| format!("{} keeps the turn {name} for nothing", turn.lrn));
@@ -336,7 +357,7 @@ fn newer_release_is_started(end: &End<'_>, verdicts: &mut Verdicts) {
     let since = end.world.last_turn_of_events;
     let waited = end.state.now.zip(since).is_none_or(|(now, since)| now - since > patience);
     let leads = !end.state.shows_elections || !end.state.candidates.is_empty();
-    if view.is_paused() || !window || !ready || !leads {
+    if view.is_paused() || !window || !ready || !leads || end.state.go_leads() {
         return;
     }
     let wrong = (due && waited)

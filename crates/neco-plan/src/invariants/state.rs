@@ -8,6 +8,7 @@ use neco_schema::{
     Seen, Snapshot, Timestamp, Turn, UpdateRequest, UpdateStatus,
 };
 
+use super::Writer;
 use super::event::Event;
 use super::trail::Trail;
 use crate::{Slot, Versioned, View};
@@ -18,6 +19,8 @@ pub(super) struct Held {
     pub(super) lrn: Lrn,
     pub(super) from: Revision,
     pub(super) until: Option<Revision>,
+    /// Whether an operator took it away although the holder lived.
+    pub(super) by_force: bool,
 }
 
 /// The cluster before the event that is being judged.
@@ -38,6 +41,8 @@ pub(super) struct State {
     pub(super) history: BTreeSet<(Timestamp, RequestId)>,
     /// The candidates for leadership, with their create-revisions.
     pub(super) candidates: BTreeMap<String, Revision>,
+    /// Those of the original's updaters.
+    go_candidates: BTreeSet<String>,
     /// Whether the log shows elections at all.
     pub(super) shows_elections: bool,
     /// Servers that a worker of ours has written for.
@@ -116,6 +121,18 @@ impl State {
         })
     }
 
+    /// Whether an updater of the original leads: it has a deadline by the wall clock only, and knows nothing of `control/`.
+    pub(super) fn go_leads(&self) -> bool {
+        let oldest = self.candidates.iter().min_by_key(|(_, created)| **created);
+        oldest.is_some_and(|(name, _)| self.go_candidates.contains(name))
+    }
+
+    /// Whether the turn `name` was taken from `lrn` by force, and `lrn` has not taken it again.
+    pub(super) fn lost_turn_by_force(&self, name: &str, lrn: Lrn) -> bool {
+        let held = self.held.get(name).into_iter().flatten();
+        held.rev().find(|held| held.lrn == lrn).is_some_and(|held| held.by_force)
+    }
+
     /// The whole, as decisions see it.
     pub(super) fn view(&self) -> View {
         View::assemble(&Snapshot { revision: self.revision, cluster_id: 0, kvs: self.kvs.clone() })
@@ -123,11 +140,20 @@ impl State {
 
     /// Moves on to what holds after `event`.
     pub(super) fn apply(&mut self, event: &Event) {
+        let by_force = event.writer() == Some(Writer::Operator { forced: true });
         for change in event.changes.iter().filter(|change| change.is_deleted()) {
+            if let Some(Key::Turn(name)) = change.key.as_ref().filter(|_| by_force)
+                && let Some(last) = self.held.get_mut(name).and_then(|held| held.last_mut())
+            {
+                last.by_force = true;
+            }
             self.delete(&change.name, change.key.as_ref(), event.revision);
         }
         for kv in event.changes.iter().filter_map(|change| change.after.as_ref()) {
             self.put(kv);
+            if event.writer() == Some(Writer::Go) && self.candidates.contains_key(&kv.key) {
+                self.go_candidates.insert(kv.key.clone());
+            }
         }
         if let Some(change) = event.request() {
             self.follow_request(change.after.as_ref(), change.deleted, event.revision);
@@ -228,7 +254,7 @@ impl State {
                         last.until = Some(at);
                     }
                     if held.last().is_none_or(|last| last.until.is_some()) {
-                        held.push(Held { lrn: turn.lrn, from: at, until: None });
+                        held.push(Held { lrn: turn.lrn, from: at, until: None, by_force: false });
                     }
                     self.turns.insert(name, turn);
                 }
@@ -270,7 +296,10 @@ impl State {
             Some(Key::Seen(version)) => drop(self.seen.remove(version)),
             Some(Key::Withdrawn(version)) => drop(self.withdrawn.remove(version)),
             Some(Key::History(time, id)) => drop(self.history.remove(&(*time, id.clone()))),
-            Some(Key::Candidate { .. }) => drop(self.candidates.remove(name)),
+            Some(Key::Candidate { .. }) => {
+                self.candidates.remove(name);
+                self.go_candidates.remove(name);
+            }
             Some(Key::BootServer(lrn)) => {
                 self.registrations.entry(*lrn).or_default().push((at, false));
             }

@@ -1,14 +1,14 @@
 //! What only one server may do at a time: invariants 15 and 18.
 
 use neco_schema::journal::{Effect, Entry};
-use neco_schema::{Key, Turn};
+use neco_schema::{Key, Lrn, Turn};
 
 use super::liveness::World;
 use super::server::Line;
 use super::state::State;
 use super::trail::list;
 use super::verdict::Verdicts;
-use super::{Change, Fact, Writer};
+use super::{Change, Fact, Rules, Writer};
 
 pub(super) fn judge_change(change: &Change<'_>, verdicts: &mut Verdicts) {
     turn_not_stolen(change, verdicts);
@@ -18,8 +18,14 @@ pub(super) fn judge_line(line: &Line<'_>, verdicts: &mut Verdicts) {
     restart_under_turn(line, verdicts);
 }
 
-pub(super) fn judge_fact(fact: &Fact, world: &World, state: &State, verdicts: &mut Verdicts) {
-    one_restart_at_a_time(fact, world, state, verdicts);
+pub(super) fn judge_fact(
+    fact: &Fact,
+    world: &World,
+    state: &State,
+    rules: &Rules,
+    verdicts: &mut Verdicts,
+) {
+    one_restart_at_a_time(fact, world, state, rules, verdicts);
 }
 
 /// 15, in the journals: a unit that takes a turn is stopped from a view in which this server held it.
@@ -36,11 +42,21 @@ fn restart_under_turn(line: &Line<'_>, verdicts: &mut Verdicts) {
     verdicts.safety(15, *revision, &[&format!("turn/{turn}")], wrong);
 }
 
-/// 15, by facts: a unit is not taken down on two servers at once. Units that fail by themselves are no restarts.
-fn one_restart_at_a_time(fact: &Fact, world: &World, state: &State, verdicts: &mut Verdicts) {
+/// 15, by facts: a unit is not taken down on two servers at once. Units that fail by themselves are no restarts. An
+/// operator who takes a turn by force from a server that is about to stop the unit answers for both.
+fn one_restart_at_a_time(
+    fact: &Fact,
+    world: &World,
+    state: &State,
+    rules: &Rules,
+    verdicts: &mut Verdicts,
+) {
     let Fact::Service { lrn, unit, up: false, planned: true } = fact else { return };
-    let others = world.taken_down(unit).filter(|other| other != lrn).collect::<Vec<_>>();
-    let wrong = (!others.is_empty())
+    let overruled =
+        |lrn: &Lrn| rules.turns.get(unit).is_some_and(|turn| state.lost_turn_by_force(turn, *lrn));
+    let others = world.taken_down(unit).filter(|other| other != lrn && !overruled(other));
+    let others = others.collect::<Vec<_>>();
+    let wrong = (!others.is_empty() && !overruled(lrn))
         .then(|| format!("{unit} was stopped on {lrn} while it was down on {}", list(others)));
     verdicts.safety(15, state.revision, &[], wrong);
 }

@@ -29,6 +29,8 @@ pub(super) fn rules(
         turns: BTreeMap::from([(ETCD.to_owned(), ETCD.to_owned())]),
         request_timeout: REQUEST_LIMIT,
         step_timeout: STEP_LIMIT,
+        // A run that comes to rest is judged when it has; one that does not fails by that.
+        bound: Duration::ZERO,
         // A frozen leader's write may be as old as its office lasts; and offices last while etcd is down.
         grace: OFFICE + Duration::from_secs(240),
         ..Rules::default()
@@ -103,11 +105,7 @@ fn request_of(entry: &Entry) -> Option<&RequestId> {
 }
 
 fn change(standing: &mut BTreeMap<String, KeyValue>, change: &Change) -> KvChange {
-    let before = match &change.kv {
-        Some(kv) => standing.insert(change.key.clone(), kv.clone()),
-        None => standing.remove(&change.key),
-    };
-    KvChange { key: change.key.clone(), before, after: change.kv.clone() }
+    KvChange::of(standing, change.key.clone(), change.kv.clone())
 }
 
 fn fact(item: &Item) -> Option<Fact> {
@@ -147,6 +145,11 @@ fn fact(item: &Item) -> Option<Fact> {
             instance: *instance,
             how: if *planned { HowEnded::Planned } else { HowEnded::Killed },
         },
+        Item::Window(open) => Fact::Window { open: *open },
+        Item::Quorum(stands) => Fact::Quorum { stands: *stands },
+        Item::Requests { lrn, daemon, per_minute } => {
+            Fact::Requests { lrn: *lrn, daemon: *daemon, per_minute: *per_minute }
+        }
         Item::FaultsEnded => Fact::FaultsEnded,
         Item::Changed(_) | Item::Rewound(_) | Item::Journal(..) => return None,
     })

@@ -37,6 +37,10 @@ pub enum Bug {
     LeaderUnguarded,
     /// The deadline is computed from the wall clock.
     WallClockDeadline,
+    /// A release is requested whatever the window.
+    WindowIgnored,
+    /// No deadline is counted.
+    DeadlineLeftOut,
     /// Members of etcd are removed only if a majority of the old size is healthy.
     OldSizeMajority,
 }

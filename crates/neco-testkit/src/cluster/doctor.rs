@@ -1,7 +1,9 @@
 //! Brings a cluster to rest after the last fault, with the remedies that operators are told.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use neco_plan::invariants::Daemon;
 use neco_plan::{Move, Rest, Waiting};
 use neco_schema::{Key, Record as _, UpdateRequest};
 
@@ -15,8 +17,11 @@ use super::{Bug, Cluster};
 const ACTIONS: u64 = 30_000;
 /// How many remedies it may need.
 const REMEDIES: u32 = 30;
-/// After how long a silence without remedy it is stuck: longer than every deadline.
-const SILENCE: Duration = Duration::from_secs(2 * 3600);
+/// After how long a silence without remedy it is stuck: longer than every deadline. That of the original is an hour by a
+/// wall clock that may be two hours behind the one by which the request was made.
+const SILENCE: Duration = Duration::from_secs(4 * 3600);
+/// After how long a silence is counted how often everybody asked etcd.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Every lease of a dead process has run out after this.
 const LEASES: Duration = Duration::from_secs(70);
 
@@ -54,6 +59,8 @@ impl Cluster {
         let mut actions = 0;
         let mut silent_since = self.world.now;
         let mut last = String::new();
+        let mut waiting = None;
+        let is_patient = self.is_patient();
         loop {
             let ready = self.ready();
             if !ready.is_empty() {
@@ -72,13 +79,15 @@ impl Cluster {
             if state != last {
                 (last, silent_since) = (state, self.world.now);
             }
+            self.tell_requests(&mut waiting);
             let silence = self.world.now - silent_since;
             if silence >= LEASES {
                 if self.is_done() {
+                    self.world.evidence.over();
                     return Ok(());
                 }
                 if self.operators.is_empty()
-                    && let Some(remedy) = self.remedy()
+                    && let Some(remedy) = self.remedy(is_patient)
                 {
                     remedies += 1;
                     if remedies > REMEDIES {
@@ -111,14 +120,48 @@ impl Cluster {
         }
     }
 
+    /// Whether operators wait until a leader has noticed that a member is dead. One of the original's takes long to.
+    fn is_patient(&self) -> bool {
+        self.updaters.iter().all(|updater| !updater.is_go)
+            && self.world.event_hash().is_multiple_of(2)
+    }
+
+    /// Tells how often everybody asked etcd in a minute in which nothing changed that workers look at.
+    fn tell_requests(&mut self, waiting: &mut Option<Wait>) {
+        let tick = (self.world.tick.workers, self.world.tick.machines);
+        if waiting.as_ref().is_none_or(|wait| wait.tick != tick) {
+            let asked = self.world.requests.clone();
+            *waiting = Some(Wait { tick, since: self.world.now, asked, told: false });
+        }
+        let Some(wait) = waiting.as_mut().filter(|wait| !wait.told) else { return };
+        let waited = self.world.now - wait.since;
+        if waited < MINUTE {
+            return;
+        }
+        wait.told = true;
+        for ((at, daemon), times) in &self.world.requests {
+            let before = wait.asked.get(&(*at, *daemon)).copied().unwrap_or_default();
+            let per_minute = (times - before) * MINUTE.as_secs() / waited.as_secs();
+            let lrn = self.world.hosts[*at].lrn;
+            self.world.evidence.requests(lrn, *daemon, per_minute);
+        }
+    }
+
     /// What operators are told to do about what is seen.
-    fn remedy(&mut self) -> Option<Remedy> {
+    fn remedy(&mut self, is_patient: bool) -> Option<Remedy> {
         let view = self.world.leader_view();
         let dead = self
             .world
             .hosts
             .iter()
             .find(|host| !host.powered && view.registered.contains(&host.lrn));
+        if is_patient
+            && dead.is_some()
+            && matches!(self.leader_waits(), Some(Waiting::Workers { .. }))
+            && !view.is_paused()
+        {
+            return None;
+        }
         if let Some(dead) = dead {
             return Some(Remedy::Order(Command::Leave { lrn: dead.lrn, force: false }));
         }
@@ -181,10 +224,16 @@ impl Cluster {
                 if problems.iter().any(|problem| problem.contains("newer than")) =>
             {
                 // As the problem says: name the version that is to be gone back to, or publish a newer one.
-                Some(if view.target.value().is_some() {
-                    Remedy::Order(Command::Unpin)
-                } else {
-                    Remedy::Release
+                let target = view.target.value();
+                let back = match (target, view.current()) {
+                    (Some(target), _) if !target.allow_downgrade => Some(target.version.clone()),
+                    (None, Some(request)) => Some(request.version.clone()),
+                    _ => None,
+                };
+                Some(match back.filter(|_| self.world.event_hash().is_multiple_of(2)) {
+                    Some(version) => Remedy::Order(Command::UpdateTo { version, downgrade: true }),
+                    None if target.is_some() => Remedy::Order(Command::Unpin),
+                    None => Remedy::Release,
                 })
             }
             Waiting::Release => Some(Remedy::Release),
@@ -282,6 +331,14 @@ impl Cluster {
         parts.extend(self.operators.iter().map(|operator| operator.command.name().to_owned()));
         parts.join("; ")
     }
+}
+
+/// A time in which nothing changes that workers look at.
+struct Wait {
+    tick: (u64, u64),
+    since: Duration,
+    asked: BTreeMap<(usize, Daemon), u64>,
+    told: bool,
 }
 
 /// What an operator does about a cluster that waits for one.

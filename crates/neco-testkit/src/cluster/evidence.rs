@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use neco_plan::invariants::Daemon;
 use neco_schema::journal::Entry;
 use neco_schema::{Compare, Lrn, NecoVersion, Revision, Snapshot};
 use neco_store::Change;
@@ -79,6 +80,19 @@ pub enum Item {
         /// Whether by itself, on purpose.
         planned: bool,
     },
+    /// The release window opened or closed.
+    Window(bool),
+    /// etcd lost or regained its quorum.
+    Quorum(bool),
+    /// How often a process asked etcd in a minute in which it waited.
+    Requests {
+        /// Where.
+        lrn: Lrn,
+        /// Which program.
+        daemon: Daemon,
+        /// How often.
+        per_minute: u64,
+    },
     /// No more faults come.
     FaultsEnded,
 }
@@ -93,6 +107,8 @@ pub struct Evidence {
     /// The time, told before what happens next.
     pub(super) now: Duration,
     told: Duration,
+    window: Option<bool>,
+    quorum: Option<bool>,
     instances: u64,
     running: std::collections::BTreeMap<Lrn, u64>,
 }
@@ -124,6 +140,30 @@ impl Evidence {
 
     pub(super) fn faults_ended(&mut self) {
         self.add(|| Item::FaultsEnded);
+    }
+
+    pub(super) fn window(&mut self, open: bool) {
+        if self.window.replace(open) != Some(open) {
+            self.add(|| Item::Window(open));
+        }
+    }
+
+    pub(super) fn quorum(&mut self, stands: bool) {
+        if self.quorum.replace(stands) != Some(stands) {
+            self.add(|| Item::Quorum(stands));
+        }
+    }
+
+    pub(super) fn requests(&mut self, lrn: Lrn, daemon: Daemon, per_minute: u64) {
+        self.add(|| Item::Requests { lrn, daemon, per_minute });
+    }
+
+    /// The run is over: what time it is then is the last word.
+    pub(super) fn over(&mut self) {
+        if self.wanted && self.told < self.now {
+            self.told = self.now;
+            self.items.push(Item::Time(self.now));
+        }
     }
 
     pub(super) fn transaction(&mut self, at: Revision, source: &Source, compares: &[Compare]) {

@@ -20,6 +20,8 @@ pub struct Oracle {
     requests: BTreeMap<RequestId, UpdateRequest>,
     /// The current one.
     current: Option<UpdateRequest>,
+    /// The newest one, also when it is gone.
+    newest: Option<RequestId>,
     /// The highest step at which members have arrived, by request.
     arrived: BTreeMap<RequestId, BTreeMap<Lrn, u32>>,
     /// Requests that were seen stopped, aborted or replaced.
@@ -49,6 +51,7 @@ impl Oracle {
     /// etcd went back in time.
     pub fn rewound(&mut self, current: Option<UpdateRequest>) {
         self.tainted.extend(self.requests.keys().cloned());
+        self.newest = current.as_ref().map(UpdateRequest::id);
         self.current = current;
     }
 
@@ -104,6 +107,7 @@ impl Oracle {
                 self.object(format!("request {} came back", now.id()));
             }
             self.requests.insert(now.id(), now.clone());
+            self.newest = Some(now.id());
         }
         self.current = now;
     }
@@ -270,7 +274,8 @@ impl Oracle {
         }
     }
 
-    /// A service was started, by Neco or at boot.
+    /// A service was started, by Neco or at boot. What members of one request run must not differ; a server that was taken
+    /// out while it lived and was registered again is on its own until a request includes it.
     pub fn service_started(&mut self, world: &World, at: usize, unit: &str) {
         let host = &world.hosts[at];
         let grouped = world.recipe.groups().iter().any(|group| group == unit);
@@ -279,11 +284,10 @@ impl Oracle {
         };
         let registered = |lrn: Lrn| world.etcd.get(&Key::BootServer(lrn).to_string()).is_some();
         for other in world.hosts.iter().filter(|other| other.lrn != host.lrn && other.powered) {
-            let together = self.requests.values().any(|request| {
-                request.is_member(host.lrn)
-                    && request.is_member(other.lrn)
-                    && !self.tainted.contains(&request.id())
-            });
+            let newest = self.newest.as_ref().filter(|id| !self.tainted.contains(*id));
+            let together = newest
+                .and_then(|id| self.requests.get(id))
+                .is_some_and(|request| request.is_member(host.lrn) && request.is_member(other.lrn));
             if let Some(runs) = other.running(unit)
                 && runs != started
                 && together

@@ -89,6 +89,11 @@ impl Plan {
             // A member more or less while the original leads.
             faults.push((690, Fault::Order(6 + pick(2), pick(1000))));
         }
+        let left = faults.iter().find(|(_, fault)| matches!(fault, Fault::Order(6, _)));
+        if let Some(at) = left.map(|(at, _)| *at).filter(|_| pick(3) == 0) {
+            // A stop while the request is being superseded.
+            faults.push((at + u32::try_from(pick(80)).unwrap_or(0), Fault::Order(0, 0)));
+        }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             seed,

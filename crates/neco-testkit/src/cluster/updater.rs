@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use neco_plan::invariants::Daemon;
 use neco_plan::testing::{GoAction, go_next_action, go_txn};
-use neco_plan::{Action, Limits, Stopwatch, View, Waiting, Window, next_action, publish_release};
+use neco_plan::{
+    Action, Elapsed, Limits, Stopwatch, View, Waiting, Window, next_action, publish_release,
+};
 use neco_schema::{
     Compare, Key, LeaseId, Lrn, NecoVersion, Op, Range, RequestKind, Revision, Txn, prefixes,
 };
@@ -96,6 +99,7 @@ impl Updater {
 
     /// Does one atomic action.
     pub fn act(&mut self, world: &mut World) {
+        world.asked(self.at, Daemon::Updater);
         if let Some(txn) = self.writing.take() {
             let source = if self.is_go { Source::Go } else { Source::Leader };
             let leads = self.leads(world);
@@ -132,7 +136,8 @@ impl Updater {
         let txn = Txn::default()
             .when(Compare::absent(&key))
             .then(Op::put_bytes(&key, value).with_lease(lease));
-        world.commit(Source::Setup, Some(self.at), &txn);
+        let source = if self.is_go { Source::Go } else { Source::Setup };
+        world.commit(source, Some(self.at), &txn);
         let created = world.etcd.get(&key.to_string()).map(|kv| kv.create_revision);
         self.office = created.map(|created| (lease, created));
         self.looked_at = world.now;
@@ -201,7 +206,11 @@ impl Updater {
             let seconds = world.wall(self.skew).seconds_since(request.started_at);
             elapsed.request = Duration::from_secs(seconds.max(0).unsigned_abs());
         }
-        let window = if world.now < world.window_closed_until {
+        if world.bug == Some(Bug::DeadlineLeftOut) {
+            elapsed = Elapsed::default();
+        }
+        let ignored = world.bug == Some(Bug::WindowIgnored);
+        let window = if world.now < world.window_closed_until && !ignored {
             Window::Closed(Some(world.wall(0)))
         } else {
             Window::Open

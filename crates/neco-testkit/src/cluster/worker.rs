@@ -5,6 +5,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use neco_plan::invariants::Daemon;
 use neco_plan::{Doing, JournalState, Local, Move, StatusWrite, View, next_move_with_row};
 use neco_schema::journal::{Entry, IntentEnd, Mark};
 use neco_schema::{
@@ -157,6 +158,7 @@ impl Worker {
 
     /// Does one atomic action.
     pub fn act(&mut self, world: &mut World, part: Part) -> Life {
+        world.asked(self.at, Daemon::Worker);
         match part {
             Part::Main => self.main(world),
             Part::Task => self.task(world),

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 use std::rc::Rc;
 use std::time::Duration;
 
+use neco_plan::invariants::Daemon;
 use neco_plan::{View, leader_ranges, worker_ranges};
 use neco_schema::journal::Entry;
 use neco_schema::{LeaseId, NecoVersion, Range, Revision, Snapshot, Timestamp, Txn};
@@ -86,6 +87,8 @@ pub struct World {
     pub evidence: Evidence,
     /// The story of the run, if it is told.
     pub story: Option<Vec<String>>,
+    /// How often processes have asked etcd, by machine.
+    pub requests: BTreeMap<(usize, Daemon), u64>,
     /// Changes that idle actors wait for.
     pub tick: Tick,
     rng: StdRng,
@@ -118,6 +121,7 @@ impl World {
             oracle: Oracle::default(),
             evidence: Evidence::default(),
             story: None,
+            requests: BTreeMap::new(),
             tick: Tick::default(),
             rng: StdRng::seed_from_u64(seed),
             hash: DefaultHasher::new(),
@@ -167,6 +171,18 @@ impl World {
     /// Something about machines or connections changed.
     pub fn machines_changed(&mut self) {
         self.tick.machines += 1;
+        self.tell_conditions();
+    }
+
+    /// Tells the auditor whether the window is open and quorum stands.
+    fn tell_conditions(&mut self) {
+        self.evidence.window(self.now >= self.window_closed_until);
+        self.evidence.quorum(self.now >= self.outage_until && self.quorum());
+    }
+
+    /// Somebody on the machine `at` asked etcd something.
+    pub fn asked(&mut self, at: usize, daemon: Daemon) {
+        *self.requests.entry((at, daemon)).or_default() += 1;
     }
 
     /// Whether a majority of etcd's members runs.
@@ -358,6 +374,7 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         self.now += time;
         self.evidence.now = self.now;
+        self.tell_conditions();
         if self.now >= self.outage_until && self.quorum() {
             self.etcd.advance(time);
             self.collect(&Source::Nobody);

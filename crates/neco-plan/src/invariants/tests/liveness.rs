@@ -3,7 +3,7 @@ use neco_schema::{Condition, Key, Op, Outcome, UpdateRequest};
 
 use super::log::*;
 use crate::invariants::InvariantId::{self, Liveness};
-use crate::invariants::{Daemon, Fact, HowEnded, Rules};
+use crate::invariants::{Daemon, Fact, HowEnded, Rules, Writer};
 
 fn quiet() -> Fact {
     Fact::FaultsEnded
@@ -135,13 +135,35 @@ fn a_dead_member_that_nobody_notices_breaks_l3() {
         log.time(60);
         log.delete(&Key::Alive(B));
         log.auditor.fact(quiet());
-        log.time(22 * 60);
+        log.time(21 * 60);
         if stops {
             log.put(&Key::Request, &stopped(&one));
+        }
+        log.time(22 * 60);
+        if stops {
             log.keeps(Liveness(3));
         } else {
-            assert_eq!(broken(log), [Liveness(1), Liveness(3)]);
+            assert_eq!(broken(log), [Liveness(3), Liveness(1)]);
         }
+    }
+}
+
+#[test]
+fn a_go_leader_is_not_asked_to_notice_a_dead_member() {
+    let one = request("1.0.0", 1);
+    for go in [true, false] {
+        let mut log = Log::new(Rules { bound: std::time::Duration::ZERO, ..rules() });
+        let key = Key::Candidate { election: "updater".into(), lease: 7 };
+        let writer = if go { Writer::Go } else { Writer::Stranger };
+        log.write_by(writer, vec![], [Op::put_bytes(&key, "boot-0")]);
+        log.put(&Key::Alive(B), &alive("0.9.0"));
+        log.put(&Key::Request, &one);
+        log.time(60);
+        log.delete(&Key::Alive(B));
+        log.auditor.fact(quiet());
+        log.time(22 * 60);
+        let noticed = !broken(log).contains(&Liveness(3));
+        assert_eq!(noticed, go);
     }
 }
 

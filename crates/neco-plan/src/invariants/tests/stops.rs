@@ -322,6 +322,34 @@ fn two_servers_that_restart_a_unit_at_once_break_15() {
     }
 }
 
+#[test]
+fn who_takes_a_turn_by_force_answers_for_two_restarts_at_once() {
+    let unit = || "etcd-container.service".to_owned();
+    let one = request("1.0.0", 1);
+    let key = Key::Turn("etcd".into());
+    let down = |lrn| Fact::Service { lrn, unit: unit(), up: false, planned: true };
+    for (forced, order) in [(true, [A, B]), (true, [B, A]), (false, [A, B])] {
+        let mut log = Log::with_request(rules(), &one);
+        log.put(&key, &turn(A, &one));
+        log.write_by(Writer::Operator { forced }, guarded(), [Op::delete(&key)]);
+        log.put(&key, &turn(B, &one));
+        order.into_iter().for_each(|lrn| log.auditor.fact(down(lrn)));
+        if forced {
+            log.keeps(Safety(15));
+        } else {
+            log.breaks(Safety(15));
+        }
+    }
+    // Who has taken the turn again since is bound by it again.
+    let mut log = Log::with_request(rules(), &one);
+    log.put(&key, &turn(A, &one));
+    log.write_by(Writer::Operator { forced: true }, guarded(), [Op::delete(&key)]);
+    log.put(&key, &turn(A, &one));
+    log.auditor.fact(down(A));
+    log.auditor.fact(down(B));
+    log.breaks(Safety(15));
+}
+
 /// A restart as the journal has it.
 fn restart(unit: &str) -> Effect {
     serde_json::from_value(serde_json::json!({ "effect": "restart", "unit": unit, "digest": "d" }))

@@ -3,10 +3,12 @@
 //! The drivers do not know the configuration file, and the process frame knows neither etcd nor GitHub; both daemons and
 //! the command line need the same few joints between them, and they stand here.
 
+mod outage;
 mod settings;
 mod source;
 mod store;
 
+pub use outage::Outage;
 pub use settings::{Settings, SettingsProblem};
 pub use source::{ConfiguredSource, Secrets, SourceError, Sources, release_source};
 pub use store::{ConnectError, connect, store_options};

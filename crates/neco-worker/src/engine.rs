@@ -3,20 +3,20 @@
 //! Events only say "look again". One thing runs at a time, in a task of its own, so that a stop is heard in the middle of
 //! a step. Nothing that etcd, the journal or a step does ends the loop; only a signal and a new binary do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use neco_base::{Backoff, Retry};
-use neco_connect::one_line;
+use neco_connect::{Outage, one_line};
 use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
 use neco_schema::{Alive, Condition};
 use neco_store::alive::BEAT_EVERY;
-use neco_store::{Beat, Follower, Heart};
+use neco_store::{Beat, Follower, Heart, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::act::Acted;
+use crate::act::{ActError, Acted};
 use crate::context::StepError;
 use crate::installer::Installer;
 use crate::running::{Finished, Running};
@@ -47,6 +47,9 @@ pub struct Engine {
     pub(crate) times: Times,
     retry: Retry,
     last: Option<(Row, Move)>,
+    outage: Outage,
+    /// What was last said to be waited for.
+    told: Mutex<String>,
     /// Who this server says it is while it lives.
     identity: Identity,
 }
@@ -77,6 +80,8 @@ impl Engine {
             times: Times::default(),
             retry,
             last: None,
+            outage: Outage::default(),
+            told: Mutex::default(),
             identity,
         }
     }
@@ -109,9 +114,12 @@ impl Engine {
                 break self.wind_down().await;
             }
             let next = match self.shared.look().await {
-                Ok(view) => self.turn(&view, &stop).await,
+                Ok(view) => {
+                    self.outage.answered();
+                    self.turn(&view, &stop).await
+                }
                 Err(error) => {
-                    self.waiting(format!("etcd does not answer: {}", one_line(&error)));
+                    self.without_etcd(&error);
                     Next::Again
                 }
             };
@@ -158,7 +166,10 @@ impl Engine {
             }
         }
         match decided {
-            Move::Rest(_) | Move::Keep => Next::Wait,
+            Move::Rest(_) | Move::Keep => {
+                self.goes_on();
+                Next::Wait
+            }
             Move::Cancel { .. } => {
                 if let Some(running) = &self.running {
                     running.cancel();
@@ -167,8 +178,15 @@ impl Engine {
             }
             Move::ExitForNewBinary => Next::Exit,
             decided => match self.act(&decided, stop).await {
-                Ok(Acted::Changed) => Next::Look,
+                Ok(Acted::Changed) => {
+                    self.goes_on();
+                    Next::Look
+                }
                 Ok(Acted::Refused) => Next::Again,
+                Err(ActError::Store(error)) => {
+                    self.without_etcd(&error);
+                    Next::Again
+                }
                 Err(error) => {
                     self.waiting(error.to_string());
                     Next::Again
@@ -192,6 +210,7 @@ impl Engine {
             decided.name().clone_into(&mut observation.decided);
             observation.busy = local.busy();
             observation.waiting_for.clone_from(&waiting_for);
+            observation.note_problems(&view.problems);
             if changed {
                 observation.since = now;
             }
@@ -205,8 +224,24 @@ impl Engine {
         }
     }
 
+    /// Waits for what is not there, and says so once until something succeeds.
     fn waiting(&self, why: String) {
-        tracing::debug!(%why, "waiting");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != why {
+            tracing::warn!(%why, "waiting");
+            told.clone_from(&why);
+        }
+        self.shared.observe(|observation| observation.waiting_for = why);
+    }
+
+    /// Something succeeded: should it fail again, that is news.
+    fn goes_on(&self) {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// etcd does not answer: that is said once, though the words change from try to try.
+    fn without_etcd(&self, error: &StoreError) {
+        let why = self.outage.failed(error);
         self.shared.observe(|observation| observation.waiting_for = why);
     }
 
@@ -289,7 +324,8 @@ impl Engine {
             let Some((intent, state)) = local.journal.intents.iter().next() else { return true };
             if state.begun {
                 tracing::info!(%intent, "completing what an earlier process began");
-                self.waiting(format!("completing {}", local.busy().join(", ")));
+                let completing = format!("completing {}", local.busy().join(", "));
+                self.shared.observe(|observation| observation.waiting_for = completing);
                 let completed = crate::act::complete(
                     Arc::clone(&self.shared),
                     Arc::clone(&self.steps),
@@ -331,9 +367,7 @@ impl Engine {
             match self.shared.record(entries) {
                 Ok(()) => return true,
                 Err(error) => {
-                    let why = format!("the journal cannot be written: {}", one_line(&error));
-                    tracing::error!(%why, "waiting for the disk");
-                    self.waiting(why);
+                    self.waiting(format!("the journal cannot be written: {}", one_line(&error)));
                 }
             }
             tokio::select! {

@@ -1,5 +1,6 @@
 //! What the last look gave: the source of the status page and of `why` without etcd.
 
+use neco_plan::Problem;
 use neco_schema::Timestamp;
 use serde::Serialize;
 
@@ -18,6 +19,19 @@ pub struct Observation {
     pub doing: String,
     /// What is open and must not be cut off.
     pub busy: Vec<String>,
+    /// Records in etcd that cannot be read, each with what to do about it.
+    pub problems: Vec<String>,
     /// Since when it has decided so, by this server's clock.
     pub since: Timestamp,
+}
+
+impl Observation {
+    /// Takes in what the present view cannot make sense of; what is new is logged.
+    pub(crate) fn note_problems(&mut self, problems: &[Problem]) {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        for problem in problems.iter().filter(|problem| !self.problems.contains(problem)) {
+            tracing::warn!("{problem}");
+        }
+        self.problems = problems;
+    }
 }

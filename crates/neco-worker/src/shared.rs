@@ -101,8 +101,12 @@ impl Shared {
     /// Waits because the journal cannot be written, and says so.
     pub(crate) async fn wait_for_disk(&self, error: &JournalError, retry: &mut Retry) {
         let why = format!("the journal cannot be written: {}", one_line(error));
-        tracing::error!(%why, "waiting for the disk");
-        self.observe(|observation| observation.waiting_for = why);
+        self.observe(|observation| {
+            if observation.waiting_for != why {
+                tracing::error!(%why, "waiting for the disk");
+                observation.waiting_for = why;
+            }
+        });
         tokio::time::sleep(retry.pause()).await;
     }
 

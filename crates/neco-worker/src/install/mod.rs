@@ -102,8 +102,12 @@ impl PackageInstaller {
                 }
                 Err(error) => {
                     let why = error.to_string();
-                    tracing::warn!(%version, %why, "the way back cannot be had yet");
-                    *self.way_back_trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+                    let mut told =
+                        self.way_back_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                    if *told != why {
+                        tracing::warn!(%version, %why, "the way back cannot be had yet");
+                        *told = why;
+                    }
                 }
             }
             tokio::time::sleep(retry.pause()).await;
@@ -134,6 +138,7 @@ impl PackageInstaller {
         wait: bool,
     ) -> Result<VerifiedPackage, StepError> {
         let mut retry = DOWNLOAD_AGAIN.retry();
+        let mut told = String::new();
         loop {
             context.doing(format!("fetching {version}"));
             let progress = |done: u64, total: Option<u64>| context.bytes(done, total);
@@ -151,13 +156,23 @@ impl PackageInstaller {
                 }
                 Err(error) if error.may_pass() => {
                     let delay = retry.pause();
-                    tracing::warn!(%version, error = %error, "fetching failed, trying again");
+                    let why = error.to_string();
+                    if told != why {
+                        tracing::warn!(%version, %why, "fetching failed, trying again");
+                        told = why;
+                    }
                     context.doing(format!("waiting to fetch {version} again: {error}"));
                     tokio::select! {
                         biased;
                         () = context.cancel().cancelled() => {}
                         () = tokio::time::sleep(delay) => {}
                     }
+                }
+                // What is requested, not the way back: there is one thing to do about it.
+                Err(error) if wait => {
+                    return Err(StepError::Failed(format!(
+                        "{error}; nothing of it was installed, a sound package in a newer release goes on"
+                    )));
                 }
                 Err(error) => return Err(StepError::Failed(error.to_string())),
             }

@@ -134,6 +134,11 @@ impl Server {
         self.process.as_ref().expect("runs").shared.observed().borrow().waiting_for.clone()
     }
 
+    /// What it cannot make sense of in etcd.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.process.as_ref().expect("runs").shared.observed().borrow().problems.clone()
+    }
+
     /// Whether the engine has come to its end by itself.
     pub(crate) fn has_ended(&self) -> bool {
         self.process.as_ref().is_none_or(|process| process.engine.is_finished())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neco_schema::journal::Entry;
-use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Record};
+use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Range, Record};
 
 use crate::cluster::{Cluster, VAULT, edit};
 
@@ -40,6 +40,27 @@ async fn a_pull_that_may_succeed_later_is_tried_again() {
     assert_eq!(cluster.stands(1, &request), Some((1, Condition::Running)));
     cluster.server(1).containers().faults().clear(PULL).unwrap();
     cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_cannot_be_read_are_named_with_a_remedy_as_long_as_they_are_there() {
+    let mut cluster = Cluster::of(2).await;
+    let key = Key::BootServer(Lrn::new(7)).to_string().replace('7', "seven");
+    let put = Op::Put { key: key.clone(), value: Vec::new(), lease: None };
+    cluster.write(put).await;
+    let names_it = |cluster: &Cluster| {
+        let named = |problem: &String| {
+            problem.starts_with(&format!("key {key}: ")) && problem.contains("delete the key")
+        };
+        cluster.servers.iter().all(|server| server.problems().iter().any(named))
+    };
+    cluster.until("both name it", async || names_it(&cluster)).await;
+    let request = cluster.request().await;
+    cluster.completed(&request).await;
+    cluster.write(Op::Delete(Range::Key(key.clone()))).await;
+    let none = |cluster: &Cluster| cluster.servers.iter().all(|s| s.problems().is_empty());
+    cluster.until("it is gone", async || none(&cluster)).await;
     cluster.verdict().await;
 }
 

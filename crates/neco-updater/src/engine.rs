@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_base::Backoff;
-use neco_store::{CampaignError, Election, Session};
+use neco_store::{CampaignError, Election, Session, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::leading::{Context, lead};
@@ -13,6 +13,14 @@ use crate::leading::{Context, lead};
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 /// How long giving leadership back may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a term did not come to pass.
+enum Trouble {
+    /// etcd does not answer, or refuses.
+    Etcd(StoreError),
+    /// The candidate is gone; in words.
+    Election(String),
+}
 
 /// One updater.
 pub struct Engine {
@@ -36,11 +44,14 @@ impl Engine {
                 retry.reset();
                 continue;
             };
-            tracing::debug!(%trouble, "not leading");
-            self.context.observe(|observation| {
-                observation.leads = false;
-                observation.waiting_for = trouble;
-            });
+            self.context.observe(|observation| observation.leads = false);
+            match trouble {
+                Trouble::Etcd(error) => self.context.without_etcd(&error),
+                Trouble::Election(why) => {
+                    tracing::debug!(%why, "standing again");
+                    self.context.observe(|observation| observation.waiting_for = why);
+                }
+            }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -50,7 +61,7 @@ impl Engine {
     }
 
     /// One term: campaigns, leads until leadership is lost or `stop`. `None` after a term that was led.
-    async fn term(&self, stop: &CancellationToken) -> Option<String> {
+    async fn term(&self, stop: &CancellationToken) -> Option<Trouble> {
         let store = Arc::clone(&self.context.store);
         let opened = tokio::select! {
             biased;
@@ -59,10 +70,9 @@ impl Engine {
         };
         let session = match opened {
             Ok(session) => session,
-            Err(error) => {
-                return Some(format!("etcd does not answer: {}", neco_connect::one_line(&error)));
-            }
+            Err(error) => return Some(Trouble::Etcd(error)),
         };
+        self.context.etcd_answered();
         self.context.observe(|observation| {
             observation.leads = false;
             observation.waiting_for = "another updater leads".to_owned();
@@ -77,11 +87,14 @@ impl Engine {
         let leadership = match won {
             Some(Ok(leadership)) => leadership,
             Some(Err(error @ CampaignError::Session { .. })) => {
-                return Some(neco_connect::one_line(&error));
+                return Some(Trouble::Election(neco_connect::one_line(&error)));
             }
             Some(Err(error)) => {
                 let _ = tokio::time::timeout(FAREWELL, session.close()).await;
-                return Some(neco_connect::one_line(&error));
+                return Some(match error {
+                    CampaignError::Store { source, .. } => Trouble::Etcd(source),
+                    error => Trouble::Election(neco_connect::one_line(&error)),
+                });
             }
             None => {
                 let _ = tokio::time::timeout(FAREWELL, session.close()).await;

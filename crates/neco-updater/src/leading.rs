@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use neco_base::{Backoff, Retry};
-use neco_connect::{Settings, Sources};
+use neco_connect::{Outage, Settings, Sources};
 use neco_plan::{
     Action, GroupShape, LeaderContext, Limits, NewRequest, Stopwatch, View, Window, choose_target,
     leader_ranges, next_action, publish_release,
@@ -20,6 +20,7 @@ use crate::notify::{Notifier, Notify, Told};
 use crate::observation::Observation;
 use crate::probe::Probe;
 use crate::releases::resolve;
+use crate::strays::watch_strays;
 
 /// How often a leader looks although nothing changed: deadlines are counted by it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -49,6 +50,7 @@ pub struct Context {
     /// The outage groups of the installed recipe.
     pub groups: Vec<GroupShape>,
     observed: watch::Sender<Observation>,
+    outage: Outage,
 }
 
 impl Context {
@@ -64,7 +66,8 @@ impl Context {
         groups: Vec<GroupShape>,
     ) -> Self {
         let observed = watch::Sender::new(Observation::default());
-        Self { store, clock, sources, probes, notify, host, package, groups, observed }
+        let outage = Outage::default();
+        Self { store, clock, sources, probes, notify, host, package, groups, observed, outage }
     }
 
     /// What this updater sees and does.
@@ -74,6 +77,16 @@ impl Context {
 
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {
         self.observed.send_modify(change);
+    }
+
+    /// etcd does not answer: that is said once, though the words change from try to try.
+    pub(crate) fn without_etcd(&self, error: &StoreError) {
+        let why = self.outage.failed(error);
+        self.observe(|observation| observation.waiting_for = why);
+    }
+
+    pub(crate) fn etcd_answered(&self) {
+        self.outage.answered();
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -101,6 +114,7 @@ pub(crate) async fn lead(context: &Arc<Context>, leadership: &Leadership) -> Str
     let settings = Arc::new(Mutex::new(None));
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_releases(Arc::clone(context), leadership.clone(), Arc::clone(&settings)));
+    tasks.spawn(watch_strays(Arc::clone(context)));
     tasks.spawn(Notifier::new(Arc::clone(context)).run());
     let mut term = Term {
         context,
@@ -155,10 +169,11 @@ impl Term<'_> {
         let view = match self.context.look().await {
             Ok(view) => view,
             Err(error) => {
-                self.waiting(format!("etcd does not answer: {}", neco_connect::one_line(&error)));
+                self.context.without_etcd(&error);
                 return Next::Again;
             }
         };
+        self.context.etcd_answered();
         let settings = Settings::read(&view.config);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());
         let now = self.context.clock.monotonic();
@@ -331,7 +346,7 @@ impl Term<'_> {
                 Err(next) => next,
             },
             Err(error) => {
-                self.waiting(format!("etcd does not answer: {}", neco_connect::one_line(&error)));
+                self.context.without_etcd(&error);
                 Next::Again
             }
         }

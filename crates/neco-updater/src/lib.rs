@@ -11,6 +11,7 @@ mod notify;
 mod observation;
 mod probe;
 mod releases;
+mod strays;
 
 pub use engine::Engine;
 pub use leading::Context;

@@ -20,6 +20,8 @@ pub struct Observation {
     pub release_trouble: String,
     /// Settings and records that cannot be read.
     pub problems: Vec<String>,
+    /// Keys that mean nothing, in folders that no decision reads.
+    pub strays: Vec<String>,
     /// Since when it has decided so, by this host's clock.
     pub since: Timestamp,
 }

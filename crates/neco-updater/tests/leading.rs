@@ -215,6 +215,7 @@ impl Bench {
                 seen.waiting_for.contains(words)
                     || seen.release_trouble.contains(words)
                     || seen.problems.iter().any(|problem| problem.contains(words))
+                    || seen.strays.iter().any(|stray| stray.contains(words))
             });
             told.then_some(())
         };
@@ -242,6 +243,25 @@ async fn the_first_request_is_made_for_the_newest_release_with_its_bits() {
     assert_eq!((package.file.as_str(), package.size), ("neco_2026.11.20-40151_amd64.deb", 16));
     let begun = bench.notices.soon.lock().unwrap().clone();
     assert!(matches!(&begun[..], [Told::Begun { .. }]), "{begun:?}");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn keys_that_mean_nothing_are_named_with_a_remedy_and_left_alone() {
+    let mut bench = Bench::new().await;
+    let strays = ["stray/thing", "install/boot-x", "info/bootservers/one", "seen/newest"];
+    for key in strays {
+        let (key, value) = (key.to_owned(), b"somebody's".to_vec());
+        bench.write(Op::Put { key, value, lease: None }).await;
+    }
+    bench.start("boot-0");
+    for key in strays {
+        bench.waits_for(&format!("key {key}: ")).await;
+    }
+    bench.waits_for("put a right value there or delete the key").await;
+    bench.requested(OLD).await;
+    let ranges = strays.map(|key| Range::Key(key.to_owned()));
+    assert_eq!(bench.store.read(&ranges, None).await.unwrap().kvs.len(), strays.len());
     bench.end().await;
 }
 

@@ -12,6 +12,7 @@ use reqwest::{Response, StatusCode, Url};
 use crate::error::ReleaseError;
 use crate::release::{ListedRelease, Release, wire};
 use crate::select;
+use crate::tag::tag_prefix;
 use crate::transport::{Transport, TransportOptions, broken, shown};
 
 /// The settings of a [`GithubClient`].
@@ -116,6 +117,22 @@ struct Page {
 /// How many answers are kept. Single releases by tag come on top of the pages of the list.
 const REMEMBERED: usize = 32;
 
+/// What is said about tags that name no version.
+fn unparsable(env: Environment, tags: &[String]) -> Option<String> {
+    /// More are counted only.
+    const NAMED: usize = 3;
+    let (named, more) = tags.split_at(tags.len().min(NAMED));
+    let named: Vec<_> = named.iter().map(|tag| format!("{tag:?}")).collect();
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    let prefix = tag_prefix(env);
+    (!named.is_empty()).then(|| {
+        format!(
+            "tag {}{more} names no version: tag releases like {prefix}2026.11.21-40152, or delete them",
+            named.join(", ")
+        )
+    })
+}
+
 #[derive(Clone, Copy)]
 enum Form {
     One,
@@ -200,9 +217,12 @@ impl GithubClient {
             Environment::Prod => {
                 let Some(listed) = self.latest().await? else { return Ok(None) };
                 let judged = select::latest(listed);
-                self.remark(judged.as_ref().err().map(|reason| match reason {
-                    select::NotEligible::Tag(tag) => format!("{reason}: {tag}"),
-                    other => other.to_string(),
+                self.remark(judged.as_ref().err().map(|reason| {
+                    let why = match reason {
+                        select::NotEligible::Tag(tag) => format!("{reason}: {tag}"),
+                        other => other.to_string(),
+                    };
+                    format!("{why}; mark a release like release-2026.11.21-40152 as the latest")
                 }));
                 Ok(judged.ok())
             }
@@ -210,9 +230,7 @@ impl GithubClient {
                 let pages = self.list().await?;
                 let selection =
                     select::newest(env, pages.iter().flat_map(|page| page.releases.iter()));
-                self.remark((selection.unparsable > 0).then(|| {
-                    format!("{} releases have tags that name no version", selection.unparsable)
-                }));
+                self.remark(unparsable(env, &selection.unparsable));
                 Ok(selection.release)
             }
         }
@@ -233,8 +251,7 @@ impl GithubClient {
         let mut memory = self.memory();
         if memory.remark != remark {
             if let Some(remark) = &remark {
-                let repository = format!("{}/{}", self.options.owner, self.options.repository);
-                tracing::warn!(repository, remark, "releases passed over");
+                tracing::warn!(at = %shown(&self.releases), %remark, "releases passed over");
             }
             memory.remark = remark;
         }
@@ -459,6 +476,18 @@ fn next_link(header: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tags_without_a_version_are_named_with_the_right_form() {
+        let tags = |count: usize| (0..count).map(|n| format!("release-x{n}")).collect::<Vec<_>>();
+        assert_eq!(unparsable(Environment::Staging, &[]), None);
+        let one = unparsable(Environment::Staging, &tags(1)).expect("a remark");
+        assert!(one.starts_with("tag \"release-x0\" names no version: "), "{one}");
+        assert!(one.contains("release-2026.11.21-40152"), "{one}");
+        let many = unparsable(Environment::Dev, &tags(9)).expect("a remark");
+        assert!(many.contains("\"release-x2\" and 6 more"), "{many}");
+        assert!(many.contains("test-2026.11.21-40152") && !many.contains("x3"), "{many}");
+    }
 
     #[test]
     fn the_next_page_is_found_among_the_links() {

@@ -13,8 +13,8 @@ pub const TEST_VERSION: &str = "9999.12.31-99999";
 pub struct Selection {
     /// The greatest published release of the environment.
     pub release: Option<Release>,
-    /// How many published releases have the environment's prefix, but no version behind it.
-    pub unparsable: usize,
+    /// The tags of published releases that have the environment's prefix, but no version behind it.
+    pub unparsable: Vec<String>,
 }
 
 /// Why the release that the API marks as latest is not one to install.
@@ -56,7 +56,7 @@ pub fn newest<'a>(
                     best = Some((version, release));
                 }
             }
-            Err(TagError::NoVersion { .. }) => selection.unparsable += 1,
+            Err(TagError::NoVersion { .. }) => selection.unparsable.push(release.tag.clone()),
             Err(TagError::OtherPrefix { .. }) => {}
         }
     }
@@ -128,9 +128,9 @@ mod tests {
     }
 
     #[test]
-    fn tags_without_a_version_are_counted_and_other_tags_are_not() {
-        assert_eq!(newest(Environment::Staging, &fixture()).unparsable, 1);
-        assert_eq!(newest(Environment::Dev, &fixture()).unparsable, 0);
+    fn tags_without_a_version_are_named_and_other_tags_are_not() {
+        assert_eq!(newest(Environment::Staging, &fixture()).unparsable, ["release-nonsense"]);
+        assert_eq!(newest(Environment::Dev, &fixture()).unparsable, [""; 0]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Ledger<S, E> {
 pub struct Entry<E> {
     /// Counts effects from 1, across processes and simulated reboots.
     pub seq: u64,
+    /// When, by the wall clock: microseconds since 1970; 0 when that is not known.
+    #[serde(default)]
+    pub at: u64,
     /// What happened.
     #[serde(flatten)]
     pub effect: E,
@@ -73,7 +77,8 @@ impl<E> Entries<E> {
     /// Notes `effect` down and gives its sequence number.
     pub fn note(&mut self, effect: E) -> u64 {
         self.last += 1;
-        self.new.push(Entry { seq: self.last, effect });
+        let at = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros());
+        self.new.push(Entry { seq: self.last, at: u64::try_from(at).unwrap_or(u64::MAX), effect });
         self.last
     }
 }
@@ -248,6 +253,16 @@ mod tests {
             .expect("a writable folder")
     }
 
+    /// Number and effect of each line of the log; each has a time that grows.
+    fn lines(ledger: &Ledger<Vec<u32>, Added>) -> Vec<(u64, u32)> {
+        let log = std::fs::read_to_string(ledger.log_path()).expect("a log");
+        assert!(log.ends_with('\n'), "{log}");
+        let parse = |line| serde_json::from_str::<Entry<Added>>(line).expect("a whole line");
+        let entries: Vec<_> = log.lines().map(parse).collect();
+        assert!(entries[0].at > 0 && entries.is_sorted_by_key(|entry| entry.at), "{log}");
+        entries.into_iter().map(|entry| (entry.seq, entry.effect.added)).collect()
+    }
+
     #[test]
     fn an_empty_root_has_an_empty_state_and_no_effects() {
         let root = tempfile::tempdir().expect("a folder");
@@ -261,8 +276,7 @@ mod tests {
         assert_eq!(add(&ledger(root.path()), 7), 1);
         assert_eq!(add(&ledger(root.path()), 8), 2);
         assert_eq!(ledger(root.path()).read().expect("readable"), vec![7, 8]);
-        let log = std::fs::read_to_string(ledger(root.path()).log_path()).expect("a log");
-        assert_eq!(log, "{\"seq\":1,\"added\":7}\n{\"seq\":2,\"added\":8}\n");
+        assert_eq!(lines(&ledger(root.path())), [(1, 7), (2, 8)]);
     }
 
     #[test]
@@ -278,10 +292,7 @@ mod tests {
         let added: Vec<u32> =
             ledger.entries().expect("readable").iter().map(|entry| entry.effect.added).collect();
         assert_eq!(added, vec![1, 2]);
-        assert_eq!(
-            std::fs::read_to_string(ledger.log_path()).expect("a log"),
-            "{\"seq\":1,\"added\":1}\n{\"seq\":2,\"added\":2}\n"
-        );
+        assert_eq!(lines(&ledger), [(1, 1), (2, 2)]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn failure(failures: &mut [Failure], unit: &UnitName, job: Job) -> Option<UnitEr
 
 fn note(effects: &mut Vec<Entry<UnitEffect>>, effect: UnitEffect) -> u64 {
     let seq = effects.len() as u64 + 1;
-    effects.push(Entry { seq, effect });
+    effects.push(Entry { seq, at: 0, effect });
     seq
 }
 

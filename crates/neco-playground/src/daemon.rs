@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -54,10 +54,21 @@ pub struct DaemonState {
     pub pid: Option<u32>,
     /// How often it was started.
     pub starts: u32,
+    /// Its runs, the oldest first.
+    pub runs: Vec<Run>,
     /// How its runs ended, the oldest first.
     pub exits: Vec<Exited>,
     /// Why it could not be started the last time it was tried.
     pub trouble: Option<String>,
+}
+
+/// The beginning of one run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The process.
+    pub pid: u32,
+    /// When it was started, by the wall clock.
+    pub at: SystemTime,
 }
 
 /// The end of one run.
@@ -65,6 +76,8 @@ pub struct DaemonState {
 pub struct Exited {
     /// The process.
     pub pid: u32,
+    /// When its end was noticed, by the wall clock.
+    pub at: SystemTime,
     /// How it ended.
     pub status: ExitStatus,
 }
@@ -204,18 +217,20 @@ async fn supervise(
 ) {
     let mut delay = RESTART[0];
     loop {
-        let began = Instant::now();
+        let (began, at) = (Instant::now(), SystemTime::now());
         match spawn(&program, &dir).await {
             Ok(mut owned) => {
                 report.send_modify(|state| {
                     state.pid = Some(owned.pid);
                     state.starts += 1;
+                    state.runs.push(Run { pid: owned.pid, at });
                     state.trouble = None;
                 });
                 let Some(end) = watch_over(&mut owned, &mut orders).await else { return };
                 report.send_modify(|state| {
                     state.pid = None;
-                    let exited = end.status.map(|status| Exited { pid: owned.pid, status });
+                    let (pid, at) = (owned.pid, SystemTime::now());
+                    let exited = end.status.map(|status| Exited { pid, at, status });
                     state.exits.extend(exited);
                 });
                 drop(owned);

@@ -10,6 +10,7 @@ mod daemon;
 mod dir;
 mod error;
 mod faults;
+mod flawed;
 mod go_leader;
 mod held;
 mod mirror;
@@ -21,8 +22,9 @@ mod site;
 mod state;
 mod story;
 
-pub use daemon::{Daemon, DaemonState, Exited};
+pub use daemon::{Daemon, DaemonState, Exited, Run};
 pub use error::SiteError;
+pub use flawed::Flaw;
 pub use go_leader::{GoLeader, GoLeaderError};
 pub use held::{HELD_UNIT, Held};
 pub use packages::{Package, Packages};

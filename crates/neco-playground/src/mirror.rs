@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use neco_releases::mirror::sign::{Protection, SigningKey, generate_key, sign};
 use neco_releases::mirror::{Mirror, NewRelease, ServeOptions, add, serve};
+use neco_schema::{Environment, NecoVersion};
 use tokio::net::TcpListener;
 
 use crate::SiteError;
+use crate::flawed::{Flaw, Keys, make};
 use crate::packages::Package;
 
 /// A publisher with a mirror on loopback.
@@ -15,6 +17,8 @@ use crate::packages::Package;
 pub(crate) struct Publisher {
     key: Arc<SigningKey>,
     public_key: PathBuf,
+    other_key: Arc<SigningKey>,
+    other_public_key: PathBuf,
     workshop: PathBuf,
     releases: PathBuf,
     mirror: Mirror,
@@ -27,15 +31,14 @@ impl Publisher {
         for made in [&workshop, &releases] {
             std::fs::create_dir_all(made).map_err(SiteError::io("making", made))?;
         }
-        let (secret, public_key) = (workshop.join("release.key"), workshop.join("release.pub"));
-        generate_key(&secret, &public_key, &Protection::Unencrypted)?;
-        let key = Arc::new(SigningKey::load(&secret, None)?);
+        let (key, public_key) = new_key(&workshop, "release")?;
+        let (other_key, other_public_key) = new_key(&workshop, "other")?;
         let loopback = "127.0.0.1:0";
         let listener =
             TcpListener::bind(loopback).await.map_err(SiteError::io("listening on", loopback))?;
         let mirror = serve(&releases, listener, ServeOptions::default())
             .map_err(SiteError::io("serving", &releases))?;
-        Ok(Self { key, public_key, workshop, releases, mirror })
+        Ok(Self { key, public_key, other_key, other_public_key, workshop, releases, mirror })
     }
 
     /// Where the daemons find the releases.
@@ -46,6 +49,41 @@ impl Publisher {
     /// The key that servers trust.
     pub(crate) fn public_key(&self) -> &Path {
         &self.public_key
+    }
+
+    /// The key that nobody trusts by itself.
+    pub(crate) fn other_public_key(&self) -> &Path {
+        &self.other_public_key
+    }
+
+    /// What is served: a folder for each release, named by its tag.
+    pub(crate) fn releases(&self) -> &Path {
+        &self.releases
+    }
+
+    /// Publishes a package that is not what it should be, past all checks; returns where it is served from.
+    pub(crate) async fn publish_flawed(
+        &self,
+        version: &NecoVersion,
+        flaw: Flaw,
+    ) -> Result<PathBuf, SiteError> {
+        let (trusted, other) = (Arc::clone(&self.key), Arc::clone(&self.other_key));
+        let (workshop, releases) = (self.workshop.clone(), self.releases.clone());
+        let version = version.clone();
+        let work = move || {
+            let keys = Keys { trusted: &trusted, other: &other };
+            // What begins with a dot is not served.
+            let hidden = releases.join(format!(".flawed-{version}"));
+            std::fs::create_dir(&hidden).map_err(SiteError::io("making", &hidden))?;
+            for file in make(&workshop, &version, flaw, &keys)? {
+                let copy = hidden.join(file.file_name().unwrap_or_default());
+                std::fs::rename(&file, &copy).map_err(SiteError::io("moving", &file))?;
+            }
+            let folder = releases.join(Environment::Prod.tag(&version));
+            std::fs::rename(&hidden, &folder).map_err(SiteError::io("publishing", &folder))?;
+            Ok(folder.join(format!("neco_{version}_amd64.deb")))
+        };
+        tokio::task::spawn_blocking(work).await?
     }
 
     /// Signs a package and publishes it; returns where the signed package lies.
@@ -66,4 +104,12 @@ impl Publisher {
     pub(crate) async fn stop(self) {
         self.mirror.stop().await;
     }
+}
+
+/// Makes a pair of keys in `workshop`; gives the secret one and where the public one lies.
+fn new_key(workshop: &Path, name: &str) -> Result<(Arc<SigningKey>, PathBuf), SiteError> {
+    let (secret, public) =
+        (workshop.join(format!("{name}.key")), workshop.join(format!("{name}.pub")));
+    generate_key(&secret, &public, &Protection::Unencrypted)?;
+    Ok((Arc::new(SigningKey::load(&secret, None)?), public))
 }

@@ -171,6 +171,17 @@ impl BootServer {
         }
     }
 
+    /// Everything that a daemon has logged: `neco-worker` or `neco-updater`. What it wrote before there was a log file,
+    /// and as it died, stands in the end.
+    pub fn log(&self, daemon: &str) -> String {
+        let short = daemon.trim_start_matches("neco-");
+        let read = |ending: &str| {
+            let path = self.root.join("var/log/neco").join(format!("{short}.{ending}"));
+            std::fs::read(path).map(|log| String::from_utf8_lossy(&log).into_owned())
+        };
+        read("log").unwrap_or_default() + &read("out").unwrap_or_default()
+    }
+
     /// The last lines that its daemons have logged.
     pub fn log_tail(&self, lines: usize) -> String {
         let mut text = String::new();

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::dir::SiteDir;
+use crate::flawed::Flaw;
 use crate::mirror::Publisher;
 use crate::server::{BootServer, Setup};
 use crate::state::{is_completed, is_stopped, state_text};
@@ -148,6 +149,28 @@ impl Site {
     /// It cannot be signed or copied, or its version is published already.
     pub async fn publish(&self, package: &Package) -> Result<(), SiteError> {
         self.publisher.publish(package).await.map(drop)
+    }
+
+    /// Publishes a package that is not what it should be; returns where the mirror has it.
+    ///
+    /// # Errors
+    /// It cannot be built, or its version is published already.
+    pub async fn publish_flawed(
+        &self,
+        version: &NecoVersion,
+        flaw: Flaw,
+    ) -> Result<PathBuf, SiteError> {
+        self.publisher.publish_flawed(version, flaw).await
+    }
+
+    /// What the mirror serves: a folder for each release, named by its tag.
+    pub fn mirror_dir(&self) -> &Path {
+        self.publisher.releases()
+    }
+
+    /// The public half of the publisher's other key, which servers do not trust unless they are told to.
+    pub fn other_key(&self) -> &Path {
+        self.publisher.other_public_key()
     }
 
     /// Everything in etcd, parsed.

@@ -1,4 +1,7 @@
-//! What operators may ask for, as guarded transactions: each refuses by a rule that it names.
+//! What operators may ask for, as guarded transactions: each refuses by a rule that it names, and each writes down who
+//! ordered it and why.
+
+mod note;
 
 use neco_schema::{
     Compare, Control, Key, Lrn, NecoVersion, Op, Seen, StopNote, Target, Timestamp, Txn,
@@ -7,6 +10,9 @@ use neco_schema::{
 
 use crate::leader_txn::end_request;
 use crate::{Slot, View};
+
+use note::command;
+pub use note::noted;
 
 /// Who asks, why and when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +95,8 @@ pub fn stop(view: &View, order: &Order) -> Result<Txn, Refusal> {
     };
     let stopped =
         UpdateRequest { stop: true, ending: None, stopped: Some(note), ..request.clone() };
-    Ok(request_unchanged(view).then(Op::put(&Key::Request, &stopped)))
+    let txn = request_unchanged(view).then(Op::put(&Key::Request, &stopped));
+    Ok(noted(view, order, "stop", txn))
 }
 
 /// How `recover` is to proceed.
@@ -172,10 +179,12 @@ pub fn recover(view: &View, how: Recovery, order: &Order) -> Result<Txn, Refusal
         txn = txn.when(Compare::unchanged(&Key::Status(lrn), revision));
     }
     txn.ops.extend(ops);
-    Ok(txn
+    let txn = txn
         .then(Op::delete_prefix(prefixes::STATUS))
         .then(Op::delete_prefix(prefixes::CONTENTS))
-        .then(Op::put(&Key::Epoch, &epoch)))
+        .then(Op::put(&Key::Epoch, &epoch));
+    let words = command("recover".into(), &[(how.force, "--force"), (how.retry, "--retry")]);
+    Ok(noted(view, order, words, txn))
 }
 
 /// The write that lets `version` be chosen again after an aborted request.
@@ -194,16 +203,18 @@ pub fn pause(view: &View, order: &Order) -> Result<Txn, Refusal> {
         )));
     }
     let unchanged = Compare::unchanged(&Key::Pause, view.pause.mod_revision());
-    Ok(Txn::default().when(unchanged).then(Op::put(&Key::Pause, &order.control())))
+    let txn = Txn::default().when(unchanged).then(Op::put(&Key::Pause, &order.control()));
+    Ok(noted(view, order, "pause", txn))
 }
 
 /// Ends a pause.
-pub fn resume(view: &View) -> Result<Txn, Refusal> {
+pub fn resume(view: &View, order: &Order) -> Result<Txn, Refusal> {
     if !view.is_paused() {
         return Err(Refusal::AlreadySo("nothing is paused".to_owned()));
     }
     let unchanged = Compare::unchanged(&Key::Pause, view.pause.mod_revision());
-    Ok(Txn::default().when(unchanged).then(Op::delete(&Key::Pause)))
+    let txn = Txn::default().when(unchanged).then(Op::delete(&Key::Pause));
+    Ok(noted(view, order, "resume", txn))
 }
 
 /// Withdraws a version: it is not started, and stopped where it runs.
@@ -212,7 +223,8 @@ pub fn withdraw(view: &View, version: &NecoVersion, order: &Order) -> Result<Txn
         return Err(Refusal::AlreadySo(format!("{version} is already withdrawn")));
     }
     let key = Key::Withdrawn(version.clone());
-    Ok(Txn::default().when(Compare::absent(&key)).then(Op::put(&key, &order.control())))
+    let txn = Txn::default().when(Compare::absent(&key)).then(Op::put(&key, &order.control()));
+    Ok(noted(view, order, format!("withdraw {version}"), txn))
 }
 
 /// What `update --to` asks for.
@@ -256,20 +268,26 @@ pub fn update_to(view: &View, wish: &Wish, order: &Order) -> Result<Txn, Refusal
         .when(Compare::unchanged(&Key::Target, view.target.mod_revision()))
         .then(Op::put(&Key::Target, &target));
     txn.ops.extend(forgive(view, &wish.version));
-    Ok(txn)
+    let flags = [
+        (wish.allow_downgrade, "--allow-downgrade"),
+        (wish.allow_no_way_back, "--allow-no-way-back"),
+    ];
+    let words = command(format!("update --to {}", wish.version), &flags);
+    Ok(noted(view, order, words, txn))
 }
 
 /// Follows releases again.
-pub fn unpin(view: &View) -> Result<Txn, Refusal> {
+pub fn unpin(view: &View, order: &Order) -> Result<Txn, Refusal> {
     if matches!(view.target, Slot::Absent) {
         return Err(Refusal::AlreadySo("no version is pinned".to_owned()));
     }
     let unchanged = Compare::unchanged(&Key::Target, view.target.mod_revision());
-    Ok(Txn::default().when(unchanged).then(Op::delete(&Key::Target)))
+    let txn = Txn::default().when(unchanged).then(Op::delete(&Key::Target));
+    Ok(noted(view, order, "update --unpin", txn))
 }
 
 /// Takes a boot server out of the cluster: exactly its own records go, and a running request is replaced by the leader.
-pub fn leave(view: &View, lrn: Lrn, force: bool) -> Result<Txn, Refusal> {
+pub fn leave(view: &View, lrn: Lrn, force: bool, order: &Order) -> Result<Txn, Refusal> {
     if !view.registered.contains(&lrn) {
         return Err(Refusal::Absent(format!("boot server {lrn} is not registered")));
     }
@@ -281,17 +299,18 @@ pub fn leave(view: &View, lrn: Lrn, force: bool) -> Result<Txn, Refusal> {
             "boot server {lrn} is alive: shut it down first, or --force takes it out all the same"
         )));
     }
-    Ok(Txn::default()
+    let txn = Txn::default()
         .when(Compare::exists(&Key::BootServer(lrn)))
         .then(Op::delete(&Key::BootServer(lrn)))
         .then(Op::delete(&Key::Status(lrn)))
         .then(Op::delete(&Key::Plan(lrn)))
         .then(Op::delete(&Key::Progress(lrn)))
-        .then(Op::delete_prefix(format!("install/{lrn}/"))))
+        .then(Op::delete_prefix(format!("install/{lrn}/")));
+    Ok(noted(view, order, command(format!("leave {lrn}"), &[(force, "--force")]), txn))
 }
 
 /// Releases a turn whose holder will not come back.
-pub fn release_turn(view: &View, name: &str, force: bool) -> Result<Txn, Refusal> {
+pub fn release_turn(view: &View, name: &str, force: bool, order: &Order) -> Result<Txn, Refusal> {
     let Some(turn) = view.turns.get(name) else {
         return Err(Refusal::Absent(format!("nobody holds the turn {name}")));
     };
@@ -301,5 +320,7 @@ pub fn release_turn(view: &View, name: &str, force: bool) -> Result<Txn, Refusal
             "boot server {holder}, which holds the turn {name}, is alive: --force releases it all the same"
         )));
     }
-    Ok(crate::worker_txn::release_turn(name, turn.create_revision))
+    let words = command(format!("turn release {name}"), &[(force, "--force")]);
+    let txn = crate::worker_txn::release_turn(name, turn.create_revision);
+    Ok(noted(view, order, format!("{words} (held by boot server {holder})"), txn))
 }

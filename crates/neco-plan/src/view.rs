@@ -121,6 +121,8 @@ pub struct View {
     pub history: BTreeMap<(Timestamp, RequestId), Option<HistoryRecord>>,
     /// Requests that have a `history/<time>-<id>/<LRN>`, with the servers.
     pub history_servers: BTreeMap<(Timestamp, RequestId), BTreeSet<Lrn>>,
+    /// The times of `order/`.
+    pub orders: BTreeSet<Timestamp>,
     /// `config/`, as stored; secret values are left out.
     pub config: BTreeMap<ConfigKey, Vec<u8>>,
     /// What could not be read.
@@ -241,6 +243,9 @@ impl View {
             }
             Key::HistoryServer(at, id, lrn) => {
                 self.history_servers.entry((at, id)).or_default().insert(lrn);
+            }
+            Key::Order(at) => {
+                self.orders.insert(at);
             }
             Key::Config(key) => {
                 let shown = if key.is_secret() { Vec::new() } else { kv.value.clone() };

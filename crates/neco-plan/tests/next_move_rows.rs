@@ -5,12 +5,13 @@ mod support;
 
 use neco_plan::operator::{self, Order, Recovery, Refusal};
 use neco_plan::{
-    Doing, Fence, Local, Move, Post, PostKind, Rest, Row, StatusWrite, fence, next_move_with_row,
+    Doing, Fence, Local, Move, Post, PostKind, Rest, Row, StatusWrite, View, fence,
+    next_move_with_row,
 };
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Mark};
 use neco_schema::{
-    Compare, Condition, Control, Group, Key, Origin, RecipeDigest, RequestId, RequestKind,
-    Revision, Turn, UpdateRequest, UpdateStatus, Way,
+    Compare, Condition, Control, Group, Key, OrderNote, Origin, RecipeDigest, Record, RequestId,
+    RequestKind, Revision, Turn, Txn, UpdateRequest, UpdateStatus, Way,
 };
 use serde_json::Map;
 use support::*;
@@ -935,7 +936,7 @@ mod operators {
         (cluster, request)
     }
 
-    fn recover(cluster: &Cluster, force: bool) -> Result<neco_schema::Txn, Refusal> {
+    fn recover(cluster: &Cluster, force: bool) -> Result<Txn, Refusal> {
         operator::recover(&cluster.view(), Recovery { force, retry: false }, &order())
     }
 
@@ -1042,7 +1043,7 @@ mod operators {
         }
         cluster.dies(1);
         let before: Vec<String> = cluster.keys().into_iter().map(str::to_owned).collect();
-        let txn = operator::leave(&cluster.view(), lrn(1), false).expect("it is down");
+        let txn = operator::leave(&cluster.view(), lrn(1), false, &order()).expect("it is down");
         assert!(cluster.commit(&txn));
         let after = cluster.keys();
         let gone: Vec<&String> =
@@ -1063,8 +1064,9 @@ mod operators {
     #[test]
     fn leave_is_refused_for_the_living_the_last_and_the_unknown() {
         let mut cluster = Cluster::of(&[0, 1]);
-        let leave =
-            |cluster: &Cluster, number, force| operator::leave(&cluster.view(), lrn(number), force);
+        let leave = |cluster: &Cluster, number, force| {
+            operator::leave(&cluster.view(), lrn(number), force, &order())
+        };
         assert!(matches!(refused(leave(&cluster, 7, true)), Refusal::Absent(_)));
         let alive = refused(leave(&cluster, 0, false)).to_string();
         assert!(alive.contains("--force"), "{alive}");
@@ -1077,8 +1079,9 @@ mod operators {
     fn a_turn_is_not_taken_from_the_living() {
         let (mut cluster, _, request) = at_step(3);
         let turn = Turn { lrn: lrn(1), request: request.id(), since: at(1), unknown: Map::new() };
-        let release =
-            |cluster: &Cluster, force| operator::release_turn(&cluster.view(), "etcd", force);
+        let release = |cluster: &Cluster, force| {
+            operator::release_turn(&cluster.view(), "etcd", force, &order())
+        };
         assert!(matches!(refused(release(&cluster, true)), Refusal::Absent(_)));
         cluster.put(Key::Turn("etcd".into()), &turn);
         let alive = refused(release(&cluster, false)).to_string();
@@ -1091,17 +1094,62 @@ mod operators {
     }
 
     #[test]
-    fn pause_and_resume_change_one_key_and_say_when_it_is_so_already() {
+    fn pause_and_resume_change_one_key_beside_their_notes_and_say_when_it_is_so_already() {
         let (mut cluster, _, _) = at_step(2);
-        assert!(matches!(refused(operator::resume(&cluster.view())), Refusal::AlreadySo(_)));
+        assert!(matches!(
+            refused(operator::resume(&cluster.view(), &order())),
+            Refusal::AlreadySo(_)
+        ));
         let txn = operator::pause(&cluster.view(), &order()).expect("nothing is paused");
         let before = cluster.clone();
         assert!(cluster.commit(&txn));
         let again = refused(operator::pause(&cluster.view(), &order())).to_string();
         assert_eq!(again, "already paused by ops: because");
-        let txn = operator::resume(&cluster.view()).expect("it is paused");
+        let txn = operator::resume(&cluster.view(), &order()).expect("it is paused");
         assert!(cluster.commit(&txn));
+        cluster.kvs.retain(|key, _| !key.starts_with(neco_schema::prefixes::ORDER));
         assert_eq!(before.kvs, cluster.kvs);
+    }
+
+    #[test]
+    fn every_order_says_who_gave_it_and_why_in_the_transaction_that_carries_it_out() {
+        let (mut cluster, _, request) = at_step(3);
+        let turn = Turn { lrn: lrn(1), request: request.id(), since: at(1), unknown: Map::new() };
+        cluster.put(Key::Turn("etcd".into()), &turn);
+        let wish = operator::Wish {
+            version: version(V2),
+            allow_downgrade: false,
+            allow_no_way_back: true,
+        };
+        type Give<'a> = &'a dyn Fn(&View, &Order) -> Result<Txn, Refusal>;
+        let recovery = Recovery { force: true, retry: false };
+        let orders: [(&str, Give<'_>); 9] = [
+            ("pause", &operator::pause),
+            ("resume", &operator::resume),
+            ("update --to 1.1.0 --allow-no-way-back", &|view, by| {
+                operator::update_to(view, &wish, by)
+            }),
+            ("update --unpin", &operator::unpin),
+            ("withdraw 1.1.0", &|view, by| operator::withdraw(view, &version(V2), by)),
+            ("turn release etcd --force (held by boot server 1)", &|view, by| {
+                operator::release_turn(view, "etcd", true, by)
+            }),
+            ("leave 1 --force", &|view, by| operator::leave(view, lrn(1), true, by)),
+            ("stop", &operator::stop),
+            ("recover --force", &|view, by| operator::recover(view, recovery, by)),
+        ];
+        for (number, (words, give)) in orders.into_iter().enumerate() {
+            let by = Order { reason: format!("reason {number}"), ..order() };
+            let txn = give(&cluster.view(), &by).expect(words);
+            assert!(cluster.commit(&txn), "{words}");
+            let last = cluster.view().orders.last().copied().expect(words);
+            let note = OrderNote::decode(&cluster.kvs[&Key::Order(last).to_string()].value);
+            let note = note.expect("a note");
+            let told = (note.order.as_str(), note.by.as_str(), note.reason.as_str());
+            assert_eq!(told, (words, "ops", by.reason.as_str()));
+        }
+        // The operator's clock stood still.
+        assert_eq!(cluster.view().orders.len(), orders.len());
     }
 
     #[test]
@@ -1122,7 +1170,10 @@ mod operators {
         assert!(matches!(refused(again), Refusal::AlreadySo(_)));
         let target = operator::update_to(&cluster.view(), &wish(V2, false), &order());
         assert!(refused(target).to_string().contains("withdrawn"));
-        assert!(matches!(refused(operator::unpin(&cluster.view())), Refusal::AlreadySo(_)));
+        assert!(matches!(
+            refused(operator::unpin(&cluster.view(), &order())),
+            Refusal::AlreadySo(_)
+        ));
     }
 }
 

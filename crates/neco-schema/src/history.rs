@@ -1,4 +1,4 @@
-//! What happened: `history/<time>-<id>` and `history/<time>-<id>/<LRN>`.
+//! What happened: `history/<time>-<id>`, `history/<time>-<id>/<LRN>` and `order/<time>`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -89,6 +89,24 @@ pub struct HistoryServer {
     pub unknown: Map<String, Value>,
 }
 serde_record!(HistoryServer);
+
+/// What an operator ordered, at `order/<time>`; for people. Written in the transaction that carries the order out.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OrderNote {
+    /// The order, in the words of the command line.
+    #[serde(default)]
+    pub order: String,
+    /// Who gave it.
+    #[serde(default)]
+    pub by: String,
+    /// Why.
+    #[serde(default)]
+    pub reason: String,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+serde_record!(OrderNote);
 
 /// When one step began and ended on one server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

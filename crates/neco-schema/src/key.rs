@@ -39,6 +39,8 @@ pub mod prefixes {
     pub const SEEN: &str = "seen/";
     /// What happened.
     pub const HISTORY: &str = "history/";
+    /// What operators ordered.
+    pub const ORDER: &str = "order/";
     /// Election of the updaters.
     pub const LEADER_UPDATER: &str = "leader/updater/";
     /// Election of workers in once-per-cluster steps.
@@ -78,6 +80,8 @@ pub enum Key {
     History(Timestamp, RequestId),
     /// `history/<time>-<id>/<LRN>`.
     HistoryServer(Timestamp, RequestId, Lrn),
+    /// `order/<time>`.
+    Order(Timestamp),
     /// `info/bootservers/<LRN>`: empty value, the server is registered.
     BootServer(Lrn),
     /// `info/neco-release`: the known release.
@@ -167,6 +171,7 @@ impl std::fmt::Display for Key {
             Self::Seen(version) => write!(f, "seen/{version}"),
             Self::History(at, id) => write!(f, "history/{}-{id}", at.fixed()),
             Self::HistoryServer(at, id, lrn) => write!(f, "history/{}-{id}/{lrn}", at.fixed()),
+            Self::Order(at) => write!(f, "order/{}", at.fixed()),
             Self::BootServer(lrn) => write!(f, "info/bootservers/{lrn}"),
             Self::Release => f.write_str("info/neco-release"),
             Self::SshPublicKey => f.write_str("info/ssh-pubkey"),
@@ -221,6 +226,7 @@ fn parse(text: &str) -> Option<Key> {
         },
         "seen" => Some(Key::Seen(rest.parse().ok()?)),
         "history" => parse_history(rest),
+        "order" => Some(Key::Order(fixed_time(rest)?)),
         "info" => match rest {
             "neco-release" => Some(Key::Release),
             "ssh-pubkey" => Some(Key::SshPublicKey),
@@ -266,15 +272,17 @@ fn parse(text: &str) -> Option<Key> {
     }
 }
 
+/// A time with nine fraction digits.
+fn fixed_time(text: &str) -> Option<Timestamp> {
+    text.parse().ok().filter(|at: &Timestamp| at.fixed() == text)
+}
+
 /// `<time with nine fraction digits>-<id>` with an optional `/<LRN>`.
 fn parse_history(rest: &str) -> Option<Key> {
     const TIME: usize = "2026-11-21T08:00:00.000000000Z".len();
     let (time, rest) = rest.split_at_checked(TIME)?;
-    let at: Timestamp = time.parse().ok()?;
+    let at = fixed_time(time)?;
     let rest = rest.strip_prefix('-')?;
-    if at.fixed() != time {
-        return None;
-    }
     match rest.split_once('/') {
         None if !rest.is_empty() => Some(Key::History(at, RequestId::claimed(rest))),
         Some((id, lrn)) if !id.is_empty() => {
@@ -302,6 +310,8 @@ mod tests {
             "config/nope",
             "install/1/containers/",
             "history/2026-11-21T08:00:00Z-a",
+            "order/2026-11-21T08:00:00Z",
+            "order/",
             "leader/updater/694d",
             "leader/updater//",
             "neco-rebooter/reboot-list/1",

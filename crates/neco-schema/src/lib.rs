@@ -32,7 +32,7 @@ mod wire;
 
 pub use config::{ConfigKey, Environment, parse_config_value, stored_duration};
 pub use docs::{KeyDoc, SCHEMA, etcd_markdown};
-pub use history::{HistoryRecord, HistoryServer, Notice, Outcome, StepTimes};
+pub use history::{HistoryRecord, HistoryServer, Notice, OrderNote, Outcome, StepTimes};
 pub use id::{RecipeDigest, RequestId};
 pub use key::{Key, KeyError, PREFIX, prefixes};
 pub use lrn::{Lrn, LrnError};

@@ -2,9 +2,9 @@
 
 use neco_schema::{
     Alive, ClockRecord, Condition, ConfigKey, ContentsStatus, Control, Ending, Group,
-    HistoryRecord, HistoryServer, Key, Lrn, MemberPlan, NecoVersion, Origin, PackageRef, Progress,
-    RebootListEntry, Record, RequestId, RequestKind, SCHEMA, Seen, StopNote, Target, Timestamp,
-    Turn, UpdateRequest, UpdateStatus, parse_config_value,
+    HistoryRecord, HistoryServer, Key, Lrn, MemberPlan, NecoVersion, OrderNote, Origin, PackageRef,
+    Progress, RebootListEntry, Record, RequestId, RequestKind, SCHEMA, Seen, StopNote, Target,
+    Timestamp, Turn, UpdateRequest, UpdateStatus, parse_config_value,
 };
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -204,6 +204,7 @@ proptest! {
         stable::<Seen>(&bytes)?;
         stable::<HistoryRecord>(&bytes)?;
         stable::<HistoryServer>(&bytes)?;
+        stable::<OrderNote>(&bytes)?;
     }
 
     #[test]

@@ -254,6 +254,7 @@ pub(super) fn is_readable(key: &Key, value: &[u8]) -> bool {
         Key::Seen(_) => neco_schema::Seen::decode(value).is_ok(),
         Key::History(..) => neco_schema::HistoryRecord::decode(value).is_ok(),
         Key::HistoryServer(..) => neco_schema::HistoryServer::decode(value).is_ok(),
+        Key::Order(_) => neco_schema::OrderNote::decode(value).is_ok(),
         Key::Contents(_) => neco_schema::ContentsStatus::decode(value).is_ok(),
         _ => true,
     }

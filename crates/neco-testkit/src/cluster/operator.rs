@@ -161,10 +161,10 @@ impl Operator {
                 operator::recover(&view, Recovery { force: true, retry: *retry }, &order)
             }
             Command::Pause => operator::pause(&view, &order),
-            Command::Resume => operator::resume(&view),
+            Command::Resume => operator::resume(&view, &order),
             Command::Leave { lrn, force } => {
                 self.forced = view.is_alive(*lrn);
-                operator::leave(&view, *lrn, *force)
+                operator::leave(&view, *lrn, *force, &order)
             }
             Command::Join(lrn) => {
                 Ok(Txn::default().then(Op::put_bytes(&Key::BootServer(*lrn), Vec::new())))
@@ -178,12 +178,12 @@ impl Operator {
                 };
                 operator::update_to(&view, &wish, &order)
             }
-            Command::Unpin => operator::unpin(&view),
+            Command::Unpin => operator::unpin(&view, &order),
             Command::ReleaseTurn { force } => {
                 let holder = view.turns.get(ETCD).map(|turn| turn.value.lrn);
                 self.forced = holder.is_some_and(|holder| view.is_alive(holder));
                 world.oracle.overruled |= self.forced && *force;
-                operator::release_turn(&view, ETCD, *force)
+                operator::release_turn(&view, ETCD, *force, &order)
             }
             Command::GoRecover => {
                 go_recover(&view).ok_or_else(|| Refusal::Absent("nothing is stopped".to_owned()))

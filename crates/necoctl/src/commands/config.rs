@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use neco_plan::operator::Refusal;
+use neco_plan::View;
+use neco_plan::operator::{Order, Refusal, noted};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::ReleaseWindows;
 use neco_schema::{
@@ -238,7 +239,7 @@ impl Set {
         let text = parse_config_value(key, &given)
             .map_err(|error| failure::usage(format_args!("{key}: {error}")))?;
         let stored_key = Key::Config(key);
-        let decide = |snapshot: &Snapshot| -> Result<Txn, Refusal> {
+        let decide = |view: &View, snapshot: &Snapshot, by: &Order| -> Result<Txn, Refusal> {
             let stored = snapshot.kvs.get(&stored_key.to_string());
             if stored.is_some_and(|kv| kv.value == text.as_bytes()) {
                 let value = display(key, text.as_bytes(), false).0;
@@ -246,13 +247,14 @@ impl Set {
                 return Err(Refusal::AlreadySo(format!("{key} is {so} already")));
             }
             let revision = stored.map(|kv| kv.mod_revision).unwrap_or_default();
-            Ok(Txn::default()
+            let txn = Txn::default()
                 .when(Compare::unchanged(&stored_key, revision))
-                .then(Op::put_bytes(&stored_key, text.as_str())))
+                .then(Op::put_bytes(&stored_key, text.as_str()));
+            // Without the value: a proxy, for one, may hold a password.
+            Ok(noted(view, by, format!("config set {key}"), txn))
         };
         check_windows(key, &text, session).await?;
-        let outcome =
-            order::attempt(session, &self.change, &|_, snapshot, _| decide(snapshot)).await?;
+        let outcome = order::attempt(session, &self.change, &decide).await?;
         let before = before(&outcome, key);
         let now = display(key, text.as_bytes(), false).0.replace('\n', "; ");
         order::tell(session, outcome, &|_| match &before {
@@ -318,13 +320,14 @@ impl Unset {
     async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let key = self.key;
         let stored_key = Key::Config(key);
-        let outcome = order::attempt(session, &self.change, &|_, snapshot, _| {
+        let outcome = order::attempt(session, &self.change, &|view, snapshot, by| {
             let Some(kv) = snapshot.kvs.get(&stored_key.to_string()) else {
                 return Err(Refusal::AlreadySo(format!("{key} is not set")));
             };
-            Ok(Txn::default()
+            let txn = Txn::default()
                 .when(Compare::unchanged(&stored_key, kv.mod_revision))
-                .then(Op::delete(&stored_key)))
+                .then(Op::delete(&stored_key));
+            Ok(noted(view, by, format!("config unset {key}"), txn))
         })
         .await?;
         let before = before(&outcome, key).filter(|_| !key.is_secret());

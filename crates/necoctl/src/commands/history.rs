@@ -1,10 +1,12 @@
-//! `history`: what became of past updates.
+//! `history`: what became of past updates, and what operators ordered.
 
 use std::time::Duration;
 
 use clap::Args;
 use neco_process::exit::{ExitCode, Failure};
-use neco_schema::{HistoryRecord, HistoryServer, Key, Record, RequestId, Snapshot, Timestamp};
+use neco_schema::{
+    HistoryRecord, HistoryServer, Key, OrderNote, Record, RequestId, Snapshot, Timestamp,
+};
 use serde::Serialize;
 
 use crate::failure;
@@ -12,7 +14,7 @@ use crate::session::Session;
 use crate::status::StepNames;
 use crate::words::{moment, one_line, span, table};
 
-/// Show past updates, or one of them step by step.
+/// Show past updates, one of them step by step, or what operators ordered.
 ///
 /// The newest is the last. An update is named by its id, or by the beginning of it.
 #[derive(Debug, Args)]
@@ -20,6 +22,9 @@ pub struct History {
     /// Show the last N only
     #[arg(long, value_name = "N", conflicts_with = "id")]
     last: Option<usize>,
+    /// Show who ordered what and why, instead of updates
+    #[arg(long, conflicts_with = "id")]
+    orders: bool,
     /// The id of an update, or the beginning of one
     id: Option<String>,
 }
@@ -44,6 +49,9 @@ impl History {
     /// There is none; etcd does not answer.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let (snapshot, _) = session.look().await?;
+        if self.orders {
+            return self.orders(session, &snapshot);
+        }
         let mut entries = entries(&snapshot);
         for problem in entries.iter().flat_map(|entry| &entry.problems) {
             session.io.remark(format_args!("warning: {problem}"));
@@ -72,6 +80,51 @@ impl History {
             }
         }
         Ok(if malformed { ExitCode::No } else { ExitCode::Done })
+    }
+}
+
+/// One order, as JSON.
+#[derive(Clone, Debug, Serialize)]
+struct Given {
+    at: Timestamp,
+    #[serde(flatten)]
+    note: OrderNote,
+}
+
+impl History {
+    fn orders(
+        &self,
+        session: &mut Session<'_, '_>,
+        snapshot: &Snapshot,
+    ) -> Result<ExitCode, Failure> {
+        let mut given = Vec::new();
+        let mut code = ExitCode::Done;
+        for kv in snapshot.kvs.values() {
+            let Ok(Key::Order(at)) = kv.key.parse() else { continue };
+            match OrderNote::decode(&kv.value) {
+                Ok(note) => given.push(Given { at, note }),
+                Err(error) => {
+                    let text = format!("warning: key {}: {error}; delete the key", kv.key);
+                    session.io.remark(one_line(&text));
+                    code = ExitCode::No;
+                }
+            }
+        }
+        // The fixed form of times sorts as the times do.
+        let given = &given[given.len().saturating_sub(self.last.unwrap_or(usize::MAX))..];
+        let io = &mut *session.io;
+        if io.is_json() {
+            io.json(&serde_json::json!({ "format": 1, "orders": given }))?;
+        } else if given.is_empty() {
+            io.line("Nothing was ordered.")?;
+        } else {
+            let mut rows = vec![["AT", "BY", "ORDER", "REASON"].map(str::to_owned).to_vec()];
+            rows.extend(given.iter().map(|Given { at, note }| {
+                vec![moment(*at), one_line(&note.by), one_line(&note.order), one_line(&note.reason)]
+            }));
+            write!(io.out, "{}", table(&rows))?;
+        }
+        Ok(code)
     }
 }
 

@@ -6,7 +6,7 @@ use neco_process::exit::{ExitCode, Failure};
 use neco_schema::Lrn;
 
 use crate::cli::{Change, Style};
-use crate::order::{self, Outcome};
+use crate::order::{self, Outcome, Write};
 use crate::session::Session;
 
 /// Take a boot server out of the cluster.
@@ -32,11 +32,16 @@ impl Leave {
     /// A safety rule forbids it; there is no such server; etcd does not answer.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let (lrn, force) = (self.lrn, self.force);
-        let outcome =
-            order::attempt(session, &self.change, &|view, _, _| operator::leave(view, lrn, force))
-                .await?;
-        let removed = match &outcome {
-            Outcome::Done { writes, .. } => writes.clone(),
+        let outcome = order::attempt(session, &self.change, &|view, _, order| {
+            operator::leave(view, lrn, force, order)
+        })
+        .await?;
+        let removed: Vec<Write> = match &outcome {
+            Outcome::Done { writes, .. } => writes
+                .iter()
+                .filter(|write| matches!(write, Write::Delete { .. }))
+                .cloned()
+                .collect(),
             _ => Vec::new(),
         };
         let code = order::tell(session, outcome, &|view| {

@@ -24,16 +24,19 @@ impl Resume {
     /// # Errors
     /// etcd does not answer.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
-        order::carry_out(session, &self.change, &|view, _, _| operator::resume(view), &|view| {
-            match view.pause.value() {
+        order::carry_out(
+            session,
+            &self.change,
+            &|view, _, order| operator::resume(view, order),
+            &|view| match view.pause.value() {
                 Some(pause) => format!(
                     "goes on; it was paused by {}: {}",
                     crate::words::one_line(&pause.by),
                     crate::words::one_line(&pause.reason)
                 ),
                 None => "goes on".to_owned(),
-            }
-        })
+            },
+        )
         .await
     }
 }

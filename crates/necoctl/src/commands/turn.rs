@@ -100,7 +100,7 @@ impl Release {
         order::carry_out(
             session,
             &change,
-            &|view, _, _| operator::release_turn(view, name, force),
+            &|view, _, order| operator::release_turn(view, name, force, order),
             &|view| match view.turns.get(name) {
                 Some(turn) => {
                     format!("the turn {name} is released; boot server {} held it", turn.value.lrn)

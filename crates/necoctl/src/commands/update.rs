@@ -47,7 +47,7 @@ impl Update {
             return order::carry_out(
                 session,
                 &self.change,
-                &|view, _, _| operator::unpin(view),
+                &|view, _, order| operator::unpin(view, order),
                 &|view| match view.target.value() {
                     Some(target) => format!("follows releases again, not {}", target.version),
                     None => "follows releases again".to_owned(),

@@ -11,7 +11,7 @@ use neco_store::{ClusterHealth, Committed, KeepAlive, MemoryStore, Store, StoreE
 use necoctl::cli::Style;
 use serde_json::Map;
 
-use crate::harness::{Bench, NEW, OLD, at, lrn, request};
+use crate::harness::{Bench, NEW, OLD, at, golden, lrn, request};
 
 fn running() -> Bench {
     Bench::three(NEW).all_in(2)
@@ -251,6 +251,50 @@ async fn a_turn_is_released_for_the_dead_and_by_force_only() {
     );
     assert_eq!(bench.run(&line).await.code, 3);
     assert_eq!(bench.run(&["turn", "list"]).await.out, "No turn is taken.\n");
+}
+
+#[tokio::test]
+async fn what_was_ordered_stands_in_the_history_with_name_and_reason() {
+    let bench = running();
+    assert_eq!(bench.run(&["history", "--orders"]).await.out, "Nothing was ordered.\n");
+    bench.set(
+        Key::Turn("etcd".into()),
+        &Turn { lrn: lrn(1), request: request().id(), since: at("08:57:00"), unknown: Map::new() },
+    );
+    // What was not carried out was not ordered.
+    for line in [&["pause", "--dry-run"][..], &["resume"], &["leave", "1"]] {
+        bench.run(line).await;
+    }
+    for line in [
+        &["pause", "--reason", "maintenance"][..],
+        &["resume", "--reason", "is over", "--by", "bob"],
+        &["update", "--to", NEW, "--allow-downgrade"],
+        &["update", "--unpin", "--reason", "no pin"],
+        &["turn", "release", "etcd", "--force", "--reason", "burnt down"],
+        &["leave", "1", "--force", "--reason", "sold"],
+        &["config", "set", "proxy", "http://user:hunter2@proxy:3128", "--reason", "moved"],
+        &["withdraw", OLD, "--reason", "unfit"],
+        &["stop", "--reason", "wrong week"],
+        &["recover", "--force", "--reason", "enough"],
+    ] {
+        let run = bench.run(line).await;
+        assert_eq!(run.code, 0, "{line:?}: {}", run.err);
+    }
+    let run = bench.run(&["history", "--orders"]).await;
+    golden("history-orders.human.txt", &run.out);
+    let json = bench.run(&["history", "--orders", "--last=2", "--output=json"]).await.json();
+    let told: Vec<_> = json["orders"].as_array().expect("a list").iter().collect();
+    assert_eq!(told.len(), 2);
+    assert_eq!(
+        (told[1]["order"].as_str(), told[1]["by"].as_str(), told[1]["reason"].as_str()),
+        (Some("recover --force"), Some("alice"), Some("enough"))
+    );
+    assert!(told[0]["at"].as_str() < told[1]["at"].as_str(), "{json}");
+
+    bench.put("order/2026-11-21T08:00:00.000000000Z", "{");
+    let run = bench.run(&["history", "--orders"]).await;
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("order/2026-11-21T08:00:00.000000000Z"), "{}", run.err);
 }
 
 #[tokio::test]

@@ -48,11 +48,11 @@ mod tests {
     }
 
     fn put(txn: &Txn) -> &str {
-        let puts = txn.ops.iter().filter_map(|op| match op {
+        let mut puts = txn.ops.iter().filter_map(|op| match op {
             Op::Put { key, .. } => Some(key.as_str()),
             Op::Delete(_) => None,
         });
-        puts.last().expect("a note")
+        puts.next_back().expect("a note")
     }
 
     #[test]

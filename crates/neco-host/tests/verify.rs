@@ -300,5 +300,7 @@ async fn a_signature_of_the_minisign_program_is_understood() {
     let package = verify(&place, &path, &[signature], &expected()).await.expect("right");
     let comment = std::fs::read_to_string(&public).expect("there");
     let id = package.key().expect("signed").to_string();
-    assert!(comment.lines().next().is_some_and(|line| line.ends_with(&id)), "{comment} {id}");
+    // The program leaves leading zeros out.
+    let printed = comment.lines().next().and_then(|line| line.split_whitespace().last());
+    assert_eq!(printed, Some(id.trim_start_matches('0')), "{comment}");
 }

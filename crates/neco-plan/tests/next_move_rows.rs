@@ -483,6 +483,17 @@ mod row_9 {
         journal_at(&mut me, &request, 3);
         assert_ne!(decide(&cluster, &me).0, 9);
     }
+
+    #[test]
+    fn an_abort_that_did_not_land_proves_nothing_about_the_steps_before_it() {
+        let (cluster, mut knowing, request) = at_step(2);
+        let abort = Entry::Posting { request: request.id(), step: 2, cond: 2 };
+        let mut fresh = local(0, V1);
+        fresh.journal.apply(&abort);
+        assert!(aborts(&cluster, &fresh, 9).cause.contains("disk replaced"));
+        knowing.journal.apply(&abort);
+        assert_ne!(decide(&cluster, &knowing).0, 9);
+    }
 }
 
 mod row_10 {

@@ -226,7 +226,8 @@ fn random_schedules_violate_nothing_and_come_to_rest() {
     let schedules = number("NECO_SIM_SCHEDULES").unwrap_or(SCHEDULES);
     let Played { counts, exercised, failed } = play(first..first + schedules);
     println!("{counts}Invariants put to the test by the auditor");
-    let simulated = || exercised.iter().filter(|(invariant, _)| !NOT_SIMULATED.contains(*invariant));
+    let simulated =
+        || exercised.iter().filter(|(invariant, _)| !NOT_SIMULATED.contains(*invariant));
     for (invariant, times) in simulated() {
         println!("  {times:>9}  {invariant} {}", invariant.name());
     }

@@ -19,7 +19,7 @@ pub const KEY_DIRECTORIES: [&str; 2] = ["/usr/share/neco/release-keys", "/etc/ne
 /// The file beside the keys that lists dead ones.
 const REVOKED: &str = "revoked";
 
-/// The id of a key, as `minisign` prints it: 16 upper-case hex digits.
+/// The id of a key, as `minisign` prints it, but with its leading zeros: 16 upper-case hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyId(u64);
 
@@ -41,7 +41,7 @@ impl fmt::Display for KeyId {
 
 /// A text that is no key id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a key id (16 hex digits, as minisign prints them)")]
+#[error("{0:?} is not a key id (16 hex digits; put zeros in front where minisign prints fewer)")]
 pub struct KeyIdError(String);
 
 impl FromStr for KeyId {

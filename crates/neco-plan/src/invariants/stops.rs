@@ -5,7 +5,7 @@ use std::time::Duration;
 use neco_schema::journal::Entry;
 use neco_schema::{ClockRecord, Condition, Ending, Key, RequestKind, UpdateRequest};
 
-use super::event::RequestChange;
+use super::event::{Changed, RequestChange};
 use super::server::Line;
 use super::trail::list;
 use super::verdict::Verdicts;
@@ -77,11 +77,17 @@ fn settled_with_nothing_open(line: &Line<'_>, verdicts: &mut Verdicts) {
 
 /// 21: a stop is never taken back, and a stopped request never comes again.
 fn stop_is_sticky(change: &Change<'_>, request: &RequestChange, verdicts: &mut Verdicts) {
-    let Some(after) = &request.after else { return };
-    let Some(trail) = change.state.trails.get(&after.id()) else { return };
-    if trail.stopped_at.is_none() {
+    let known = request.after.as_ref().and_then(|after| {
+        let trail = change.state.trails.get(&after.id())?;
+        trail.stopped_at.map(|_| (after, trail))
+    });
+    let Some((after, trail)) = known else {
+        if request.before.as_ref().is_some_and(|before| before.stop) {
+            // It stayed stopped to its end.
+            verdicts.safety(21, change.revision(), &[REQUEST], None);
+        }
         return;
-    }
+    };
     let again = trail.ended_at.is_some();
     let wrong = if again {
         Some(format!("request {} was stopped and came back", trail.id))
@@ -237,7 +243,9 @@ fn no_early_deadline(change: &Change<'_>, request: &RequestChange, verdicts: &mu
 /// whoever posts a second has looked and gone on. Groups are brought to their end.
 fn pause_changes_nothing(change: &Change<'_>, verdicts: &mut Verdicts) {
     if let Some(pause) = change.event.find(&Key::Pause) {
-        let others = change.event.changes.len() > 1;
+        // The order writes down who gave it.
+        let itself = |changed: &&Changed| matches!(changed.key, Some(Key::Pause | Key::Order(_)));
+        let others = change.event.changes.iter().any(|changed| !itself(&changed));
         let wrong = others.then(|| "a pause changed more than itself".to_owned());
         verdicts.safety(25, change.revision(), &[&pause.name], wrong);
     }

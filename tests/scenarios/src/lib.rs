@@ -6,8 +6,11 @@
 //!
 //! `cargo xtask test` builds the packages that the sites install, and says in `NECO_PACKAGES` where they are.
 
+mod observer;
+mod recording;
 mod scenario;
 mod trail;
 
-pub use scenario::{LONG, Scenario, attempts, now};
+pub use recording::{Event, Recording};
+pub use scenario::{LONG, Scenario, attempts, lines, now};
 pub use trail::Trail;

@@ -1,24 +1,28 @@
 //! A site under test, and the verdict on what became of it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use neco_components::Recipe;
-use neco_plan::invariants::{Auditor, KvChange, Report, Rules, Stamp};
+use neco_plan::invariants::{Fact, InvariantId, KvChange, Report, Writer};
 use neco_plan::operator::{Order, Recovery, Refusal, recover};
 use neco_plan::{JournalState, RecipeShape, View};
 use neco_playground::{BootServer, Packages, Site, SiteOptions, prove};
 use neco_schema::journal::Entry;
 use neco_schema::{
-    Key, Lrn, NecoVersion, Op, Revision, Timestamp, Txn, UpdateRequest, UpdateStatus,
+    ConfigKey, Key, Lrn, NecoVersion, Op, Range, Revision, Timestamp, Txn, UpdateRequest,
+    UpdateStatus,
 };
 use neco_store::{Committed, Store};
 use neco_systemd::UnitEffect;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::observer::{self, Observer};
+use crate::recording::{Event, Recording};
 use crate::trail::{Trail, values_of};
 
 /// How long anything may take: the machine may be busy with other things.
@@ -26,6 +30,13 @@ pub const LONG: Duration = Duration::from_secs(180);
 
 /// Where `cargo xtask test` has put the packages.
 const PACKAGES: &str = "NECO_PACKAGES";
+
+/// A token that every site is given and that nobody may ever see again.
+const SECRET: &str = "ghp_whatNobodyMaySee0123456789";
+
+/// The safety invariants that every scenario puts to the test, whatever it is about.
+const ALWAYS: [u8; 21] =
+    [1, 3, 5, 7, 8, 9, 10, 13, 14, 18, 20, 22, 27, 28, 29, 30, 32, 33, 39, 41, 43];
 
 /// How many boot servers a site has.
 const SERVERS: u32 = 3;
@@ -37,6 +48,7 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 pub struct Scenario {
     site: Site,
     trail: Trail,
+    observer: Observer,
     /// The recipes that the requests follow, by version.
     recipes: BTreeMap<NecoVersion, RecipeShape>,
     /// Where the logs of units stood when the scenario began.
@@ -66,9 +78,20 @@ impl Scenario {
         let options = SiteOptions { packages, servers: SERVERS, parent: None };
         let site = Site::start(options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let trail = Trail::follow(site.store().clone());
-        let mut scenario =
-            Self { site, trail, recipes: BTreeMap::new(), begun: BTreeMap::new(), _place: place };
+        let mut scenario = Self {
+            site,
+            trail,
+            observer: Observer::default(),
+            recipes: BTreeMap::new(),
+            begun: BTreeMap::new(),
+            _place: place,
+        };
         let first = scenario.packages().first().clone();
+        for lrn in scenario.servers().iter().map(BootServer::lrn) {
+            let version = first.clone();
+            scenario.fact(Fact::Installed { lrn, version, sha256: None, way_back: false });
+        }
+        scenario.write(&Key::Config(ConfigKey::GithubToken).to_string(), SECRET).await;
         scenario.learn_recipe(&first);
         scenario.completed(&first).await;
         for server in scenario.site.servers() {
@@ -164,12 +187,73 @@ impl Scenario {
         self.until_true("a recovery", async || {
             let view = self.view().await.expect("an answer");
             match recover(&view, Recovery::default(), &order) {
-                Ok(txn) => matches!(self.store().commit(&txn).await, Ok(Committed::Done(_))),
+                Ok(txn) => match self.store().commit(&txn).await {
+                    Ok(Committed::Done(revision)) => {
+                        let writer = Writer::Operator { forced: false };
+                        self.observer.wrote(revision, writer, txn.compares);
+                        true
+                    }
+                    _ => false,
+                },
                 Err(Refusal::NotYet { .. }) => false,
                 Err(refusal) => panic!("recover: {refusal}"),
             }
         })
         .await;
+    }
+
+    /// Takes note of something that is so from now on and that nobody else can tell.
+    pub fn fact(&self, fact: Fact) {
+        self.observer.fact(fact);
+    }
+
+    /// What stands under a key.
+    ///
+    /// # Panics
+    /// etcd does not answer.
+    pub async fn value(&self, key: &str) -> Option<String> {
+        let range = Range::Key(key.to_owned());
+        let read = self.store().read(&[range], None).await.expect("an answer");
+        read.kvs.get(key).map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
+    }
+
+    /// Writes a key by hand, as somebody with `etcdctl` would.
+    ///
+    /// # Panics
+    /// etcd does not answer.
+    pub async fn write(&self, key: &str, value: &str) {
+        let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
+        let txn = Txn::default().then(Op::Put { key, value, lease: None });
+        match self.store().commit(&txn).await.expect("an answer") {
+            Committed::Done(revision) => {
+                self.observer.wrote(revision, Writer::Stranger, Vec::new())
+            }
+            Committed::Refused => unreachable!("nothing was compared"),
+        }
+    }
+
+    /// Waits until a daemon has logged a line with all of `words`, and gives it.
+    ///
+    /// # Panics
+    /// It does not.
+    pub async fn logged(&self, server: &BootServer, daemon: &str, words: &[&str]) -> String {
+        let mut found = Vec::new();
+        let what = format!("a line of {daemon} on boot-{} with {words:?}", server.lrn());
+        self.until_true(&what, async || {
+            found = lines(server, daemon, words);
+            !found.is_empty()
+        })
+        .await;
+        found.swap_remove(0)
+    }
+
+    /// The processes of all daemons.
+    pub fn processes(&self) -> Vec<(String, Option<u32>)> {
+        let daemons = self
+            .servers()
+            .iter()
+            .flat_map(|server| std::iter::once(server.worker()).chain(server.updater()));
+        daemons.map(|daemon| (daemon.name().to_owned(), daemon.pid())).collect()
     }
 
     /// Everything that changed in etcd so far.
@@ -180,7 +264,10 @@ impl Scenario {
         // A change to wait for, under a key that means nothing after setup.
         let marker = Txn::default().then(Op::put_bytes(&Key::Finish(Lrn::new(0)), "1"));
         match self.store().commit(&marker).await.expect("an answer") {
-            Committed::Done(revision) => self.trail.up_to(revision).await,
+            Committed::Done(revision) => {
+                self.observer.wrote(revision, Writer::Stranger, Vec::new());
+                self.trail.up_to(revision).await
+            }
             Committed::Refused => unreachable!("nothing was compared"),
         }
     }
@@ -260,27 +347,63 @@ impl Scenario {
             assert!(state.intents.is_empty(), "boot-{lrn} has open intents: {:?}", state.intents);
             assert!(state.groups.is_empty(), "boot-{lrn} has open groups: {:?}", state.groups);
         }
-        let report = self.audit().await;
+        self.fact(Fact::FaultsEnded);
+        let recording = self.recording(Some(version)).await;
+        let report = recording.audit();
+        tell(&recording, &report);
         assert!(report.log_faults.is_empty() && report.violations.is_empty(), "{report}");
+        let always = ALWAYS.into_iter().map(InvariantId::Safety);
+        let untested: Vec<_> =
+            always.filter(|invariant| !report.holding.contains(invariant)).collect();
+        assert!(untested.is_empty(), "the audit looked at too little: {untested:?}");
         self.site.stop().await;
         report
     }
 
-    /// What the auditor makes of everything that happened.
-    async fn audit(&self) -> Report {
-        let rules = Rules { recipes: self.recipes.clone(), ..Rules::default() };
-        let mut auditor = Auditor::new(rules);
-        for (revision, changes) in self.history().await {
-            auditor.change(revision, &changes);
+    /// Everything that is known of the run so far; with the version that all servers have in the end, if this is the end.
+    ///
+    /// # Panics
+    /// Something cannot be read.
+    pub async fn recording(&self, end: Option<&NecoVersion>) -> Recording {
+        let mut rules = observer::rules_of(&self.site, SECRET);
+        rules.recipes.clone_from(&self.recipes);
+        let mut recording = Recording { rules, ..Recording::default() };
+        let history = self.history().await;
+        let seen_at = self.trail.seen_at();
+        for (revision, changes) in history {
+            let at = seen_at.get(&revision).copied().unwrap_or_default();
+            recording.add(at, Event::Change { revision, changes });
         }
-        for server in self.site.servers() {
-            for record in server.journal().unwrap_or_else(|error| panic!("{}", chain(&error))) {
-                let at = Stamp { seq: record.seq, revision: None };
-                auditor.journal(server.lrn(), &record.entry, at);
+        self.observer.add_to(&mut recording);
+        for server in self.servers() {
+            observer::add_server(&mut recording, server);
+            if let Some(version) = end {
+                observer::add_end(&mut recording, server, version);
             }
         }
-        auditor.finish()
+        recording
     }
+}
+
+/// Says what was put to the test, past the capture of the test's output: a count that falls should be seen.
+fn tell(recording: &Recording, report: &Report) {
+    let thread = std::thread::current();
+    let (lines, facts) = recording.lines_and_facts();
+    let held: Vec<_> = report.holding.iter().map(ToString::to_string).collect();
+    let _ = writeln!(
+        std::io::stderr(),
+        "{}: {report}, from {lines} journal lines and {facts} facts; held: {}",
+        thread.name().unwrap_or("a scenario"),
+        held.join(" ")
+    );
+}
+
+/// The lines of a daemon's log that have all of `words`.
+#[must_use]
+pub fn lines(server: &BootServer, daemon: &str, words: &[&str]) -> Vec<String> {
+    let log = server.log(daemon);
+    let fits = |line: &&str| words.iter().all(|word| line.contains(word));
+    log.lines().filter(fits).map(str::to_owned).collect()
 }
 
 /// The attempts of a step for `version` that the journal of a server speaks of.

@@ -1,5 +1,6 @@
 //! Nothing goes wrong.
 
+use crate::audit::{TURN_UNIT, add_turn_unit, notices_every_plant};
 use neco_scenarios::Scenario;
 use neco_schema::{Condition, Outcome};
 
@@ -7,6 +8,8 @@ use neco_schema::{Condition, Outcome};
 async fn a_release_reaches_all_boot_servers() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
+    // Restarted by the last step, one server at a time.
+    add_turn_unit(&scenario).await;
     let version = scenario.publish_update().await;
     let view = scenario.completed(&version).await;
 
@@ -26,10 +29,13 @@ async fn a_release_reaches_all_boot_servers() {
         }
         assert!(scenario.done_to(server, "setup-serf-tags.timer").len() <= 2);
     }
+    for server in scenario.servers() {
+        let words = ["start", "stop", "start"].map(|word| format!("{word} {TURN_UNIT}"));
+        assert_eq!(scenario.done_to(server, TURN_UNIT), words, "boot-{}", server.lrn());
+    }
     let outcomes: Vec<Outcome> =
         view.history.values().flatten().map(|record| record.outcome).collect();
     assert_eq!(outcomes, [Outcome::Completed; 2]);
-    let report = scenario.verdict(&version).await;
-    println!("{report}");
-    assert!(report.holding.len() >= 10, "the audit looked at too little: {report}");
+    notices_every_plant(&scenario.recording(Some(&version)).await, &version);
+    scenario.verdict(&version).await;
 }

@@ -1,0 +1,164 @@
+//! Gathers what is known of a site from outside.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use jiff::Timestamp;
+use neco_plan::invariants::{Daemon as Program, Fact, HowEnded, Rules, Secret, Writer};
+use neco_playground::{BootServer, Daemon, Site};
+use neco_schema::journal::Entry;
+use neco_schema::{Compare, Lrn, NecoVersion, Revision};
+use neco_systemd::UnitEffect;
+use sha2::{Digest, Sha256};
+
+use crate::recording::{Event, Recording};
+
+/// What the test itself has done and knows, as it happened.
+#[derive(Debug, Default)]
+pub(crate) struct Observer {
+    facts: Mutex<Vec<(Timestamp, Fact)>>,
+    writers: Mutex<BTreeMap<Revision, (Writer, Vec<Compare>)>>,
+}
+
+impl Observer {
+    /// Takes note of something that is so from now on.
+    pub(crate) fn fact(&self, fact: Fact) {
+        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
+        facts.push((Timestamp::now(), fact));
+    }
+
+    /// Takes note of who made a revision.
+    pub(crate) fn wrote(&self, revision: Revision, writer: Writer, compares: Vec<Compare>) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.insert(revision, (writer, compares));
+    }
+
+    /// Adds what was noted to a recording.
+    pub(crate) fn add_to(&self, recording: &mut Recording) {
+        let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (at, fact) in facts {
+            recording.add(at, Event::Fact(fact));
+        }
+        recording.writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    }
+}
+
+/// Adds what a server has left behind: its journal, the effects on units that take turns, and its processes.
+///
+/// # Panics
+/// Something cannot be read.
+pub(crate) fn add_server(recording: &mut Recording, server: &BootServer) {
+    let lrn = server.lrn();
+    let journal = server.journal().unwrap_or_else(|error| panic!("{error}"));
+    // A bad binary does not come to saying that it runs, so it is not known as a worker.
+    let mut workers = BTreeMap::new();
+    for record in &journal {
+        if let Entry::ProcessStarted { version, pid, .. } = &record.entry {
+            workers.insert(*pid, version.clone());
+        }
+    }
+    let lines = journal.into_iter().map(|record| (record.at.get(), record.seq, record.entry));
+    recording.add_journal(lrn, lines.collect());
+    add_turns(recording, server);
+    add_runs(recording, lrn, Program::Worker, server.worker(), &workers);
+    if let Some(updater) = server.updater() {
+        add_runs(recording, lrn, Program::Updater, updater, &BTreeMap::new());
+    }
+}
+
+/// The starts of processes whose versions are known, and the ends of all.
+fn add_runs(
+    recording: &mut Recording,
+    lrn: Lrn,
+    daemon: Program,
+    process: &Daemon,
+    versions: &BTreeMap<u32, NecoVersion>,
+) {
+    let state = process.state();
+    let at = |at| Timestamp::try_from(at).unwrap_or_default();
+    for run in &state.runs {
+        if let Some(version) = versions.get(&run.pid) {
+            let (instance, version) = (u64::from(run.pid), version.clone());
+            recording
+                .add(at(run.at), Event::Fact(Fact::Started { lrn, daemon, instance, version }));
+        }
+    }
+    for exited in &state.exits {
+        let how = match (exited.status.code(), daemon) {
+            (None, _) => HowEnded::Killed,
+            // Told to end, or ending for a new binary.
+            (Some(0), _) | (Some(3), Program::Worker) => HowEnded::Planned,
+            (Some(_), _) => HowEnded::ByItself,
+        };
+        let instance = u64::from(exited.pid);
+        recording.add(at(exited.at), Event::Fact(Fact::Ended { lrn, daemon, instance, how }));
+    }
+}
+
+/// What the log of units says about those that one server at a time may restart.
+fn add_turns(recording: &mut Recording, server: &BootServer) {
+    let effects = server.units().effects().unwrap_or_else(|error| panic!("{error}"));
+    for entry in effects {
+        let (unit, states): (_, &[bool]) = match &entry.effect {
+            UnitEffect::Stop { unit } => (unit, &[false]),
+            UnitEffect::Start { unit, .. } => (unit, &[true]),
+            UnitEffect::Restart { unit, .. } => (unit, &[false, true]),
+            _ => continue,
+        };
+        if !recording.rules.turns.contains_key(unit.as_str()) {
+            continue;
+        }
+        let at = i64::try_from(entry.at).ok().and_then(|at| Timestamp::from_microsecond(at).ok());
+        for &up in states {
+            let (lrn, unit) = (server.lrn(), unit.to_string());
+            let fact = Fact::Service { lrn, unit, up, planned: true };
+            recording.add(at.unwrap_or_default(), Event::Fact(fact));
+        }
+    }
+}
+
+/// What a server has in the end: the package on its disk, and the texts that people see.
+///
+/// # Panics
+/// Something cannot be read.
+pub(crate) fn add_end(recording: &mut Recording, server: &BootServer, version: &NecoVersion) {
+    let now = Timestamp::now();
+    let lrn = server.lrn();
+    let cached = server.root().join(format!("var/cache/neco/packages/neco_{version}_amd64.deb"));
+    if cached.is_file() {
+        let (version, sha256) = (version.clone(), Some(sha256_of(&cached)));
+        let fact = Fact::Installed { lrn, version, sha256, way_back: false };
+        recording.add(now, Event::Fact(fact));
+    }
+    for name in ["neco-worker", "neco-updater"] {
+        let (place, text) = (format!("the log of {name} on boot-{lrn}"), server.log(name));
+        recording.add(now, Event::Fact(Fact::Text { place, text }));
+    }
+}
+
+/// The rules of a site: what the mirror serves is what may be installed.
+///
+/// # Panics
+/// The mirror's folder cannot be read.
+pub(crate) fn rules_of(site: &Site, secret: &str) -> Rules {
+    let mut rules = Rules { secrets: vec![Secret::new(secret)], ..Rules::default() };
+    // Whoever gives the verdict has waited for everything.
+    rules.bound = std::time::Duration::ZERO;
+    let releases = std::fs::read_dir(site.mirror_dir()).expect("the mirror's folder");
+    for release in releases.flatten() {
+        for file in std::fs::read_dir(release.path()).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let version = name.strip_prefix("neco_").and_then(|n| n.strip_suffix("_amd64.deb"));
+            if let Some(version) = version.and_then(|version| version.parse().ok()) {
+                rules.packages.insert(version, sha256_of(&file.path()));
+            }
+        }
+    }
+    rules
+}
+
+fn sha256_of(path: &Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,149 @@
+//! Everything that is known of a run from outside, and what the auditor makes of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use neco_plan::invariants::{Auditor, Fact, KvChange, Report, Rules, Stamp, Writer};
+use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
+use neco_schema::{Compare, Lrn, Revision};
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// etcd changed.
+    Change {
+        /// The revision.
+        revision: Revision,
+        /// Everything that it changed.
+        changes: Vec<KvChange>,
+    },
+    /// A server wrote a line into its journal.
+    Line {
+        /// Which server.
+        lrn: Lrn,
+        /// The number of the line.
+        seq: u64,
+        /// The line.
+        entry: Entry,
+    },
+    /// Something that neither of them tells.
+    Fact(Fact),
+}
+
+/// A run, in the order of time.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// What happened, and when by the one clock of this machine.
+    pub events: Vec<(Timestamp, Event)>,
+    /// Who made a revision, and under which conditions, where that is known.
+    pub writers: BTreeMap<Revision, (Writer, Vec<Compare>)>,
+    /// What holds in it.
+    pub rules: Rules,
+}
+
+impl Recording {
+    /// Adds something that happened at `at`. What happened at the same time stays in the order in which it was added.
+    pub fn add(&mut self, at: Timestamp, event: Event) {
+        self.events.push((at, event));
+    }
+
+    /// Adds the journal of a server, and what it says about installations as facts.
+    pub fn add_journal(&mut self, lrn: Lrn, lines: Vec<(Timestamp, u64, Entry)>) {
+        let mut installs: BTreeMap<IntentId, Effect> = BTreeMap::new();
+        let mut latest = Timestamp::MIN;
+        for (at, seq, entry) in lines {
+            // Lines have an order of their own, whatever the clock does.
+            latest = latest.max(at);
+            let fact = match &entry {
+                Entry::IntentOpened { intent, effect: effect @ Effect::Install { .. }, .. } => {
+                    installs.insert(intent.clone(), effect.clone());
+                    None
+                }
+                Entry::IntentClosed { intent, end } => {
+                    installs.remove(intent).and_then(|effect| installed(lrn, effect, end))
+                }
+                _ => None,
+            };
+            self.add(latest, Event::Line { lrn, seq, entry });
+            if let Some(fact) = fact {
+                self.add(latest, Event::Fact(fact));
+            }
+        }
+    }
+
+    /// What the auditor makes of it.
+    pub fn audit(&self) -> Report {
+        let mut events: Vec<&(Timestamp, Event)> = self.events.iter().collect();
+        events.sort_by_key(|(at, _)| *at);
+        let begin = events.first().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at);
+        let mut auditor = Auditor::new(self.rules.clone());
+        let mut come_to = None;
+        for (at, event) in events {
+            let since = Duration::try_from(at.duration_since(begin)).unwrap_or_default();
+            auditor.fact(Fact::Time(since));
+            match event {
+                Event::Change { revision, changes } => {
+                    if let Some((writer, compares)) = self.writers.get(revision) {
+                        let (revision, writer) = (*revision, *writer);
+                        let compares = compares.clone();
+                        auditor.fact(Fact::Transaction { revision, writer, compares });
+                    }
+                    auditor.change(*revision, changes);
+                    come_to = Some(*revision);
+                }
+                Event::Line { lrn, seq, entry } => {
+                    // A revision that was seen by then had been made by then.
+                    auditor.journal(*lrn, entry, Stamp { seq: *seq, revision: come_to });
+                }
+                Event::Fact(fact) => auditor.fact(fact.clone()),
+            }
+        }
+        auditor.finish()
+    }
+
+    /// How many lines of journals and how many facts it has.
+    pub fn lines_and_facts(&self) -> (usize, usize) {
+        let lines = self.events.iter().filter(|(_, event)| matches!(event, Event::Line { .. }));
+        let facts = self.events.iter().filter(|(_, event)| matches!(event, Event::Fact(_)));
+        (lines.count(), facts.count() + self.writers.len())
+    }
+
+    /// Every change of every key, to be falsified.
+    pub fn changes_mut(&mut self) -> impl Iterator<Item = (Revision, &mut KvChange)> {
+        self.events
+            .iter_mut()
+            .filter_map(|(_, event)| match event {
+                Event::Change { revision, changes } => Some((*revision, changes)),
+                _ => None,
+            })
+            .flat_map(|(revision, changes)| {
+                changes.iter_mut().map(move |change| (revision, change))
+            })
+    }
+
+    /// Every line of every journal, to be falsified.
+    pub fn lines_mut(&mut self) -> impl Iterator<Item = (Lrn, &mut Entry)> {
+        self.events.iter_mut().filter_map(|(_, event)| match event {
+            Event::Line { lrn, entry, .. } => Some((*lrn, entry)),
+            _ => None,
+        })
+    }
+}
+
+/// What is installed after an installation that ended so.
+fn installed(lrn: Lrn, effect: Effect, end: &IntentEnd) -> Option<Fact> {
+    let Effect::Install { from, to, package, .. } = effect else { return None };
+    match end {
+        IntentEnd::Completed => Some(Fact::Installed {
+            lrn,
+            version: to,
+            sha256: Some(package.sha256),
+            way_back: false,
+        }),
+        IntentEnd::Failed { .. } => {
+            Some(Fact::Installed { lrn, version: from, sha256: None, way_back: true })
+        }
+        IntentEnd::Dropped => None,
+    }
+}

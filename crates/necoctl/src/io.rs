@@ -1,10 +1,14 @@
 //! Where results, remarks and secrets go in and out.
 
 use std::io::{self, Read, Write};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::cli::{Output, Style};
+
+/// The title of what a rehearsal shows.
+pub const WOULD_BE_DONE: &str = "would be done, and was not:";
 
 /// The streams of one run and how they are to be used.
 pub struct Io<'a> {
@@ -54,6 +58,23 @@ impl Io<'_> {
     /// The output is closed.
     pub fn line(&mut self, text: impl std::fmt::Display) -> io::Result<()> {
         writeln!(self.out, "{text}")
+    }
+
+    /// Tells which files a rehearsal would have written.
+    ///
+    /// # Errors
+    /// The output is closed.
+    pub fn planned(&mut self, files: &[PathBuf]) -> io::Result<()> {
+        if self.is_json() {
+            return self.json(&serde_json::json!({
+                "format": 1, "outcome": "planned", "files": files,
+            }));
+        }
+        self.line(WOULD_BE_DONE)?;
+        for file in files {
+            self.line(format_args!("  write  {}", file.display()))?;
+        }
+        Ok(())
     }
 
     /// Writes a remark. A closed standard error is nobody's trouble.

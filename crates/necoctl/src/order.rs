@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::{Change, Style};
 use crate::failure;
+use crate::io::WOULD_BE_DONE;
 use crate::session::Session;
 
 /// How often an order is decided anew from a fresh view, before somebody has to look into it.
@@ -161,7 +162,7 @@ pub fn tell(
     if io.is_json() {
         io.json(&told)?;
     } else if told.outcome == "planned" {
-        io.line("would be done, and was not:")?;
+        io.line(WOULD_BE_DONE)?;
         for write in &told.writes {
             io.line(format_args!("  {write}"))?;
         }

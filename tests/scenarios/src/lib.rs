@@ -10,6 +10,7 @@ mod observer;
 mod recording;
 mod scenario;
 mod trail;
+mod webhook;
 
 pub use recording::{Event, Recording};
 pub use scenario::{LONG, Scenario, attempts, lines, now};

@@ -141,8 +141,9 @@ pub(crate) fn add_end(recording: &mut Recording, server: &BootServer, version: &
 ///
 /// # Panics
 /// The mirror's folder cannot be read.
-pub(crate) fn rules_of(site: &Site, secret: &str) -> Rules {
-    let mut rules = Rules { secrets: vec![Secret::new(secret)], ..Rules::default() };
+pub(crate) fn rules_of(site: &Site, secrets: &[&str]) -> Rules {
+    let secrets = secrets.iter().map(|secret| Secret::new(*secret)).collect();
+    let mut rules = Rules { secrets, notices: true, ..Rules::default() };
     // Whoever gives the verdict has waited for everything.
     rules.bound = std::time::Duration::ZERO;
     let releases = std::fs::read_dir(site.mirror_dir()).expect("the mirror's folder");

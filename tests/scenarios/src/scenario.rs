@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::observer::{self, Observer};
 use crate::recording::{Event, Recording};
 use crate::trail::{Trail, values_of};
+use crate::webhook::{self, Webhook};
 
 /// How long anything may take: the machine may be busy with other things.
 pub const LONG: Duration = Duration::from_secs(180);
@@ -35,8 +36,8 @@ const PACKAGES: &str = "NECO_PACKAGES";
 const SECRET: &str = "ghp_whatNobodyMaySee0123456789";
 
 /// The safety invariants that every scenario puts to the test, whatever it is about.
-const ALWAYS: [u8; 21] =
-    [1, 3, 5, 7, 8, 9, 10, 13, 14, 18, 20, 22, 27, 28, 29, 30, 32, 33, 39, 41, 43];
+const ALWAYS: [u8; 22] =
+    [1, 3, 5, 7, 8, 9, 10, 13, 14, 18, 20, 22, 27, 28, 29, 30, 32, 33, 39, 41, 42, 43];
 
 /// How many boot servers a site has.
 const SERVERS: u32 = 3;
@@ -49,6 +50,7 @@ pub struct Scenario {
     site: Site,
     trail: Trail,
     observer: Observer,
+    webhook: Webhook,
     /// The recipes that the requests follow, by version.
     recipes: BTreeMap<NecoVersion, RecipeShape>,
     /// Where the logs of units stood when the scenario began.
@@ -82,6 +84,7 @@ impl Scenario {
             site,
             trail,
             observer: Observer::default(),
+            webhook: Webhook::listen().await,
             recipes: BTreeMap::new(),
             begun: BTreeMap::new(),
             _place: place,
@@ -92,6 +95,7 @@ impl Scenario {
             scenario.fact(Fact::Installed { lrn, version, sha256: None, way_back: false });
         }
         scenario.write(&Key::Config(ConfigKey::GithubToken).to_string(), SECRET).await;
+        scenario.write(&Key::Config(ConfigKey::Slack).to_string(), scenario.webhook.url()).await;
         scenario.learn_recipe(&first);
         scenario.completed(&first).await;
         for server in scenario.site.servers() {
@@ -347,6 +351,13 @@ impl Scenario {
             assert!(state.intents.is_empty(), "boot-{lrn} has open intents: {:?}", state.intents);
             assert!(state.groups.is_empty(), "boot-{lrn} has open groups: {:?}", state.groups);
         }
+        self.until("a notice about every request that ended", |view| {
+            let ended = view.current().map(UpdateRequest::id);
+            let recorded = view.history.keys().any(|(_, id)| Some(id) == ended.as_ref());
+            let mut records = view.history.values().flatten();
+            recorded && records.all(|record| !record.notices.is_empty())
+        })
+        .await;
         self.fact(Fact::FaultsEnded);
         let recording = self.recording(Some(version)).await;
         let report = recording.audit();
@@ -365,7 +376,7 @@ impl Scenario {
     /// # Panics
     /// Something cannot be read.
     pub async fn recording(&self, end: Option<&NecoVersion>) -> Recording {
-        let mut rules = observer::rules_of(&self.site, SECRET);
+        let mut rules = observer::rules_of(&self.site, &[SECRET, webhook::SECRET]);
         rules.recipes.clone_from(&self.recipes);
         let mut recording = Recording { rules, ..Recording::default() };
         let history = self.history().await;
@@ -375,6 +386,7 @@ impl Scenario {
             recording.add(at, Event::Change { revision, changes });
         }
         self.observer.add_to(&mut recording);
+        self.webhook.add_to(&mut recording);
         for server in self.servers() {
             observer::add_server(&mut recording, server);
             if let Some(version) = end {

@@ -27,7 +27,7 @@ pub mod sign;
 use std::path::{Path, PathBuf};
 
 pub use layout::{MirrorFile, MirrorRelease, list};
-pub use publish::{NewRelease, add, publish, remove, withdraw};
+pub use publish::{Addition, NewRelease, add, check, publish, remove, withdraw};
 pub use serve::{Mirror, ServeOptions, serve};
 
 /// The package that Neco releases hold.

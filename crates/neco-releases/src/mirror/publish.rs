@@ -24,10 +24,21 @@ pub struct NewRelease {
     pub published_at: Option<Timestamp>,
 }
 
-/// Publishes a package with the signatures that lie beside it (`….minisig`, `….minisig.<key id>`).
+/// A release that may be published: everything about it was looked at, and nothing written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addition {
+    /// The tag.
+    pub tag: String,
+    /// The folder that it will have.
+    pub folder: PathBuf,
+    /// What will be copied into it: the package and its signatures.
+    pub sources: Vec<PathBuf>,
+}
+
+/// Looks whether a package can be published with the signatures that lie beside it (`….minisig`, `….minisig.<key id>`).
 ///
-/// The version is the one in the file's name. The release appears all at once.
-pub fn add(dir: &Path, deb: &Path, new: &NewRelease) -> Result<MirrorRelease, MirrorError> {
+/// The version is the one in the file's name.
+pub fn check(dir: &Path, deb: &Path, new: &NewRelease) -> Result<Addition, MirrorError> {
     let (name, version) = package_name(deb)?;
     let tag = new.tag.clone().unwrap_or_else(|| Environment::Prod.tag(&version));
     let folder = folder(dir, &tag)?;
@@ -50,10 +61,16 @@ pub fn add(dir: &Path, deb: &Path, new: &NewRelease) -> Result<MirrorRelease, Mi
     if folder.exists() {
         return Err(MirrorError::Exists { tag });
     }
+    let sources = std::iter::once(deb.to_owned()).chain(signatures).collect();
+    Ok(Addition { tag, folder, sources })
+}
 
+/// Publishes a package as [`check`] says. The release appears all at once.
+pub fn add(dir: &Path, deb: &Path, new: &NewRelease) -> Result<MirrorRelease, MirrorError> {
+    let Addition { tag, folder, sources } = check(dir, deb, new)?;
     std::fs::create_dir_all(dir).map_err(MirrorError::io("creating", dir))?;
     let staging = Staging::new(dir)?;
-    for source in std::iter::once(deb.to_owned()).chain(signatures) {
+    for source in sources {
         staging.take(&source)?;
     }
     let published_at = new

@@ -56,7 +56,7 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// A signature that was written.
+/// A signature that was or will be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// Where it is.
@@ -151,6 +151,26 @@ impl SigningKey {
 /// The signature goes to `DEB.minisig`, or, if another key's signature lies there, to `DEB.minisig.<key id>`: so a
 /// release that introduces a new key carries both. A signature by the same key is replaced.
 pub fn sign(deb: &Path, key: &SigningKey, version: &NecoVersion) -> Result<Signed, MirrorError> {
+    let signed = signature_of(deb, key, version)?;
+    let file = std::fs::File::open(deb).map_err(MirrorError::io("reading", deb))?;
+    let untrusted = format!("signature of {PACKAGE} by release key {}", key.id);
+    let comment = Some(signed.trusted_comment.as_str());
+    let signature = PublicKey::from_secret_key(&key.secret).and_then(|public| {
+        // With the public half the library checks its own work.
+        minisign::sign(Some(&public), &key.secret, file, comment, Some(&untrusted))
+    });
+    let signature =
+        signature.map_err(|error| key_error(deb, &format!("signing failed: {error}")))?;
+    write_durably(&signed.path, signature.into_string().as_bytes(), 0o644)?;
+    Ok(signed)
+}
+
+/// What [`sign`] would write, and where.
+pub fn signature_of(
+    deb: &Path,
+    key: &SigningKey,
+    version: &NecoVersion,
+) -> Result<Signed, MirrorError> {
     let (name, named) = package_name(deb)?;
     if named != *version {
         return Err(MirrorError::OtherVersion {
@@ -159,18 +179,9 @@ pub fn sign(deb: &Path, key: &SigningKey, version: &NecoVersion) -> Result<Signe
             found: version.to_string(),
         });
     }
-    let file = std::fs::File::open(deb).map_err(MirrorError::io("reading", deb))?;
-    let trusted_comment = trusted_comment(version);
-    let untrusted = format!("signature of {PACKAGE} by release key {}", key.id);
-    let signature = PublicKey::from_secret_key(&key.secret).and_then(|public| {
-        // With the public half the library checks its own work.
-        minisign::sign(Some(&public), &key.secret, file, Some(&trusted_comment), Some(&untrusted))
-    });
-    let signature =
-        signature.map_err(|error| key_error(deb, &format!("signing failed: {error}")))?;
+    deb.metadata().map_err(MirrorError::io("reading", deb))?;
     let path = destination(&deb.with_file_name(format!("{name}.minisig")), key.id)?;
-    write_durably(&path, signature.into_string().as_bytes(), 0o644)?;
-    Ok(Signed { path, key: key.id, trusted_comment })
+    Ok(Signed { path, key: key.id, trusted_comment: trusted_comment(version) })
 }
 
 /// A key that was made by `minisign -G -W`: version 0.11 leaves the checksum of an unencrypted key empty, and the

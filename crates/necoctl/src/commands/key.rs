@@ -42,6 +42,9 @@ struct New {
     /// Leave the key unprotected: whoever reads the file can sign
     #[arg(long)]
     no_password: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Key {
@@ -62,6 +65,10 @@ impl Key {
                 let error = anyhow::anyhow!("{} is there already", path.display());
                 return Err(Failure::from(error).with_hint("give another name"));
             }
+        }
+        if new.dry_run {
+            io.planned(&[new.path, public])?;
+            return Ok(ExitCode::Done);
         }
         let protection = if new.no_password {
             Protection::Unencrypted

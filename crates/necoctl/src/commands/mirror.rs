@@ -1,14 +1,16 @@
 //! `mirror`: releases of one's own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::Url;
-use neco_releases::mirror::sign::{Signed, sign};
+use neco_releases::mirror::sign::{Signed, SigningKey, sign, signature_of};
 use neco_releases::mirror::{
-    ARCHITECTURE, MirrorRelease, NewRelease, PACKAGE, ServeOptions, add, list, serve,
+    ARCHITECTURE, MirrorError, MirrorRelease, NewRelease, PACKAGE, ServeOptions, add, check, list,
+    serve,
 };
 use neco_schema::NecoVersion;
 use tokio::net::TcpListener;
@@ -72,6 +74,9 @@ struct Add {
     /// Do not offer it yet
     #[arg(long)]
     draft: bool,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +95,9 @@ struct Sign {
     /// Read the key's password from a file
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Mirror {
@@ -144,16 +152,31 @@ impl Serve {
 
 impl Add {
     fn run(self, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
-        if let Some(key) = &self.sign {
-            let signed = sign_with(io, &self.deb, key, self.password_file.as_deref())?;
-            io.remark(format_args!("signed by key {}", signed.key));
-        }
         let new = NewRelease {
             tag: self.tag,
             draft: self.draft,
             prerelease: self.prerelease,
             published_at: None,
         };
+        let password = self.password_file.as_deref();
+        if self.dry_run {
+            let addition = check(&self.dir, &self.deb, &new)?;
+            let mut files = BTreeSet::new();
+            for source in addition.sources {
+                files.insert(addition.folder.join(source.file_name().unwrap_or_default()));
+            }
+            if let Some(key) = &self.sign {
+                let path = signature_with(io, &self.deb, key, password, signature_of)?.path;
+                files.insert(addition.folder.join(path.file_name().unwrap_or_default()));
+                files.insert(path);
+            }
+            io.planned(&Vec::from_iter(files))?;
+            return Ok(ExitCode::Done);
+        }
+        if let Some(key) = &self.sign {
+            let signed = signature_with(io, &self.deb, key, password, sign)?;
+            io.remark(format_args!("signed by key {}", signed.key));
+        }
         let release = add(&self.dir, &self.deb, &new)?;
         if io.is_json() {
             io.json(&serde_json::json!({ "format": 1, "release": json(&release) }))?;
@@ -211,7 +234,13 @@ impl List {
 
 impl Sign {
     fn run(self, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
-        let signed = sign_with(io, &self.deb, &self.key, self.password_file.as_deref())?;
+        let (deb, key, password) = (&self.deb, &self.key, self.password_file.as_deref());
+        if self.dry_run {
+            let signed = signature_with(io, deb, key, password, signature_of)?;
+            io.planned(&[signed.path])?;
+            return Ok(ExitCode::Done);
+        }
+        let signed = signature_with(io, deb, key, password, sign)?;
         if io.is_json() {
             io.json(&serde_json::json!({
                 "format": 1,
@@ -231,11 +260,13 @@ impl Sign {
     }
 }
 
-fn sign_with(
+/// Opens the key, and makes a signature or plans one.
+fn signature_with(
     io: &mut Io<'_>,
     deb: &Path,
     key: &Path,
     password_file: Option<&Path>,
+    make: impl FnOnce(&Path, &SigningKey, &NecoVersion) -> Result<Signed, MirrorError>,
 ) -> Result<Signed, Failure> {
     let name = deb.file_name().unwrap_or_default().to_string_lossy();
     let version = name
@@ -249,7 +280,7 @@ fn sign_with(
     let version: NecoVersion =
         version.parse().with_context(|| format!("the name of {}", deb.display()))?;
     let key = key::load(io, key, password_file)?;
-    Ok(sign(deb, &key, &version)?)
+    Ok(make(deb, &key, &version)?)
 }
 
 fn json(release: &MirrorRelease) -> serde_json::Value {

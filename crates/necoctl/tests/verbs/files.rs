@@ -77,6 +77,53 @@ async fn a_package_is_signed_published_and_listed() {
 }
 
 #[tokio::test]
+async fn a_rehearsal_names_the_files_and_writes_none() {
+    let bench = Bench::new();
+    let dir = bench.root.path().to_owned();
+    let path = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
+    let listing = || {
+        let entries = std::fs::read_dir(&dir).expect("a folder").flatten();
+        let mut names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        names.sort();
+        names
+    };
+    let (key, deb) = (path("release.key"), path("neco_2026.11.21-40152_amd64.deb"));
+    std::fs::write(&deb, b"!<arch>\n").expect("a package");
+
+    let before = listing();
+    let run = bench.run(&["key", "new", &key, "--dry-run"]).await;
+    assert_eq!((run.code, run.err.as_str()), (0, ""), "no password is asked for");
+    assert_eq!(
+        run.out,
+        format!("would be done, and was not:\n  write  {key}\n  write  {key}.pub\n")
+    );
+    assert_eq!(listing(), before);
+    assert_eq!(bench.run(&["key", "new", &key, "--no-password"]).await.code, 0);
+
+    let before = listing();
+    let run = bench.run(&["mirror", "sign", &deb, "--key", &key, "--dry-run"]).await;
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.ends_with(&format!("  write  {deb}.minisig\n")), "{}", run.out);
+    let add = ["mirror", "add", &path("m"), &deb, "--sign", &key, "--dry-run", "--output=json"];
+    let planned = bench.run(&add).await.json();
+    let folder = path("m/release-2026.11.21-40152");
+    let name = "neco_2026.11.21-40152_amd64.deb";
+    let files =
+        [format!("{folder}/{name}"), format!("{folder}/{name}.minisig"), format!("{deb}.minisig")];
+    assert_eq!(planned["outcome"], "planned");
+    assert_eq!(planned["files"], serde_json::json!(files));
+    assert_eq!(listing(), before);
+
+    let mut add = Vec::from(add);
+    add.retain(|word| *word != "--dry-run");
+    assert_eq!(bench.run(&add).await.code, 0);
+    assert!(files.iter().all(|file| std::path::Path::new(file).exists()));
+    add.push("--dry-run");
+    let again = bench.run(&add).await;
+    assert_eq!(again.code, 1, "a rehearsal finds the same faults");
+}
+
+#[tokio::test]
 async fn what_is_no_package_is_named() {
     let bench = Bench::new();
     let key = bench.root.path().join("k");

@@ -22,7 +22,7 @@ struct Plant {
     falsify: fn(&mut Recording, &NecoVersion),
 }
 
-const PLANTS: [Plant; 16] = [
+const PLANTS: [Plant; 17] = [
     Plant {
         what: "the status of boot-2 is written by hand, two steps ahead",
         violates: &[Safety(7), Safety(9)],
@@ -206,6 +206,24 @@ const PLANTS: [Plant; 16] = [
             }
             let before = *at - jiff::SignedDuration::from_millis(1);
             run.add(before, Event::Fact(Fact::Quorum { stands: false }));
+        },
+    },
+    Plant {
+        what: "nobody was told of the end of a request",
+        violates: &[Safety(42)],
+        falsify: |run, _| {
+            let told = run
+                .events
+                .iter()
+                .rposition(|(_, event)| matches!(event, Event::Fact(Fact::NoticeSent { .. })));
+            let (_, event) = run.events.remove(told.expect("a notice"));
+            run.events.retain(|(_, other)| match (&event, other) {
+                (
+                    Event::Fact(Fact::NoticeSent { request }),
+                    Event::Fact(Fact::NoticeSent { request: other }),
+                ) => request != other,
+                _ => true,
+            });
         },
     },
     Plant {

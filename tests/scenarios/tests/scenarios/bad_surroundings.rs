@@ -1,8 +1,11 @@
 //! No etcd, no configuration.
 
+use std::process::Output;
+
 use neco_plan::invariants::Fact;
 use neco_playground::BootServer;
 use neco_scenarios::{LONG, Scenario, lines};
+use tokio::process::Command;
 
 /// How often one thing may be said of one outage: by the loop, and by what runs beside it.
 const SAID: usize = 3;
@@ -24,6 +27,21 @@ fn processes(server: &BootServer) -> Vec<u32> {
     daemons.filter_map(neco_playground::Daemon::pid).collect()
 }
 
+/// Runs the command line of a server.
+async fn necoctl(server: &BootServer, arguments: &[&str]) -> Output {
+    Command::new(server.root().join("usr/bin/necoctl"))
+        .arg("--root")
+        .arg(server.root())
+        .args(arguments)
+        .output()
+        .await
+        .expect("it runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
     let scenario = Scenario::begin().await;
@@ -41,6 +59,21 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
             scenario.logged(server, daemon, &etcd).await;
         }
     }
+    // The command line tells what this server knows, and that it may be old.
+    let told = necoctl(scenario.server(0), &["status", "--timeout=2s", "--output=json"]).await;
+    assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+    let status: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    assert_eq!(status["stale"], true, "{status}");
+    assert!(status["reason"].as_str().is_some_and(|why| why.contains("etcd")), "{status}");
+    for daemon in status["daemons"].as_array().expect("daemons") {
+        assert_eq!(daemon["runs"], true, "{status}");
+        let waiting_for = daemon["status"]["waiting_for"].as_str();
+        assert!(waiting_for.is_some_and(|what| what.contains("etcd")), "{status}");
+    }
+    let told = necoctl(scenario.server(0), &["status", "--timeout=2s"]).await;
+    assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+    let told = text(&told.stdout);
+    assert!(told.starts_with("STALE: ") && told.contains("neco-worker"), "{told}");
     let version = scenario.publish_update().await;
     cluster.restart().await.expect("started");
     scenario.fact(Fact::Quorum { stands: true });
@@ -71,15 +104,8 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
     let said = lines(victim, "neco-worker", &["does not exist"]);
     assert_eq!(said.len(), 1, "{said:#?}");
     // The command line ends with the same report, and with what the design says of a failure.
-    let necoctl = victim.root().join("usr/bin/necoctl");
-    let status = tokio::process::Command::new(necoctl)
-        .arg("--root")
-        .arg(victim.root())
-        .arg("status")
-        .output()
-        .await
-        .expect("it runs");
-    let report = String::from_utf8_lossy(&status.stderr).into_owned();
+    let status = necoctl(victim, &["status"]).await;
+    let report = text(&status.stderr);
     assert_eq!(status.status.code(), Some(1), "{report}");
     for key in ["3 problems", "endpoints", "timeout", "release.unsigned"] {
         assert!(report.contains(key), "{report}");

@@ -3,9 +3,12 @@
 //! - [`Backoff`] and [`Retry`] say how long to wait before the next try, [`jittered`] how long until the
 //!   next look. Nothing here sleeps, and chance can be given.
 //! - [`Secret`] is a value that is not printed and does not stay in memory.
+//! - [`KeyId`] names a minisign key.
 
 mod backoff;
+mod key_id;
 mod secret;
 
 pub use backoff::{Backoff, Retry, jittered};
+pub use key_id::{KeyId, KeyIdError};
 pub use secret::{Secret, Zeroize};

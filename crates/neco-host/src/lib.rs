@@ -34,6 +34,6 @@ pub use package::{FakeInstall, FakePackages};
 pub use replace::{Replaced, replace};
 pub use root::Root;
 pub use verify::{
-    Expected, KEY_DIRECTORIES, KeyId, KeyIdError, KeysError, Rejection, TrustedKeys, Unsigned,
-    VerifiedPackage, VerifyError, verify_package,
+    Expected, KEY_DIRECTORIES, KeysError, Rejection, TrustedKeys, Unsigned, VerifiedPackage,
+    VerifyError, verify_package,
 };

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::KeyId;
+use neco_base::KeyId;
+
 use crate::{CommandError, FileError};
 
 /// Why a package was refused. Each is one clear line; none of the package was run.

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use minisign_verify::{PublicKey, Signature};
+use neco_base::KeyId;
 use neco_schema::{NecoVersion, PackageRef};
 use sha2::{Digest, Sha256};
 
 pub use self::error::{Rejection, VerifyError};
-pub use self::keys::{KEY_DIRECTORIES, KeyId, KeyIdError, KeysError, TrustedKeys};
+pub use self::keys::{KEY_DIRECTORIES, KeysError, TrustedKeys};
 use crate::FileError;
 use crate::command::{self, OnDrop, complaint};
 use crate::digest::hex;

@@ -11,28 +11,16 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use minisign::{KeyPair, PublicKey, SecretKeyBox};
-use neco_base::Secret;
+use neco_base::{KeyId, Secret};
 use neco_schema::NecoVersion;
 
 use super::publish::package_name;
 use super::{ARCHITECTURE, MirrorError, PACKAGE, sync_directory, write_durably};
 
-/// The id of a key: 16 hex digits, as minisign prints it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct KeyId(u64);
-
-impl KeyId {
-    fn of(number: &[u8]) -> Self {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&number[..8]);
-        Self(u64::from_le_bytes(bytes))
-    }
-}
-
-impl std::fmt::Display for KeyId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:016X}", self.0)
-    }
+fn id_of(number: &[u8]) -> KeyId {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&number[..8]);
+    KeyId::from_bytes(bytes)
 }
 
 /// How a secret key lies on disk.
@@ -90,7 +78,7 @@ pub fn generate_key(
     let pair =
         pair.map_err(|error| key_error(secret, &format!("no key could be made: {error}")))?;
     // The id is part of what a password encrypts: the public half has it in clear.
-    let id = KeyId::of(pair.pk.keynum());
+    let id = id_of(pair.pk.keynum());
     let secret_text = pair
         .sk
         .to_box(Some(&format!("neco release key {id}, secret")))
@@ -129,7 +117,7 @@ impl SigningKey {
                 key_error(path, "this is no minisign secret key, or it is damaged")
             })?,
         };
-        let id = KeyId::of(secret.keynum());
+        let id = id_of(secret.keynum());
         Ok(Self { secret, id })
     }
 
@@ -199,7 +187,7 @@ fn destination(plain: &Path, id: KeyId) -> Result<PathBuf, MirrorError> {
     match std::fs::read_to_string(plain) {
         Ok(text) => {
             let by = minisign::SignatureBox::from_string(&text).ok();
-            if by.is_some_and(|there| KeyId::of(there.keynum()) == id) {
+            if by.is_some_and(|there| id_of(there.keynum()) == id) {
                 return Ok(plain.to_owned());
             }
             let mut path = plain.as_os_str().to_owned();

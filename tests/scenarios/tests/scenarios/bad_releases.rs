@@ -13,9 +13,9 @@ type Replacement = (&'static str, fn(&mut Vec<u8>));
 /// What is done about any of them.
 const REMEDY: &str = "nothing of it was installed, a sound package in a newer release goes on";
 
-/// Versions between the first and the update, oldest first.
+/// Versions between the first and the update, oldest first: the date does not go back, the build grows.
 fn versions() -> impl Iterator<Item = NecoVersion> {
-    (40201..).map(|number| format!("2026.11.20-{number}").parse().expect("a version"))
+    (1..).map(|number| format!("2026.11.20-40151.{number}").parse().expect("a version"))
 }
 
 /// Waits for the end of a request that nobody can carry out, and checks that nothing came of it.

@@ -5,6 +5,7 @@
 mod args;
 mod build;
 mod exit;
+mod git;
 mod layers;
 mod package;
 mod run;

@@ -5,12 +5,13 @@ mod control;
 mod tree;
 mod version;
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::{Programs, SHIPPED};
-use crate::exit::{Doing, Done, Failure};
+use crate::exit::{Doing, Done};
+use crate::git;
 use crate::run;
 use crate::workspace::Workspace;
 use tree::Tree;
@@ -62,7 +63,11 @@ pub(crate) fn pack_with(
 ) -> Done<PathBuf> {
     fs::create_dir_all(out).doing(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("neco_{version}_amd64.deb"));
-    let epoch = source_date(workspace)?;
+    // Two verbs at once would fill the same folder.
+    let lock = out.join(".lock");
+    let lock = File::create(&lock).doing(|| format!("cannot create {}", lock.display()))?;
+    lock.lock().doing(|| format!("cannot lock {}", out.display()))?;
+    let epoch = source_date(workspace, version)?;
 
     let mut tree = Tree::create(out.join(format!(".neco_{version}.stage")))?;
     tree.mirror(&workspace.root.join("debian"))?;
@@ -98,29 +103,23 @@ pub(crate) fn pack_with(
     if compression == Compression::Zstd {
         command.args(["-Zzstd", "-z1"]);
     }
-    command.arg("-b").arg(tree.path()).arg(&file).env("SOURCE_DATE_EPOCH", epoch.to_string());
+    let new = out.join(format!(".neco_{version}.new"));
+    command.arg("-b").arg(tree.path()).arg(&new).env("SOURCE_DATE_EPOCH", epoch.to_string());
     run::capture(&mut command)?;
+    // Whoever reads the old one at this moment goes on reading it.
+    fs::rename(&new, &file).doing(|| format!("cannot publish {}", file.display()))?;
     Ok(file)
 }
 
-/// The time that every file in the package carries: that of the last commit, so that the same tree
-/// makes the same package.
-fn source_date(workspace: &Workspace) -> Done<u64> {
-    if let Ok(text) = std::env::var("SOURCE_DATE_EPOCH") {
-        return text.parse().doing(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"));
+/// The time that every file in the package carries: that of the last commit, so that the same tree makes the same package.
+/// Where git knows of none, it is the day of the version.
+fn source_date(workspace: &Workspace, version: &Version) -> Done<u64> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Ok(text) => {
+            text.parse().doing(|| format!("SOURCE_DATE_EPOCH={text} is no number of seconds"))
+        }
+        Err(_) => Ok(git::last_commit(workspace).unwrap_or_else(|| version.day())),
     }
-    let text = run::capture(Command::new("git").arg("-C").arg(&workspace.root).args([
-        "log",
-        "-1",
-        "--format=%ct",
-    ]))
-    .map_err(|failure| {
-        Failure::failed(format!(
-            "{}\nwithout git, set SOURCE_DATE_EPOCH to the time of the sources",
-            failure.message
-        ))
-    })?;
-    text.trim().parse().doing(|| format!("git says that the last commit was at `{}`", text.trim()))
 }
 
 #[cfg(test)]

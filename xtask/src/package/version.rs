@@ -1,10 +1,9 @@
 //! The version of a package: `YYYY.MM.DD-N`.
 
 use std::fmt;
-use std::process::Command;
 
 use crate::exit::{Done, Failure};
-use crate::run;
+use crate::git;
 use crate::workspace::Workspace;
 
 /// A version that Neco's releases may carry.
@@ -24,15 +23,26 @@ impl Version {
 
     /// The day of the last commit, and the number of commits up to it.
     pub(crate) fn of_last_commit(workspace: &Workspace) -> Done<Self> {
-        let ask = |args: &[&str]| {
-            run::capture(Command::new("git").arg("-C").arg(&workspace.root).args(args))
-        };
-        let day = ask(&["log", "-1", "--format=%cd", "--date=format-local:%Y.%m.%d"]);
-        let count = ask(&["rev-list", "--count", "HEAD"]);
+        let day =
+            git::ask(workspace, &["log", "-1", "--format=%cd", "--date=format-local:%Y.%m.%d"]);
+        let count = git::ask(workspace, &["rev-list", "--count", "HEAD"]);
         match (day, count) {
-            (Ok(day), Ok(count)) => Self::parse(&format!("{}-{}", day.trim(), count.trim())),
+            (Ok(day), Ok(count)) => Self::parse(&format!("{day}-{count}")),
             _ => Err(Failure::usage("git knows no last commit here: say --version YYYY.MM.DD-N")),
         }
+    }
+
+    /// When its day began, in seconds since 1970, UTC.
+    pub(crate) fn day(&self) -> u64 {
+        let mut parts = self.0.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        let (year, month, day): (u64, u64, u64) = (next(), next(), next());
+        // Days since 1 March of the year 0: leap days come last.
+        let (year, month) =
+            if month > 2 { (year, month - 3) } else { (year.max(1) - 1, month + 9) };
+        let days =
+            365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
+        days.saturating_sub(719_468) * 86_400
     }
 }
 
@@ -66,6 +76,19 @@ mod tests {
     fn accepts_what_releases_carry() {
         for text in ["2026.11.21-40152", "2021.04.19-13965", "2026.01.31-1"] {
             assert_eq!(Version::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn tells_when_its_day_began() {
+        for (text, day) in [
+            ("2026.11.21-40152", 1_795_219_200),
+            ("2024.02.29-1", 1_709_164_800),
+            ("2024.03.01-1", 1_709_251_200),
+            ("1970.01.01-1", 0),
+            ("0001.01.01-1", 0),
+        ] {
+            assert_eq!(Version::parse(text).unwrap().day(), day, "{text}");
         }
     }
 

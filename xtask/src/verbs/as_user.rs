@@ -14,9 +14,9 @@ use std::process::Command;
 
 use super::ci::is_root;
 use crate::exit::{Doing, Done, Exit, Failure};
-use crate::run;
 use crate::tools::on_path;
 use crate::workspace::Workspace;
+use crate::{git, run};
 
 pub(super) const HELP: &str = "\
 Runs a verb as an unprivileged user with a home of its own, on what root has built.
@@ -60,6 +60,12 @@ fn outside(verb: &[String]) -> Done {
         if on_path(needed, Path::new("")).is_none() {
             return Err(Failure::cannot_run(format!("as-user needs `{needed}`, which is missing")));
         }
+    }
+    if let Err(refused) = run::capture(Command::new("unshare").args(["--mount", "true"])) {
+        return Err(Failure::cannot_run(format!(
+            "as-user needs a mount namespace, which this machine refuses (a container without CAP_SYS_ADMIN?): {}",
+            refused.message
+        )));
     }
     sweep();
     let scratch = Scratch::create()?;
@@ -141,11 +147,8 @@ fn inside(scratch: &Path, verb: &[String]) -> Done {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .ok_or_else(|| Failure::failed("neither CARGO_HOME nor HOME is set"))?;
-    let epoch = run::capture(Command::new("git").arg("-C").arg(&workspace.root).args([
-        "log",
-        "-1",
-        "--format=%ct",
-    ]))?;
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let epoch = epoch.or_else(|| git::last_commit(&workspace).map(|at| at.to_string()));
 
     let views = views(&workspace, &sysroot, &cargo_home);
     let covers = covers(views.iter().map(View::path), is_open);
@@ -190,7 +193,7 @@ fn inside(scratch: &Path, verb: &[String]) -> Done {
         .env("HOME", &home)
         .env("CARGO_HOME", &cargo_home)
         .env("CARGO_NET_OFFLINE", "true")
-        .env("SOURCE_DATE_EPOCH", epoch.trim())
+        .envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)))
         .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
     let error = command.exec();
     Err(Failure::failed(format!("cannot start setpriv: {error}")))

@@ -14,9 +14,9 @@ use std::process::Command;
 
 use super::ci::is_root;
 use crate::exit::{Doing, Done, Exit, Failure};
+use crate::run;
 use crate::tools::on_path;
 use crate::workspace::Workspace;
-use crate::{git, run};
 
 pub(super) const HELP: &str = "\
 Runs a verb as an unprivileged user with a home of its own, on what root has built.
@@ -147,8 +147,6 @@ fn inside(scratch: &Path, verb: &[String]) -> Done {
         .map(PathBuf::from)
         .or_else(|| std::env::home_dir().map(|home| home.join(".cargo")))
         .ok_or_else(|| Failure::failed("neither CARGO_HOME nor HOME is set"))?;
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let epoch = epoch.or_else(|| git::last_commit(&workspace).map(|at| at.to_string()));
 
     let views = views(&workspace, &sysroot, &cargo_home);
     let covers = covers(views.iter().map(View::path), is_open);
@@ -193,7 +191,6 @@ fn inside(scratch: &Path, verb: &[String]) -> Done {
         .env("HOME", &home)
         .env("CARGO_HOME", &cargo_home)
         .env("CARGO_NET_OFFLINE", "true")
-        .envs(epoch.map(|epoch| ("SOURCE_DATE_EPOCH", epoch)))
         .env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", bin.display()));
     let error = command.exec();
     Err(Failure::failed(format!("cannot start setpriv: {error}")))
@@ -217,7 +214,16 @@ fn views(workspace: &Workspace, sysroot: &Path, cargo_home: &Path) -> Vec<View> 
 fn passes(name: &str) -> bool {
     let secret = ["TOKEN", "CREDENTIAL", "SECRET", "PASSWORD"].iter().any(|s| name.contains(s));
     let added = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"].iter().any(|p| name.starts_with(p));
-    let known = ["LANG", "TERM", "CI", "RUSTFLAGS", "RUST_BACKTRACE", "NECO_SETUP_IGNORE_SYSTEM"];
+    let known = [
+        "LANG",
+        "TERM",
+        "CI",
+        "RUSTFLAGS",
+        "RUST_BACKTRACE",
+        // Some build scripts look at it: what differs here would be compiled again.
+        "SOURCE_DATE_EPOCH",
+        "NECO_SETUP_IGNORE_SYSTEM",
+    ];
     !secret && !added && (name.starts_with("CARGO_") || known.contains(&name))
 }
 

@@ -256,7 +256,7 @@ fn lay_out(root: &Path, lrn: u32, setup: &Setup<'_>) -> Result<(), SiteError> {
         config.push_str(&format!("  - {endpoint}\n"));
     }
     config.push_str("prefix: /neco/\nrelease:\n  owner: cybozu-go\n  repository: neco\n");
-    config.push_str(&format!("  api_url: {}\nlisten: 127.0.0.1:0\n", setup.api_url));
+    config.push_str(&format!("  api_url: {}\n", setup.api_url));
     // As on a system with merged directories.
     let (usr, lib) = (root.join("usr/lib"), root.join("lib"));
     std::fs::create_dir_all(&usr).map_err(SiteError::io("making", &usr))?;

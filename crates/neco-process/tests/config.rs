@@ -27,7 +27,8 @@ impl Root {
     fn put(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
     }
 
     fn path(&self, path: &str) -> PathBuf {
@@ -98,7 +99,7 @@ fn the_file_of_the_original_is_read_without_a_remark() {
     assert_eq!((&*release.owner, &*release.repository), ("cybozu-go", "neco"));
     assert_eq!((&*release.package, &*release.api_url), ("neco", "https://api.github.com"));
     assert_eq!(release.unsigned, Unsigned::Refuse);
-    assert_eq!(listen.of("worker"), None);
+    assert_eq!(listen.of("worker"), Some("127.0.0.1:0"));
     assert_eq!(cache, root.path("var/cache/neco"));
 }
 
@@ -124,7 +125,7 @@ fn json_is_read_as_well() {
 #[test]
 fn our_own_sections_are_read() {
     let root = Root::new(
-        "release: {owner: o, repository: r.x, package: p-1, api_url: 'http://127.0.0.1:8080/api/', \
+        "release: {owner: o, repository: r.x, package: neco, api_url: 'http://127.0.0.1:8080/api/', \
          unsigned: allow}\ncache: /srv/cache\nlisten: {worker: '127.0.0.1:0', updater: '[::1]:1'}\n",
     );
     let config = root.config();
@@ -133,23 +134,28 @@ fn our_own_sections_are_read() {
     assert_eq!(config.cache, root.path("srv/cache"));
     assert_eq!(config.listen.of("worker"), Some("127.0.0.1:0"));
     assert_eq!(config.listen.of("updater"), Some("[::1]:1"));
-    assert_eq!(config.listen.of("other"), None);
+    assert_eq!(config.listen.of("other"), Some("127.0.0.1:0"));
     assert_eq!(root.warnings(), [""; 0]);
     let root = Root::new("listen: localhost:0\n");
     assert_eq!(root.config().listen.of("worker"), Some("localhost:0"));
+    assert_eq!(Root::new("listen: none\n").config().listen.of("worker"), None);
+    let listen = Root::new("listen: {updater: none}\n").config().listen;
+    assert_eq!((listen.of("updater"), listen.of("worker")), (None, Some("127.0.0.1:0")));
 }
 
 #[test]
 fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
-    let root = Root::new("timeout: 1s\nrelease: {owner: a, package: aa}\nendpoints: [a:1, b:1]\n")
-        .with("20-site.yml", "release: {owner: c}\nendpoints: [c:1]\n")
-        .with("10-base.yml", "release: {owner: b, repository: b}\ntimeout: 3s\n")
-        .with("30-none.yml.bak", "{{{")
-        .with(".hidden.yml", "{{{");
+    let root = Root::new(
+        "timeout: 1s\nrelease: {owner: a, api_url: 'https://aa'}\nendpoints: [a:1, b:1]\n",
+    )
+    .with("20-site.yml", "release: {owner: c}\nendpoints: [c:1]\n")
+    .with("10-base.yml", "release: {owner: b, repository: b}\ntimeout: 3s\n")
+    .with("30-none.yml.bak", "{{{")
+    .with(".hidden.yml", "{{{");
     let config = root.config();
     assert_eq!(config.release.owner, "c");
     assert_eq!(config.release.repository, "b");
-    assert_eq!(config.release.package, "aa");
+    assert_eq!(config.release.api_url, "https://aa");
     assert_eq!(config.etcd.endpoints, ["c:1"]);
     assert_eq!(config.etcd.timeout, Duration::from_secs(3));
     let files: Vec<_> =
@@ -174,7 +180,7 @@ fn a_missing_file_is_named_with_the_remedy() {
     let text = error.to_string();
     let path = root.path().join("etc/neco/config.yml");
     assert!(text.starts_with(&format!("{} does not exist;", path.display())), "{text}");
-    assert!(text.contains("neco setup") && !text.contains('\n'), "{text}");
+    assert!(text.contains("endpoints: [") && !text.contains('\n'), "{text}");
 }
 
 #[test]
@@ -220,7 +226,7 @@ fn all_problems_of_all_files_are_in_one_report() {
             "config.yml:7: username: \"admin\" has no password; set password too",
             "config.yml:8: tls-cert-file: \"etc/neco/etcd.crt\" is not an absolute path; start it with /",
             "config.d/10.yml:3: release.owner: \"a/b\" is not the name of a GitHub owner; write for example cybozu-go",
-            "config.d/10.yml:4: release.package: \"Neco\" is not the name of a Debian package; write for example neco",
+            "config.d/10.yml:4: release.package: \"Neco\" is not the name of the package of this version; write for example neco",
             "config.d/10.yml:5: release.api_url: \"github\" is not a URL; \
          write https://HOST or http://HOST:PORT",
             "config.d/10.yml:2: release.unsigned: \"maybe\" is neither allow nor refuse; \
@@ -308,6 +314,29 @@ fn what_works_but_not_as_written_is_a_warning() {
     let etcd = root.config().etcd;
     assert_eq!(etcd.endpoints, ["h:1"]);
     assert_eq!(etcd.tls, Some(Tls { ca: Some(Pem::File(root.path("ca"))), identity: None }));
+}
+
+#[test]
+fn a_secret_that_everybody_may_read_is_a_warning() {
+    let text = "username: u\npassword: hunter2\n";
+    let root = Root::new(text).with("tls.yml", "tls-key: '-----BEGIN hunter2'\n");
+    let set = |file: &str, mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(root.path(file), mode).unwrap();
+    };
+    let about = || {
+        let found = root.warnings();
+        found.into_iter().filter(|text| text.contains("every user")).collect::<Vec<_>>()
+    };
+    let files = ["etc/neco/config.yml", "etc/neco/config.d/tls.yml"];
+    files.iter().for_each(|file| set(file, 0o644));
+    let said = about();
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(said[0].starts_with("config.yml:2: password: can be read by every user"), "{said:#?}");
+    assert!(said[0].contains("; chmod o-r ") && said[1].contains("tls-key"), "{said:#?}");
+    assert!(said.iter().all(|text| !text.contains("hunter2")), "{said:#?}");
+    files.iter().for_each(|file| set(file, 0o640));
+    assert_eq!(about(), [""; 0]);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! serves an older and a newer version alike.
 
 mod fragment;
+mod privacy;
 mod report;
 mod validate;
 
@@ -143,18 +144,24 @@ pub enum Unsigned {
     Refuse,
 }
 
-/// Where daemons listen: `HOST:PORT`, one for all or one for each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Where daemons listen: `HOST:PORT`, one for all or one for each; any free port of the loopback device unless it is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listen {
     all: Option<String>,
-    each: Vec<(String, String)>,
+    each: Vec<(String, Option<String>)>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { all: Some("127.0.0.1:0".to_owned()), each: Vec::new() }
+    }
 }
 
 impl Listen {
-    /// The address for one daemon, if the configuration has one.
+    /// The address for one daemon; `None` if it is not to listen.
     pub fn of(&self, daemon: &str) -> Option<&str> {
         let own = self.each.iter().find(|(name, _)| name == daemon).map(|(_, address)| address);
-        own.or(self.all.as_ref()).map(String::as_str)
+        own.unwrap_or(&self.all).as_deref()
     }
 }
 
@@ -174,8 +181,7 @@ pub struct Loaded {
 pub enum ConfigError {
     /// The main file does not exist.
     #[error(
-        "{} does not exist; `neco setup` or `neco join` writes it, a client needs at least \
-         `endpoints: [\"https://HOST:2379\"]` in it",
+        "{} does not exist; write at least `endpoints: [\"https://HOST:2379\"]` into it",
         path.display()
     )]
     Missing {
@@ -215,7 +221,11 @@ pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
             }
             Err(source) => return Err(ConfigError::Unreadable { path: file.clone(), source }),
         };
-        match fragment::parse(file, &text) {
+        let parsed = fragment::parse(file, &text);
+        if let Ok(node) = &parsed {
+            privacy::check(file, node, &mut report);
+        }
+        match parsed {
             Ok(node) if matches!(node.value, fragment::Value::Map(_)) => match &mut merged {
                 Some(merged) => merged.overlay(node),
                 None => merged = Some(node),

@@ -16,6 +16,8 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 const DEFAULT_PREFIX: &str = "/neco/";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
 const DEFAULT_CACHE: &str = "/var/cache/neco";
+/// Where a daemon listens that does not.
+const NOWHERE: &str = "none";
 const DEFAULT_API_URL: &str = "https://api.github.com";
 
 /// Checks a merged tree. What comes back is of use only if the report has no problems.
@@ -293,7 +295,9 @@ impl Reader<'_> {
         let owner = self.word(&section, "owner", "cybozu-go", "a GitHub owner", is_github_name);
         let repository =
             self.word(&section, "repository", "neco", "a GitHub repository", is_github_name);
-        let package = self.word(&section, "package", "neco", "a Debian package", is_package_name);
+        // Signatures, control files and caches of this version know one name.
+        let ours = |name: &str| name == "neco";
+        let package = self.word(&section, "package", "neco", "the package of this version", ours);
         let api_url = match self.text(&section, "api_url") {
             None => DEFAULT_API_URL.to_owned(),
             Some(found) => {
@@ -341,8 +345,8 @@ impl Reader<'_> {
     fn listen(&mut self, top: &Section<'_>) -> Listen {
         let Some(node) = top.get("listen") else { return Listen::default() };
         if !matches!(node.value, Value::Map(_)) {
-            let all = self.text(top, "listen").map(|found| self.address(&found));
-            return Listen { all, each: Vec::new() };
+            let Some(found) = self.text(top, "listen") else { return Listen::default() };
+            return Listen { all: self.address(&found), each: Vec::new() };
         }
         let section = Section::of(node, "listen", self.main, self.report);
         let mut each = Vec::new();
@@ -351,18 +355,23 @@ impl Reader<'_> {
                 each.push((daemon.clone(), self.address(&found)));
             }
         }
-        Listen { all: None, each }
+        Listen { each, ..Listen::default() }
     }
 
-    fn address(&mut self, found: &Found<'_>) -> String {
+    /// `None` stands for no address at all.
+    fn address(&mut self, found: &Found<'_>) -> Option<String> {
         let text = found.text;
+        if text == NOWHERE {
+            return None;
+        }
         if !is_listen_address(text) {
-            self.problem(found, "is not HOST:PORT", "write for example 127.0.0.1:10080");
+            let remedy = format!("write for example 127.0.0.1:10080, or {NOWHERE}");
+            self.problem(found, "is not HOST:PORT", &remedy);
         } else if !is_loopback(text) {
             let what = format!("{text} can be reached from other machines, without a password");
             self.report.warning(found.place, &found.key, what, "prefer 127.0.0.1");
         }
-        text.to_owned()
+        Some(text.to_owned())
     }
 }
 
@@ -403,13 +412,4 @@ fn is_loopback(text: &str) -> bool {
 fn is_github_name(name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     !name.is_empty() && name.len() <= 100 && name.chars().all(fine) && !name.starts_with('.')
-}
-
-/// As Debian's policy has it.
-fn is_package_name(name: &str) -> bool {
-    let fine =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '+' | '-' | '.');
-    name.len() >= 2
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name.chars().all(fine)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use neco_components::{Component, Desired, DesiredUnit, Effect as Change, Probe, diff, effects};
 use neco_connect::one_line;
 use neco_plan::View;
-use neco_schema::journal::{Effect, Entry, IntentEnd};
+use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
 use crate::context::{Pauses, StepContext, StepError};
 use crate::steps::host::{StepHost, unit_name};
@@ -30,6 +30,9 @@ pub(crate) struct Guard<'a> {
 
 /// Applies a component. Every effect has a fence before it; between a stop and its start there is none.
 ///
+/// What was restarted is proven ready before the turn goes, and the intents close after that. Whatever comes in between
+/// leaves them open: they are completed, with the same proof, before anything else.
+///
 /// # Errors
 /// Cancelled at a safe point, or failed.
 pub(crate) async fn component(
@@ -42,15 +45,15 @@ pub(crate) async fn component(
     let observed = host.observe_now(desired).await?;
     let differences = diff(desired, &observed);
     if differences.is_empty() {
-        context.doing(format!("{} is as it should be", component.name));
-        return Ok(());
+        return as_it_should_be(context, host, component).await;
     }
     let guard = Guard { turn, etcd: false };
+    let mut restarts = Vec::new();
     for change in effects(desired, &differences) {
         context.doing(describe(&change));
         if let Change::Restart(unit) | Change::Start(unit) = &change {
             let digest = digest_of(desired, unit);
-            restart_unit(context, host, unit, digest, &guard).await?;
+            restarts.push(restart_unit(context, host, unit, digest, &guard).await?);
             continue;
         }
         let view = guarded(context, &guard).await?;
@@ -60,6 +63,33 @@ pub(crate) async fn component(
         context.effect_ends(&what, &view)?;
         done?;
     }
+    let proven =
+        context.unless_cancelled("waiting until it is ready", ready(host, component)).await;
+    if let Err(StepError::Failed(cause)) = &proven {
+        for intent in &restarts {
+            context.close_intent(intent, IntentEnd::Failed { cause: cause.clone() })?;
+        }
+    }
+    proven?;
+    if let Some(turn) = turn {
+        context.release_turn(turn).await?;
+    }
+    for intent in &restarts {
+        context.close_intent(intent, IntentEnd::Completed)?;
+    }
+    Ok(())
+}
+
+/// Nothing differs: an earlier attempt may have brought it here, and what it started is to be ready all the same.
+///
+/// # Errors
+/// Cancelled, or it is not ready.
+pub(crate) async fn as_it_should_be(
+    context: &StepContext,
+    host: &StepHost,
+    component: &Component,
+) -> Result<(), StepError> {
+    context.doing(format!("{} is as it should be", component.name));
     context.unless_cancelled("waiting until it is ready", ready(host, component)).await
 }
 
@@ -91,8 +121,16 @@ pub(crate) async fn etcd_trouble(context: &StepContext) -> Option<String> {
         Ok(health) if health.quorum && health.all_healthy() => None,
         Ok(health) => {
             let ill = health.members.iter().filter(|member| !member.healthy);
-            let names: Vec<&str> = ill.map(|member| member.name.as_str()).collect();
-            Some(format!("waiting for etcd members {}", names.join(", ")))
+            // One that was added and never started has no name yet.
+            let names = ill.map(|member| match member.name.as_str() {
+                "" => format!("{:x}", member.id),
+                name => name.to_owned(),
+            });
+            let names: Vec<String> = names.collect();
+            Some(format!(
+                "waiting for etcd members {} (one that is gone for good: 'etcdctl member remove')",
+                names.join(", ")
+            ))
         }
         Err(error) => Some(format!("waiting for etcd: {}", one_line(&error))),
     }
@@ -161,13 +199,18 @@ pub(crate) fn digest_of(desired: &Desired, unit: &str) -> Option<String> {
 }
 
 /// Starts a unit, stopped before if it runs, under an intent: a crash in between is completed before anything else.
+///
+/// The intent is still open then: the caller closes it once what runs is proven to be healthy.
+///
+/// # Errors
+/// Cancelled before it began, or failed; the intent is closed, unless the disk refuses.
 pub(crate) async fn restart_unit(
     context: &StepContext,
     host: &StepHost,
     unit: &str,
     digest: Option<String>,
     guard: &Guard<'_>,
-) -> Result<(), StepError> {
+) -> Result<IntentId, StepError> {
     let name = unit_name(unit)?;
     let state = host.units.state(&name).await;
     let runs =
@@ -198,7 +241,7 @@ pub(crate) async fn restart_unit(
     }
     context.effect_ends(&what, &view)?;
     match done {
-        Ok(()) => context.close_intent(&intent, IntentEnd::Completed),
+        Ok(()) => Ok(intent),
         Err(error) => {
             context.close_intent(&intent, IntentEnd::Failed { cause: error.to_string() })?;
             Err(error)
@@ -211,7 +254,7 @@ fn nothing_runs(unit: &str) -> Entry {
     Entry::Started { unit: unit.to_owned(), digest: NOTHING.to_owned() }
 }
 
-/// Brings a restart that a crash cut off to its end.
+/// Brings the start of a restart that a crash cut off to its end. Whether what runs is healthy, the caller finds out.
 ///
 /// # Errors
 /// The unit does not start.

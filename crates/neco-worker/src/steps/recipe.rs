@@ -65,13 +65,11 @@ impl RecipeSteps {
             return apply::component(context, &self.host, component, &desired, None).await;
         };
         if diff(&desired, &self.host.observe_now(&desired).await?).is_empty() {
-            context.doing(format!("{} is as it should be", component.name));
-            return Ok(());
+            return apply::as_it_should_be(context, &self.host, component).await;
         }
         context.take_turn(turn.as_str()).await?;
         // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
-        apply::component(context, &self.host, component, &desired, Some(turn.as_str())).await?;
-        context.release_turn(turn.as_str()).await
+        apply::component(context, &self.host, component, &desired, Some(turn.as_str())).await
     }
 
     fn group_applied_in(&self, step: u32) -> Option<GroupShape> {
@@ -182,7 +180,19 @@ impl Steps for RecipeSteps {
     async fn complete(&self, effect: &Effect) -> Result<(), StepError> {
         match effect {
             Effect::Restart { unit, digest } => {
-                apply::complete_restart(&self.host, unit, digest.as_deref()).await
+                apply::complete_restart(&self.host, unit, digest.as_deref()).await?;
+                if unit == restart_etcd::UNIT {
+                    restart_etcd::caught_up(&self.host).await;
+                    return Ok(());
+                }
+                // Another recipe than the one that restarted it may not know the unit: it was started, then.
+                let belongs = |component: &&Component| {
+                    component.units.iter().any(|other| other.name == *unit)
+                };
+                match self.recipe.components().find(belongs) {
+                    Some(component) => apply::ready(&self.host, component).await,
+                    None => Ok(()),
+                }
             }
             Effect::Install { .. } => {
                 Err(StepError::Failed("an installation is completed by its own unit".to_owned()))

@@ -240,7 +240,12 @@ impl Cluster {
         let host = Arc::new(StepHost {
             root: Root::new(server.root.path()).unwrap(),
             fs: Arc::new(RealFs),
-            units: Arc::new(Told { lrn, units: server.units(), order }),
+            units: Arc::new(Told {
+                lrn,
+                units: server.units(),
+                order,
+                faults: Arc::clone(&self.faults),
+            }),
             runtime: Arc::new(server.containers()),
             shared: Arc::clone(&shared),
             about: About {

@@ -1,5 +1,6 @@
 //! What the servers of a test see of the world: its time, etcd, their units, their package.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use neco_process::clock::Clock;
 use neco_schema::journal::IntentId;
 use neco_schema::{LeaseId, NecoVersion, Op, PackageRef, Range, Revision, Snapshot, Txn};
 use neco_store::{ClusterHealth, Committed, KeepAlive, MemoryStore, Store, StoreError, Watch};
-use neco_systemd::{Recorder, UnitError, UnitName, UnitState, Units};
+use neco_systemd::{ActiveState, Recorder, UnitError, UnitName, UnitState, Units};
 use neco_worker::{Installer, StepContext, StepError};
 
 /// Tokio's time as a clock.
@@ -32,15 +33,36 @@ pub(crate) struct Client {
     pub(crate) faults: Arc<Faults>,
 }
 
-/// What is wrong with etcd, for all servers.
+/// What is wrong with etcd and with units, for all servers.
 #[derive(Default)]
 pub(crate) struct Faults {
     /// A member that is ill.
     pub(crate) ill: Mutex<Option<String>>,
+    /// A unit that does not become active once it is started.
+    slow: Mutex<Option<String>>,
+    /// Where it was started.
+    unready: Mutex<BTreeSet<u32>>,
     /// Transactions that write a key beginning so are not answered; each entry counts for one.
     pub(crate) unanswered: Mutex<Vec<String>>,
     /// The same, but they happen.
     pub(crate) answer_lost: Mutex<Vec<String>>,
+}
+
+impl Faults {
+    /// From here on this unit starts and does not become active.
+    pub(crate) fn start_slowly(&self, unit: &str) {
+        *self.slow.lock().unwrap() = Some(unit.to_owned());
+    }
+
+    /// Now it does.
+    pub(crate) fn become_ready(&self) {
+        *self.slow.lock().unwrap() = None;
+        self.unready.lock().unwrap().clear();
+    }
+
+    fn is_slow(&self, unit: &UnitName) -> bool {
+        self.slow.lock().unwrap().as_deref() == Some(unit.as_str())
+    }
 }
 
 impl Client {
@@ -117,6 +139,7 @@ pub(crate) struct Told {
     pub(crate) lrn: u32,
     pub(crate) units: Recorder,
     pub(crate) order: Arc<Mutex<Vec<String>>>,
+    pub(crate) faults: Arc<Faults>,
 }
 
 impl Told {
@@ -148,6 +171,9 @@ impl Units for Told {
     }
 
     async fn start(&self, unit: &UnitName) -> Result<(), UnitError> {
+        if self.faults.is_slow(unit) {
+            self.faults.unready.lock().unwrap().insert(self.lrn);
+        }
         self.tell(self.units.start(unit)).await
     }
 
@@ -160,7 +186,12 @@ impl Units for Told {
     }
 
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        self.units.state(unit).await
+        let mut state = self.units.state(unit).await?;
+        let unready = self.faults.unready.lock().unwrap().contains(&self.lrn);
+        if state.is_active() && unready && self.faults.is_slow(unit) {
+            state.active = ActiveState::Activating;
+        }
+        Ok(state)
     }
 }
 

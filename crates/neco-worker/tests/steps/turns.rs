@@ -192,7 +192,10 @@ async fn waits_for_a_member() -> (Cluster, UpdateRequest) {
         .until("it waits for the member", async || {
             let view = cluster.view();
             let progress = view.progress.get(&Lrn::new(0));
-            progress.is_some_and(|progress| progress.value.doing.contains("boot-7"))
+            progress.is_some_and(|progress| {
+                let doing = &progress.value.doing;
+                doing.contains("boot-7") && doing.contains("etcdctl member remove")
+            })
         })
         .await;
     (cluster, request)
@@ -231,5 +234,121 @@ async fn a_failed_restart_gives_the_turn_back() {
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;
     cluster.until("it is given back", async || cluster.view().turns.is_empty()).await;
+    cluster.verdict().await;
+}
+
+/// Two servers about to restart serf, which starts and does not become ready; the worker of the first in turn has died.
+async fn dies_before_it_is_ready() -> (Cluster, UpdateRequest, u32) {
+    let mut cluster = about_to_change(2).await;
+    let starts = |cluster: &Cluster, lrn: u32| cluster.server(lrn).count(START);
+    let before = [starts(&cluster, 0), starts(&cluster, 1)];
+    cluster.faults.start_slowly(SERF);
+    let request = cluster.request().await;
+    let holder = || cluster.view().turns.get("serf").map(|turn| turn.value.lrn.get());
+    cluster
+        .until("it was started again on one", async || {
+            holder().is_some_and(|lrn| starts(&cluster, lrn) > before[lrn as usize])
+        })
+        .await;
+    let first = holder().unwrap();
+    // It waits for the program to become ready.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!cluster.server(first).local().journal.intents.is_empty());
+    cluster.servers[first as usize].crash().await;
+    (cluster, request, first)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_turn_is_not_given_away_before_the_program_is_proven_ready() {
+    let (mut cluster, request, first) = dies_before_it_is_ready().await;
+    cluster.start(first);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let holder = cluster.view().turns.get("serf").map(|turn| turn.value.lrn.get());
+    assert_eq!(holder, Some(first));
+    assert!(!cluster.server(first).local().journal.intents.is_empty());
+    assert_eq!(cluster.server(1 - first).begun(&format!("restart {SERF}")), 0);
+    cluster.faults.become_ready();
+    cluster.completed(&request).await;
+    // One restart on each, though the worker died in one.
+    assert_eq!(cluster.take_order(SERF).len(), 4);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_never_becomes_ready_ends_the_request_and_the_turn() {
+    let (mut cluster, request, first) = dies_before_it_is_ready().await;
+    // Not even etcd is needed to find out.
+    cluster.store.go_down();
+    cluster.start(first);
+    cluster
+        .until("the bound", async || cluster.server(first).local().journal.intents.is_empty())
+        .await;
+    cluster.store.come_back();
+    cluster.ended(&request, Condition::Abort).await;
+    let origin = cluster.status(first).unwrap().origin.unwrap();
+    assert!(
+        origin.lrn.get() == first && origin.cause.contains("was not ready within"),
+        "{origin:?}"
+    );
+    cluster.until("it is given back", async || cluster.view().turns.is_empty()).await;
+    assert_eq!(cluster.server(1 - first).begun(&format!("restart {SERF}")), 0);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_a_program_becomes_ready_waits_for_it_before_the_turn_goes() {
+    let mut cluster = about_to_change(1).await;
+    cluster.faults.start_slowly(SERF);
+    let before = cluster.server(0).count(START);
+    let request = cluster.request().await;
+    cluster.until("it was started", async || cluster.server(0).count(START) > before).await;
+    cluster.stop_request(&request).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(cluster.view().turns.contains_key("serf"), "given away unproven");
+    cluster.faults.become_ready();
+    cluster.ended(&request, Condition::NotRunning).await;
+    cluster.until("it is given back", async || cluster.view().turns.is_empty()).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_etcd_whose_worker_died_is_healthy_before_the_step_is_done() {
+    let mut cluster = Cluster::of(1).await;
+    manage_etcd(&cluster);
+    let units = cluster.server(0).units();
+    neco_systemd::Units::start(&units, &ETCD.parse().unwrap()).await.unwrap();
+    let start = format!("start {ETCD}");
+    cluster.server(0).units().faults().hold(&start).unwrap();
+    let request = cluster.request().await;
+    cluster
+        .until("it was stopped", async || cluster.server(0).count(&format!("stop {ETCD}")) == 1)
+        .await;
+    *cluster.faults.ill.lock().unwrap() = Some("boot-0".to_owned());
+    cluster.servers[0].crash().await;
+    cluster.server(0).units().faults().clear(&start).unwrap();
+    cluster.start(0);
+    cluster
+        .until("it waits for its own member", async || {
+            let view = cluster.view();
+            let progress = view.progress.get(&Lrn::new(0));
+            progress.is_some_and(|progress| {
+                progress.value.attempt == 2 && progress.value.doing.contains("boot-0")
+            })
+        })
+        .await;
+    *cluster.faults.ill.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    assert_eq!(cluster.server(0).count(&format!("stop {ETCD}")), 1);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_etcd_that_needs_no_restart_takes_no_turn_and_waits_for_nobody() {
+    let mut cluster = Cluster::of(2).await;
+    *cluster.faults.ill.lock().unwrap() = Some("boot-7".to_owned());
+    cluster.update().await;
+    let turn = Key::Turn("etcd".to_owned()).to_string();
+    let changes = cluster.store.changes_since(Revision(1), &operator_ranges());
+    assert!(changes.iter().all(|change| change.key != turn));
     cluster.verdict().await;
 }

@@ -161,10 +161,9 @@ impl std::fmt::Display for Waiting {
             Self::Withdrawn { version } => {
                 write!(f, "{version} was withdrawn and no other release is known")
             }
-            Self::Unreadable { key, error } => write!(
-                f,
-                "key {key} cannot be read: {error}; put a right value there or delete the key"
-            ),
+            Self::Unreadable { key, error } => {
+                write!(f, "key {key} cannot be read: {error}; {}", crate::view::remedy(key))
+            }
             Self::Idle => f.write_str("everything is up to date"),
         }
     }

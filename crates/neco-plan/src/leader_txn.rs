@@ -1,8 +1,8 @@
 //! The transactions that carry a leader's actions out; each proves leadership and compares what it was decided from.
 
 use neco_schema::{
-    Compare, HistoryRecord, Key, NecoVersion, Op, Outcome, RequestId, RequestKind, Seen, StopNote,
-    Txn, UpdateRequest, prefixes,
+    Compare, HistoryRecord, Key, NecoVersion, Op, Outcome, RequestId, RequestKind, Revision, Seen,
+    StopNote, Txn, UpdateRequest, prefixes,
 };
 
 use crate::leader::{outcome, stop_cause};
@@ -80,10 +80,13 @@ fn txn_with(mut txn: Txn, ops: Vec<Op>) -> Txn {
 
 fn note_seen(view: &View, context: &LeaderContext, version: &NecoVersion) -> Txn {
     let seen = Seen { at: context.now, ..Seen::default() };
+    let key = Key::Seen(version.clone());
+    // One that cannot be read is written anew.
+    let before = view.unreadable.get(&key).map_or(Revision(0), |record| record.mod_revision);
     let mut txn = Txn::default()
         .when(context.leadership.clone())
-        .when(Compare::absent(&Key::Seen(version.clone())))
-        .then(Op::put(&Key::Seen(version.clone()), &seen));
+        .when(Compare::unchanged(&key, before))
+        .then(Op::put(&key, &seen));
     let surplus = (view.seen.len() + 1).saturating_sub(KEPT_SEEN);
     let mut oldest: Vec<_> = view.seen.iter().collect();
     oldest.sort_by_key(|(_, seen)| seen.value.at);

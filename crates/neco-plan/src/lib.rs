@@ -37,6 +37,8 @@ pub use local::{
 };
 pub use moves::{Move, Post, PostKind, Rest};
 pub use stopwatch::{Elapsed, Stopwatch};
-pub use view::{Problem, Slot, Versioned, View, leader_ranges, operator_ranges, worker_ranges};
+pub use view::{
+    Problem, Slot, Unreadable, Versioned, View, leader_ranges, operator_ranges, worker_ranges,
+};
 pub use worker::{Row, next_move, next_move_with_row};
 pub use worker_txn::{StatusWrite, decide_way, release_turn, take_turn};

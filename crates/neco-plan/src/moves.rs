@@ -222,7 +222,9 @@ impl std::fmt::Display for Rest {
                 f,
                 "etcd was restored from a backup (epoch {epoch}, this server has seen {seen}): run 'necoctl recover --force'"
             ),
-            Self::Unreadable { key, error } => write!(f, "key {key} cannot be read: {error}"),
+            Self::Unreadable { key, error } => {
+                write!(f, "key {key} cannot be read: {error}; {}", crate::view::remedy(key))
+            }
             Self::UnknownKind(kind) => write!(f, "the request is of kind {kind:?}, which this version does not know"),
             Self::HeldByAnotherMachine { machine_id } => {
                 write!(f, "machine {machine_id} uses this logical rack number too: correct /etc/neco/rack on one of them")

@@ -309,8 +309,21 @@ pub fn leave(view: &View, lrn: Lrn, force: bool, order: &Order) -> Result<Txn, R
     Ok(noted(view, order, command(format!("leave {lrn}"), &[(force, "--force")]), txn))
 }
 
-/// Releases a turn whose holder will not come back.
+/// Releases a turn whose holder will not come back, or one that cannot be read.
 pub fn release_turn(view: &View, name: &str, force: bool, order: &Order) -> Result<Txn, Refusal> {
+    let words = command(format!("turn release {name}"), &[(force, "--force")]);
+    let release = |created| crate::worker_txn::release_turn(name, created);
+    let key = Key::Turn(name.to_owned());
+    if let Some(record) = view.unreadable.get(&key) {
+        if !force {
+            return Err(Refusal::Unsafe(format!(
+                "key {key} cannot be read ({}), so whoever holds the turn {name} may be alive: --force releases it all the same",
+                record.error
+            )));
+        }
+        let txn = release(record.create_revision);
+        return Ok(noted(view, order, format!("{words} (its record could not be read)"), txn));
+    }
     let Some(turn) = view.turns.get(name) else {
         return Err(Refusal::Absent(format!("nobody holds the turn {name}")));
     };
@@ -320,7 +333,6 @@ pub fn release_turn(view: &View, name: &str, force: bool, order: &Order) -> Resu
             "boot server {holder}, which holds the turn {name}, is alive: --force releases it all the same"
         )));
     }
-    let words = command(format!("turn release {name}"), &[(force, "--force")]);
-    let txn = crate::worker_txn::release_turn(name, turn.create_revision);
+    let txn = release(turn.create_revision);
     Ok(noted(view, order, format!("{words} (held by boot server {holder})"), txn))
 }

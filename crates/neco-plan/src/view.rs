@@ -55,6 +55,31 @@ impl<T> Slot<T> {
     }
 }
 
+/// A record that is there and cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The revision of its last change.
+    pub mod_revision: Revision,
+    /// The revision at which its key came into being.
+    pub create_revision: Revision,
+    /// Why not.
+    pub error: String,
+}
+
+/// What helps against the unreadable record at `key`, relative to the prefix.
+pub(crate) fn remedy(key: &str) -> String {
+    match key.parse::<Key>() {
+        Ok(Key::Turn(name)) => format!(
+            "put a right value there, or 'necoctl turn release {name} --force --reason TEXT' deletes it once no server holds it"
+        ),
+        Ok(Key::Group(_)) => "put back which way the group went, as a member that has acted on it logged; delete the key only if none has".to_owned(),
+        Ok(Key::Epoch) => {
+            "put a right value there, or 'necoctl recover --force' begins a new epoch".to_owned()
+        }
+        _ => "put a right value there or delete the key".to_owned(),
+    }
+}
+
 /// Something under the prefix that Neco cannot read: a stray key or a malformed value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
@@ -66,7 +91,7 @@ pub struct Problem {
 
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "key {}: {}; put a right value there or delete the key", self.key, self.error)
+        write!(f, "key {}: {}; {}", self.key, self.error, remedy(&self.key))
     }
 }
 
@@ -125,7 +150,9 @@ pub struct View {
     pub orders: BTreeSet<Timestamp>,
     /// `config/`, as stored; secret values are left out.
     pub config: BTreeMap<ConfigKey, Vec<u8>>,
-    /// What could not be read.
+    /// Records that are there and cannot be understood: not absent, so nothing is done as if they were.
+    pub unreadable: BTreeMap<Key, Unreadable>,
+    /// What could not be read: those records, and keys that mean nothing.
     pub problems: Vec<Problem>,
 }
 
@@ -185,16 +212,22 @@ impl View {
         self.problems.push(Problem { key: key.to_owned(), error });
     }
 
+    fn unreadable(&mut self, key: Key, kv: &KeyValue, error: String) {
+        let (mod_revision, create_revision) = (kv.mod_revision, kv.create_revision);
+        self.problem(&kv.key, error.clone());
+        self.unreadable.insert(key, Unreadable { mod_revision, create_revision, error });
+    }
+
     fn take(&mut self, key: Key, kv: &KeyValue) {
         match key {
-            Key::Request => self.request = self.slot(kv),
+            Key::Request => self.request = self.slot(Key::Request, kv),
             Key::Status(lrn) => match UpdateStatus::decode(&kv.value) {
                 Ok(status) => {
                     self.statuses.insert(lrn, versioned(kv, status));
                 }
                 Err(error) => {
                     self.unreadable_statuses.insert(lrn, (kv.mod_revision, error.to_string()));
-                    self.problem(&kv.key, error.to_string());
+                    self.unreadable(Key::Status(lrn), kv, error.to_string());
                 }
             },
             Key::BootServer(lrn) => {
@@ -207,19 +240,19 @@ impl View {
                     Ok(version) => self.release = Some(version),
                     // Setup may leave it empty.
                     Err(_) if text.trim().is_empty() => {}
-                    Err(error) => self.problem(&kv.key, error.to_string()),
+                    Err(error) => self.unreadable(Key::Release, kv, error.to_string()),
                 }
             }
-            Key::Alive(lrn) => collect(&mut self.alive, &mut self.problems, lrn, kv),
-            Key::Plan(lrn) => collect(&mut self.plans, &mut self.problems, lrn, kv),
-            Key::Progress(lrn) => collect(&mut self.progress, &mut self.problems, lrn, kv),
-            Key::Turn(name) => collect(&mut self.turns, &mut self.problems, name, kv),
-            Key::Group(name) => collect(&mut self.groups, &mut self.problems, name, kv),
-            Key::Clock(id) => collect(&mut self.clocks, &mut self.problems, id, kv),
-            Key::Contents(name) => collect(&mut self.contents, &mut self.problems, name, kv),
-            Key::Seen(version) => collect(&mut self.seen, &mut self.problems, version, kv),
-            Key::Target => self.target = self.slot(kv),
-            Key::Pause => self.pause = self.slot(kv),
+            Key::Alive(lrn) => self.collect(|view| &mut view.alive, lrn, Key::Alive, kv),
+            Key::Plan(lrn) => self.collect(|view| &mut view.plans, lrn, Key::Plan, kv),
+            Key::Progress(lrn) => self.collect(|view| &mut view.progress, lrn, Key::Progress, kv),
+            Key::Turn(name) => self.collect(|view| &mut view.turns, name, Key::Turn, kv),
+            Key::Group(name) => self.collect(|view| &mut view.groups, name, Key::Group, kv),
+            Key::Clock(id) => self.collect(|view| &mut view.clocks, id, Key::Clock, kv),
+            Key::Contents(name) => self.collect(|view| &mut view.contents, name, Key::Contents, kv),
+            Key::Seen(version) => self.collect(|view| &mut view.seen, version, Key::Seen, kv),
+            Key::Target => self.target = self.slot(Key::Target, kv),
+            Key::Pause => self.pause = self.slot(Key::Pause, kv),
             Key::Withdrawn(version) => {
                 let control = Control::decode(&kv.value).unwrap_or_default();
                 self.withdrawn.insert(version, control);
@@ -228,15 +261,17 @@ impl View {
                 self.epoch_revision = kv.mod_revision;
                 match Control::decode(&kv.value).map(|control| control.epoch) {
                     Ok(Some(epoch)) => self.epoch = epoch,
-                    Ok(None) => self.problem(&kv.key, "field epoch is missing".to_owned()),
-                    Err(error) => self.problem(&kv.key, error.to_string()),
+                    Ok(None) => {
+                        self.unreadable(Key::Epoch, kv, "field epoch is missing".to_owned());
+                    }
+                    Err(error) => self.unreadable(Key::Epoch, kv, error.to_string()),
                 }
             }
             Key::History(at, id) => {
                 let record =
                     (!kv.value.is_empty()).then(|| HistoryRecord::decode(&kv.value)).transpose();
                 let record = record.unwrap_or_else(|error| {
-                    self.problem(&kv.key, error.to_string());
+                    self.unreadable(Key::History(at, id.clone()), kv, error.to_string());
                     None
                 });
                 self.history.insert((at, id), record);
@@ -268,14 +303,36 @@ impl View {
         }
     }
 
-    fn slot<T: Record>(&mut self, kv: &KeyValue) -> Slot<T> {
+    fn slot<T: Record>(&mut self, key: Key, kv: &KeyValue) -> Slot<T> {
         match T::decode(&kv.value) {
             Ok(value) => Slot::Present(versioned(kv, value)),
             Err(error) => {
-                self.problem(&kv.key, error.to_string());
+                self.unreadable(key, kv, error.to_string());
                 Slot::Unreadable { mod_revision: kv.mod_revision, error: error.to_string() }
             }
         }
+    }
+
+    fn collect<K: Ord, T: Record>(
+        &mut self,
+        into: impl FnOnce(&mut Self) -> &mut BTreeMap<K, Versioned<T>>,
+        name: K,
+        key: impl FnOnce(K) -> Key,
+        kv: &KeyValue,
+    ) {
+        match T::decode(&kv.value) {
+            Ok(value) => {
+                into(self).insert(name, versioned(kv, value));
+            }
+            Err(error) => self.unreadable(key(name), kv, error.to_string()),
+        }
+    }
+
+    /// What is wrong with the record at `key` and what helps, in words; nothing if it can be read or is absent.
+    pub fn why_unreadable(&self, key: &Key) -> Option<String> {
+        let Unreadable { error, .. } = self.unreadable.get(key)?;
+        let name = key.to_string();
+        Some(format!("key {name} cannot be read: {error}; {}", remedy(&name)))
     }
 
     /// The request, where there is one to be understood.
@@ -331,18 +388,4 @@ impl View {
 
 fn versioned<T>(kv: &KeyValue, value: T) -> Versioned<T> {
     Versioned { value, mod_revision: kv.mod_revision, create_revision: kv.create_revision }
-}
-
-fn collect<K: Ord, T: Record>(
-    into: &mut BTreeMap<K, Versioned<T>>,
-    problems: &mut Vec<Problem>,
-    name: K,
-    kv: &KeyValue,
-) {
-    match T::decode(&kv.value) {
-        Ok(value) => {
-            into.insert(name, versioned(kv, value));
-        }
-        Err(error) => problems.push(Problem { key: kv.key.clone(), error: error.to_string() }),
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use neco_schema::{Condition, Lrn, Origin, RequestId, UpdateRequest, UpdateStatus, Way};
+use neco_schema::{Condition, Key, Lrn, Origin, RequestId, UpdateRequest, UpdateStatus, Way};
 
 use crate::barrier::{group_is_open, missing_at};
 use crate::moves::short;
@@ -158,6 +158,10 @@ fn group_to_restore(view: &View, me: &Local) -> Option<Move> {
     if let Some(Doing::Restore { .. }) = me.doing {
         return Some(Move::Keep);
     }
+    // A request that cannot be read may still run.
+    if matches!(view.request, Slot::Unreadable { .. }) {
+        return None;
+    }
     let (name, open) = me.journal.groups.iter().find(|(_, open)| {
         let current = view.current().filter(|request| request.id() == open.request);
         current.is_none_or(|request| {
@@ -169,6 +173,10 @@ fn group_to_restore(view: &View, me: &Local) -> Option<Move> {
     })?;
     if me.doing.is_some() {
         return Some(Move::Cancel { why: format!("group {name} is to be restored") });
+    }
+    // Which way the others go is decided and not known: row 5 rests.
+    if view.unreadable.contains_key(&Key::Group(name.clone())) {
+        return None;
     }
     let record = view.groups.get(name).map(|group| &group.value);
     let decided = record.filter(|group| group.request == open.request);
@@ -219,6 +227,13 @@ fn turn_to_release(view: &View, me: &Local) -> Option<Move> {
 
 /// Row 5, first half: signs that this view is not to be acted on.
 fn distrust(view: &View, me: &Local) -> Option<Rest> {
+    let unreadable = |key: Key| {
+        let error = view.unreadable.get(&key)?.error.clone();
+        Some(Rest::Unreadable { key: key.to_string(), error })
+    };
+    if let Some(rest) = unreadable(Key::Epoch) {
+        return Some(rest);
+    }
     let mark = me.journal.mark;
     if view.epoch < mark.epoch {
         return Some(Rest::OlderEpoch { epoch: view.epoch, seen: mark.epoch });
@@ -231,19 +246,18 @@ fn distrust(view: &View, me: &Local) -> Option<Rest> {
             return Some(Rest::OlderRevision { revision: view.revision, seen: mark.revision });
         }
     }
-    if let Slot::Unreadable { error, .. } = &view.request {
-        return Some(Rest::Unreadable {
-            key: neco_schema::Key::Request.to_string(),
-            error: error.clone(),
-        });
+    if let Some(rest) = unreadable(Key::Request) {
+        return Some(rest);
+    }
+    let mut open = me.journal.groups.keys();
+    if let Some(rest) = open.find_map(|group| unreadable(Key::Group(group.clone()))) {
+        return Some(rest);
     }
     let request = view.current()?;
     if let Some(neco_schema::RequestKind::Unknown(kind)) = &request.kind {
         return Some(Rest::UnknownKind(kind.clone()));
     }
-    let (lrn, (_, error)) =
-        view.unreadable_statuses.iter().find(|(lrn, _)| request.is_member(**lrn))?;
-    Some(Rest::Unreadable { key: neco_schema::Key::Status(*lrn).to_string(), error: error.clone() })
+    request.members().into_iter().find_map(|lrn| unreadable(Key::Status(lrn)))
 }
 
 /// Row 5, second half: another machine uses this server's number.

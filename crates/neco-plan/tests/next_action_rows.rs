@@ -180,6 +180,21 @@ mod rows {
     }
 
     #[test]
+    fn a_note_that_cannot_be_read_is_written_anew() {
+        let mut cluster = Cluster::of(&[0, 1]);
+        cluster.bytes(&Key::Candidate { election: "updater".into(), lease: 7 }, "boot-0");
+        cluster.release(V1).bytes(&Key::Seen(version(V1)), "{");
+        let note = action(&cluster);
+        assert_eq!(note, Action::NoteSeen { version: version(V1) });
+        let txn = note.txn(&cluster.view(), &context()).expect("a note is written");
+        assert!(cluster.commit(&txn), "it is refused for ever");
+        assert_eq!(cluster.view().seen[&version(V1)].value.at, at(5_000));
+        assert_eq!(requested(action(&cluster)).version, version(V1));
+        // Whoever mends it first wins.
+        assert!(!cluster.commit(&txn));
+    }
+
+    #[test]
     fn row_1_a_finished_request_is_recorded_once() {
         let request = request(&[0, 1]);
         let mut cluster = Cluster::of(&[0, 1]);

@@ -166,6 +166,37 @@ mod row_2 {
     }
 
     #[test]
+    fn a_group_stays_open_while_its_request_cannot_be_read() {
+        // It may still run: whoever restores would have the old beside the new once it can be read again.
+        let (mut cluster, me, _) = grouped();
+        let whole = cluster.kvs["status/current"].value.clone();
+        cluster.bytes(&Key::Request, "{");
+        let rest = rests(&cluster, &me, 5);
+        assert!(matches!(&rest, Rest::Unreadable { key, .. } if key == "status/current"));
+        assert!(rest.to_string().contains("put a right value there"), "{rest}");
+        cluster.bytes(&Key::Request, whole);
+        assert_eq!(decide(&cluster, &me).0, 17);
+        cluster.delete(Key::Request);
+        assert_eq!(decide(&cluster, &me).0, 2);
+    }
+
+    #[test]
+    fn a_group_whose_way_cannot_be_read_stays_as_it_is() {
+        let (mut cluster, mut me, request) = grouped();
+        cluster.bytes(&Key::Group("vault".into()), "{");
+        for etcd in [&cluster.clone(), cluster.request(&stopped(&request, false))] {
+            let rest = rests(etcd, &me, 5);
+            assert!(matches!(&rest, Rest::Unreadable { key, .. } if key == "group/vault"));
+            assert!(rest.to_string().contains("delete the key only if none has"), "{rest}");
+        }
+        me.doing = running(&request, 2);
+        assert_eq!(decide(&cluster, &me).1.name(), "cancel");
+        me.doing = None;
+        cluster.delete(Key::Group("vault".into()));
+        assert_eq!(decide(&cluster, &me), (2, back(&request, false)));
+    }
+
+    #[test]
     fn the_way_that_was_decided_is_gone() {
         let (mut cluster, me, request) = grouped();
         let decided = Group { request: request.id(), way: Way::Forward, unknown: Map::new() };
@@ -313,6 +344,27 @@ mod row_5 {
         me.journal.mark = Mark { cluster_id: 9, revision: Revision(9_999), epoch: 4 };
         cluster.put(Key::Epoch, &Control { epoch: Some(5), ..Control::default() });
         assert_eq!(decide(&cluster, &me).0, 17);
+    }
+
+    #[test]
+    fn an_epoch_that_cannot_be_read_is_none_that_is_older() {
+        let (mut cluster, mut me, _) = at_step(1);
+        me.journal.mark =
+            Mark { cluster_id: 1, revision: Revision(cluster.revision), epoch: 1_700_000_000 };
+        for value in ["{", "{}"] {
+            cluster.bytes(&Key::Epoch, value);
+            let rest = rests(&cluster, &me, 5);
+            assert!(matches!(&rest, Rest::Unreadable { key, .. } if key == "control/epoch"));
+            let words = rest.to_string();
+            assert!(!words.contains("restored from a backup"), "{words}");
+            assert!(words.contains("'necoctl recover --force' begins a new epoch"), "{words}");
+        }
+        // That remedy is one.
+        let how = Recovery { force: true, retry: false };
+        let order = Order { by: "ops".into(), reason: "garbled".into(), now: at(1_800_000_000) };
+        let txn = operator::recover(&cluster.view(), how, &order).expect("a transaction");
+        assert!(cluster.commit(&txn));
+        assert_eq!(decide(&cluster, &me).0, 6);
     }
 
     #[test]
@@ -1102,6 +1154,23 @@ mod operators {
         let txn = release(&cluster, false).expect("its holder is dead");
         assert!(cluster.commit(&txn));
         assert!(cluster.view().turns.is_empty());
+    }
+
+    #[test]
+    fn a_turn_that_cannot_be_read_is_released_by_force_alone() {
+        let (mut cluster, _, _) = at_step(3);
+        cluster.bytes(&Key::Turn("etcd".into()), "{");
+        let release = |cluster: &Cluster, force| {
+            operator::release_turn(&cluster.view(), "etcd", force, &order())
+        };
+        let why = refused(release(&cluster, false)).to_string();
+        assert!(why.contains("key turn/etcd cannot be read") && why.contains("--force"), "{why}");
+        let txn = release(&cluster, true).expect("a transaction");
+        let mut taken_again = cluster.clone();
+        taken_again.delete(Key::Turn("etcd".into())).bytes(&Key::Turn("etcd".into()), "{");
+        assert!(!taken_again.commit(&txn), "another turn");
+        assert!(cluster.commit(&txn));
+        assert!(cluster.view().problems.is_empty());
     }
 
     #[test]

@@ -65,15 +65,18 @@ impl<'a> Finder<'a> {
                 continue;
             }
             let what = format!("key {} cannot be read: {}", problem.key, problem.error);
-            let blocker = self.add(
-                BlockerKind::Unreadable,
-                what,
-                "put a right value there or delete the key",
-            );
+            let blocker =
+                self.add(BlockerKind::Unreadable, what, &crate::view::remedy(&problem.key));
             blocker.key = Some(problem.key.clone());
             match key {
                 Key::Status(lrn) | Key::Alive(lrn) | Key::Plan(lrn) => blocker.servers = vec![lrn],
-                Key::Request => blocker.command = Some("necoctl recover --force".to_owned()),
+                Key::Request | Key::Epoch => {
+                    blocker.command = Some("necoctl recover --force".to_owned());
+                }
+                Key::Turn(name) => {
+                    blocker.command =
+                        Some(format!("necoctl turn release {name} --force --reason TEXT"));
+                }
                 Key::Pause => blocker.command = Some("necoctl resume".to_owned()),
                 Key::Target => blocker.command = Some("necoctl update --unpin".to_owned()),
                 _ => {}
@@ -152,8 +155,8 @@ impl<'a> Finder<'a> {
             Waiting::Unreadable { key, error } => {
                 if !self.blockers.iter().any(|blocker| blocker.key.as_ref() == Some(&key)) {
                     let what = format!("key {key} cannot be read: {error}");
-                    let remedy = "put a right value there or delete the key";
-                    self.add(BlockerKind::Unreadable, what, remedy).key = Some(key);
+                    let remedy = crate::view::remedy(&key);
+                    self.add(BlockerKind::Unreadable, what, &remedy).key = Some(key);
                 }
             }
         }

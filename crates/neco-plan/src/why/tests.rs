@@ -190,6 +190,25 @@ fn an_unreadable_record_is_named_by_its_key() {
 }
 
 #[test]
+fn an_unreadable_turn_way_or_epoch_is_named_with_what_helps_against_it() {
+    for (key, helps, command) in [
+        (
+            Key::Turn("etcd".into()),
+            "once no server holds it",
+            Some("necoctl turn release etcd --force --reason TEXT"),
+        ),
+        (Key::Group("vault".into()), "delete the key only if none has", None),
+        (Key::Epoch, "put a right value there", Some("necoctl recover --force")),
+    ] {
+        let found = Fixture::three(NEW).all_in(3).put(key.clone(), b"{".to_vec()).explain();
+        assert_eq!(found[0].kind, BlockerKind::Unreadable);
+        assert_eq!(found[0].key, Some(key.to_string()));
+        assert!(found[0].remedy.contains(helps), "{}", found[0].remedy);
+        assert_eq!(found[0].command.as_deref(), command);
+    }
+}
+
+#[test]
 fn a_stray_key_is_no_blocker() {
     let mut fixture = Fixture::three(NEW).all_in(3);
     let stray = fixture.kvs[&Key::Release.to_string()].clone();

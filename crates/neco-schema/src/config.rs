@@ -107,6 +107,24 @@ impl ConfigKey {
         matches!(self, Self::GithubToken | Self::Slack)
     }
 
+    /// Whether a value may carry a password beside what is no secret: the user info of a URL.
+    pub const fn may_hold_password(self) -> bool {
+        matches!(self, Self::Proxy | Self::NodeProxy)
+    }
+
+    /// A value as it may be shown: stars for a secret, and for the user info of a URL.
+    pub fn concealed(self, text: &str) -> String {
+        if self.is_secret() {
+            return STARS.to_owned();
+        }
+        match user_info(text) {
+            Some(info) if self.may_hold_password() => {
+                format!("{}{STARS}{}", &text[..info.start], &text[info.end..])
+            }
+            _ => text.to_owned(),
+        }
+    }
+
     /// What a value looks like, for messages.
     pub const fn form(self) -> &'static str {
         match self {
@@ -198,9 +216,23 @@ impl std::str::FromStr for Environment {
     }
 }
 
+/// What stands for what is not shown.
+const STARS: &str = "***";
+
+/// Where a text has something that may be the user info of a URL: what stands before its last `@`, without the scheme.
+/// Texts that are no URL count, since a password is no less one for a slip beside it.
+fn user_info(text: &str) -> Option<std::ops::Range<usize>> {
+    let end = text.rfind('@')?;
+    let start = text[..end].find("://").map_or(0, |at| at + "://".len());
+    (start < end).then_some(start..end)
+}
+
 fn wrong(key: ConfigKey, text: &str) -> DecodeError {
-    let found =
-        if key.is_secret() { "something else".to_owned() } else { format!("{:?}", excerpt(text)) };
+    let found = if key.is_secret() {
+        "something else".to_owned()
+    } else {
+        format!("{:?}", excerpt(&key.concealed(text)))
+    };
     DecodeError::Text { expected: key.form(), found }
 }
 
@@ -305,6 +337,23 @@ mod tests {
         assert_eq!(ok(ConfigKey::ExternalIpAddressBlock, "10.1.2.3/0"), "0.0.0.0/0");
         assert_eq!(ok(ConfigKey::ReleaseTimezone, "Asia/Tokyo"), "Asia/Tokyo");
         assert_eq!(ok(ConfigKey::Proxy, "http://10.0.0.1:3128"), "http://10.0.0.1:3128");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_not_shown() {
+        for (text, shown) in [
+            ("http://u:hunter2@proxy:3128/x", "http://***@proxy:3128/x"),
+            ("http://u:hunter2@a@proxy", "http://***@proxy"),
+            ("u:hunter2@proxy", "***@proxy"),
+            ("ftp://hunter2@proxy", "ftp://***@proxy"),
+            ("http://proxy:3128", "http://proxy:3128"),
+        ] {
+            assert_eq!(ConfigKey::Proxy.concealed(text), shown);
+            assert_eq!(ConfigKey::GithubToken.concealed(text), "***");
+        }
+        assert_eq!(ConfigKey::ReleaseTime.concealed("a@b"), "a@b");
+        let error = parse_config_value(ConfigKey::NodeProxy, "ftp://u:hunter2@h").unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{error}");
     }
 
     #[test]

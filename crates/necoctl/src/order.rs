@@ -11,6 +11,7 @@ use crate::cli::{Change, Style};
 use crate::failure;
 use crate::io::WOULD_BE_DONE;
 use crate::session::Session;
+use crate::words::one_line;
 
 /// How often an order is decided anew from a fresh view, before somebody has to look into it.
 const TRIES: usize = 5;
@@ -74,11 +75,11 @@ pub fn writes(txn: &Txn, snapshot: &Snapshot) -> Vec<Write> {
     for op in &txn.ops {
         match op {
             Op::Put { key, value, .. } => {
-                let secret = key.parse::<Key>().map_or(true, |key| key.is_secret());
-                let value = if secret {
-                    "***".to_owned()
-                } else {
-                    crate::words::one_line(&String::from_utf8_lossy(value))
+                let text = one_line(&String::from_utf8_lossy(value));
+                let value = match key.parse::<Key>() {
+                    Ok(Key::Config(setting)) => setting.concealed(&text),
+                    Ok(key) if !key.is_secret() => text,
+                    _ => "***".to_owned(),
                 };
                 writes.push(Write::Put { key: key.clone(), value });
             }

@@ -39,7 +39,8 @@ enum Verb {
     Get(Get),
     /// Change a setting
     ///
-    /// A secret (github-token, slack) is read from standard input, from --file, or asked for without echo.
+    /// A secret (github-token, slack, a proxy with a password) is read from standard input, from --file, or asked for
+    /// without echo.
     Set(Set),
     /// Show all settings
     List(List),
@@ -113,11 +114,19 @@ impl Config {
     /// There is one.
     pub fn check(&self) -> Result<(), Failure> {
         match &self.verb {
-            Verb::Set(set) if set.key.is_secret() && !set.values.is_empty() => Err(OnCommandLine {
-                what: set.key.to_string(),
-                instead: format!("necoctl config set {}", set.key),
+            Verb::Set(set)
+                if set
+                    .values
+                    .iter()
+                    .any(|value| set.key.is_secret() || set.key.concealed(value) != *value) =>
+            {
+                let password = if set.key.is_secret() { "" } else { " with a password" };
+                Err(OnCommandLine {
+                    what: format!("{}{password}", set.key),
+                    instead: format!("necoctl config set {}", set.key),
+                }
+                .failure())
             }
-            .failure()),
             _ => Ok(()),
         }
     }
@@ -155,8 +164,9 @@ fn shown(key: ConfigKey, snapshot: &Snapshot, reveal: bool) -> Shown {
 /// A stored value for people, and what is wrong with it.
 fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String>) {
     let text = String::from_utf8_lossy(bytes);
+    let text = if reveal { text.into_owned() } else { key.concealed(&text) };
     if key.is_secret() && !reveal {
-        return ("***".to_owned(), None);
+        return (text, None);
     }
     // Schedules stand on lines of their own; nothing else may move the cursor.
     let text = text.lines().map(one_line).collect::<Vec<_>>().join("\n");
@@ -250,7 +260,7 @@ impl Set {
             let txn = Txn::default()
                 .when(Compare::unchanged(&stored_key, revision))
                 .then(Op::put_bytes(&stored_key, text.as_str()));
-            // Without the value: a proxy, for one, may hold a password.
+            // Without the value, which may be a secret.
             Ok(noted(view, by, format!("config set {key}"), txn))
         };
         check_windows(key, &text, session).await?;
@@ -267,7 +277,9 @@ impl Set {
     /// The value as it was given.
     fn given(&self, io: &mut Io<'_>) -> Result<String, Failure> {
         let key = self.key;
-        if key.is_secret() {
+        // What may hold a password has no value on the command line if it is to be asked for.
+        let asked_for = key.may_hold_password() && self.file.is_none() && self.values.is_empty();
+        if key.is_secret() || asked_for {
             return Ok(secrets::read(io, self.file.as_deref(), key.name())?.reveal().clone());
         }
         if let Some(file) = &self.file {

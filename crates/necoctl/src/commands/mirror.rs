@@ -174,6 +174,8 @@ impl Add {
             return Ok(ExitCode::Done);
         }
         if let Some(key) = &self.sign {
+            // Nothing is signed that cannot be published.
+            check(&self.dir, &self.deb, &new)?;
             let signed = signature_with(io, &self.deb, key, password, sign)?;
             io.remark(format_args!("signed by key {}", signed.key));
         }

@@ -43,18 +43,7 @@ impl Status {
             return watch(session, interrupted).await;
         }
         match show(session).await {
-            Err(failure) if failure.code == ExitCode::Unknown => {
-                if session.io.style == Style::Ours {
-                    let reason = format!("{:#}", failure.error);
-                    let stale = StaleReport::gather(&session.root, reason).await;
-                    if session.io.is_json() {
-                        session.io.json(&stale)?;
-                    } else {
-                        write!(session.io.out, "{}", stale.text())?;
-                    }
-                }
-                Err(failure)
-            }
+            Err(failure) => Err(StaleReport::tell(session, failure).await?),
             shown => shown,
         }
     }

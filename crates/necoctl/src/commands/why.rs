@@ -13,7 +13,7 @@ use neco_schema::{Lrn, Timestamp};
 use serde::Serialize;
 
 use crate::session::Session;
-use crate::status::stale::Daemon;
+use crate::status::stale::{Daemon, StaleReport};
 use crate::status::{Report, State};
 use crate::words::{one_line, since};
 
@@ -36,9 +36,12 @@ impl Why {
     /// Tells it.
     ///
     /// # Errors
-    /// etcd does not answer.
+    /// etcd does not answer; what is known without it is told first.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
-        let (snapshot, view) = session.look().await?;
+        let (snapshot, view) = match session.look().await {
+            Ok(seen) => seen,
+            Err(failure) => return Err(StaleReport::tell(session, failure).await?),
+        };
         let now = (session.now)();
         let settings = Settings::read(&view.config);
         let around = Circumstances {

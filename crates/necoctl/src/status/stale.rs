@@ -1,15 +1,19 @@
 //! What can be told without etcd: what the daemons on this server last knew.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use neco_process::exit::{ExitCode, Failure};
 use neco_process::ready::ReadyFile;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::cli::Style;
+use crate::session::Session;
 use crate::words::one_line;
 
 /// The daemons of a boot server.
@@ -55,6 +59,23 @@ impl StaleReport {
             daemons.push(Daemon::ask(root, name).await);
         }
         Self { format: 1, stale: true, reason, daemons }
+    }
+
+    /// If etcd could not be asked, tells what is known without it. Gives the failure back, which is still one.
+    ///
+    /// # Errors
+    /// The output is closed.
+    pub async fn tell(session: &mut Session<'_, '_>, failure: Failure) -> io::Result<Failure> {
+        if failure.code != ExitCode::Unknown || session.io.style != Style::Ours {
+            return Ok(failure);
+        }
+        let stale = Self::gather(&session.root, format!("{:#}", failure.error)).await;
+        if session.io.is_json() {
+            session.io.json(&stale)?;
+        } else {
+            write!(session.io.out, "{}", stale.text())?;
+        }
+        Ok(failure)
     }
 
     /// As text; ends in a line feed.

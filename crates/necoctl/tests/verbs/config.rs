@@ -121,6 +121,42 @@ async fn a_secret_on_the_command_line_is_refused_under_both_names() {
 }
 
 #[tokio::test]
+async fn a_proxy_with_a_password_is_no_word_of_the_command_line_and_not_shown() {
+    let mut bench = Bench::new();
+    let url = "http://user:hunter2@proxy:3128";
+    for style in [Style::Ours, Style::Original] {
+        bench.style = style;
+        let run = bench.run(&["config", "set", "proxy", url]).await;
+        assert_eq!(run.code, 64, "{}", run.err);
+        assert!(!run.err.contains("hunter2") && bench.keys().is_empty(), "{}", run.err);
+    }
+    bench.style = Style::Ours;
+    let run = bench.run(&["config", "set", "proxy", "http://proxy:1"]).await;
+    assert_eq!((run.code, run.out.as_str()), (0, "proxy: not set -> http://proxy:1\n"));
+    bench.input = "http://user:hunter2@proxy:3128\n";
+    let run = bench.run(&["config", "set", "proxy", "--dry-run"]).await;
+    assert!(run.out.contains("put    config/proxy http://***@proxy:3128"), "{}", run.out);
+    let run = bench.run(&["config", "set", "proxy"]).await;
+    assert_eq!(run.out, "proxy: http://proxy:1 -> http://***@proxy:3128\n", "{}", run.err);
+    assert_eq!(bench.get("config/proxy").as_deref(), Some(url));
+    let reveal = ["config", "get", "proxy", "--reveal"];
+    assert_eq!(bench.run(&reveal).await.out, format!("{url}\n"));
+    for line in [
+        &["config", "get", "proxy"][..],
+        &["config", "list"],
+        &["config", "list", "--output=json"],
+        &["config", "set", "proxy"],
+        &["config", "unset", "proxy", "--dry-run"],
+        &["config", "unset", "proxy"],
+    ] {
+        let run = bench.run(line).await;
+        assert_eq!(run.code, 0, "{line:?}: {}", run.err);
+        let all = format!("{}{}", run.out, run.err);
+        assert!(!all.contains("hunter2"), "{line:?}: {all}");
+    }
+}
+
+#[tokio::test]
 async fn a_secret_comes_from_standard_input_or_a_file() {
     let mut bench = Bench::new();
     bench.input = "hunter2\n";

@@ -255,7 +255,8 @@ async fn a_turn_is_released_for_the_dead_and_by_force_only() {
 
 #[tokio::test]
 async fn what_was_ordered_stands_in_the_history_with_name_and_reason() {
-    let bench = running();
+    let mut bench = running();
+    bench.input = "http://user:hunter2@proxy:3128\n";
     assert_eq!(bench.run(&["history", "--orders"]).await.out, "Nothing was ordered.\n");
     bench.set(
         Key::Turn("etcd".into()),
@@ -272,7 +273,7 @@ async fn what_was_ordered_stands_in_the_history_with_name_and_reason() {
         &["update", "--unpin", "--reason", "no pin"],
         &["turn", "release", "etcd", "--force", "--reason", "burnt down"],
         &["leave", "1", "--force", "--reason", "sold"],
-        &["config", "set", "proxy", "http://user:hunter2@proxy:3128", "--reason", "moved"],
+        &["config", "set", "proxy", "--reason", "moved"],
         &["withdraw", OLD, "--reason", "unfit"],
         &["stop", "--reason", "wrong week"],
         &["recover", "--force", "--reason", "enough"],

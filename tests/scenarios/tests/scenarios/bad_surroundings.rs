@@ -70,10 +70,12 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
         let waiting_for = daemon["status"]["waiting_for"].as_str();
         assert!(waiting_for.is_some_and(|what| what.contains("etcd")), "{status}");
     }
-    let told = necoctl(scenario.server(0), &["status", "--timeout=2s"]).await;
-    assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
-    let told = text(&told.stdout);
-    assert!(told.starts_with("STALE: ") && told.contains("neco-worker"), "{told}");
+    for verb in ["status", "why"] {
+        let told = necoctl(scenario.server(0), &[verb, "--timeout=2s"]).await;
+        assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
+        let told = text(&told.stdout);
+        assert!(told.starts_with("STALE: ") && told.contains("neco-worker"), "{told}");
+    }
     let version = scenario.publish_update().await;
     cluster.restart().await.expect("started");
     scenario.fact(Fact::Quorum { stands: true });

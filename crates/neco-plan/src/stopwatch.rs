@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neco_schema::{ClockRecord, Key, Lrn, Op, RequestId, Revision, Txn};
+use neco_schema::{ClockRecord, Key, Lrn, Op, RequestId, Revision, Txn, UpdateRequest};
 
 use crate::barrier::{group_is_open, lowest_step};
 use crate::leader::is_finished;
@@ -32,8 +32,38 @@ struct Counted {
     elapsed: Duration,
     step: u32,
     step_elapsed: Duration,
-    /// The revisions by which members show that they move.
-    signs: BTreeMap<Lrn, (Revision, Revision)>,
+    signs: Signs,
+}
+
+/// By what members show that they move: their statuses, and downloads that get further than before. Words do not count:
+/// whoever only tries again has new ones each time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Signs {
+    statuses: BTreeMap<Lrn, Revision>,
+    /// How far downloads have come, by step, member and size: one that begins again is no news.
+    furthest: BTreeMap<(u32, Lrn, Option<u64>), u64>,
+}
+
+impl Signs {
+    /// Takes note of what there is to see; says whether that is more than before.
+    fn look(&mut self, view: &View, request: &UpdateRequest) -> bool {
+        let id = request.id();
+        let mut moved = false;
+        for lrn in request.members() {
+            let status = view.statuses.get(&lrn).map_or(Revision(0), |status| status.mod_revision);
+            moved |= self.statuses.insert(lrn, status) != Some(status);
+            let progress = view.progress.get(&lrn).map(|progress| &progress.value);
+            let Some(progress) = progress.filter(|progress| progress.request == id) else {
+                continue;
+            };
+            let bytes = progress.bytes.unwrap_or(0);
+            let download = (progress.step, lrn, progress.total_bytes);
+            let furthest = self.furthest.entry(download).or_default();
+            moved |= bytes > *furthest;
+            *furthest = bytes.max(*furthest);
+        }
+        moved
+    }
 }
 
 impl Stopwatch {
@@ -45,12 +75,6 @@ impl Stopwatch {
         };
         let id = request.id();
         let step = lowest_step(view, request);
-        let sign = |lrn: Lrn| {
-            let status = view.statuses.get(&lrn).map(|status| status.mod_revision);
-            let progress = view.progress.get(&lrn).map(|progress| progress.mod_revision);
-            (lrn, (status.unwrap_or_default(), progress.unwrap_or_default()))
-        };
-        let signs: BTreeMap<_, _> = request.members().into_iter().map(sign).collect();
         let counts = !request.stop && (!view.is_paused() || group_is_open(view, request, groups));
         let counted = match self.counted.take().filter(|counted| counted.request == id) {
             Some(mut counted) => {
@@ -58,9 +82,11 @@ impl Stopwatch {
                     counted.elapsed += passed;
                     counted.step_elapsed += passed;
                 }
-                if counted.signs != signs || counted.step != step {
-                    (counted.step, counted.step_elapsed, counted.signs) =
-                        (step, Duration::ZERO, signs);
+                if counted.step != step {
+                    counted.signs.furthest.retain(|(of, ..), _| *of >= step);
+                }
+                if counted.signs.look(view, request) || counted.step != step {
+                    (counted.step, counted.step_elapsed) = (step, Duration::ZERO);
                 }
                 counted
             }
@@ -68,6 +94,8 @@ impl Stopwatch {
                 let written =
                     view.clocks.get(&id).map(|clock| clock.value.clone()).unwrap_or_default();
                 let same_step = written.step == step;
+                let mut signs = Signs::default();
+                signs.look(view, request);
                 Counted {
                     request: id,
                     elapsed: Duration::from_nanos(written.elapsed),

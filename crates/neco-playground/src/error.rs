@@ -45,6 +45,14 @@ pub enum SiteError {
         /// Where it was looked for.
         dir: PathBuf,
     },
+    /// What should have come about has not.
+    #[error("it is not so that {what}:\n{state}")]
+    Unproven {
+        /// What.
+        what: String,
+        /// How things stand.
+        state: String,
+    },
     /// etcd does not run.
     #[error("etcd")]
     Etcd(#[from] neco_etcd::Error),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use neco_host::Installed;
-use neco_schema::NecoVersion;
+use neco_plan::View;
+use neco_schema::{Condition, Lrn, NecoVersion, UpdateStatus};
 use serde::Serialize;
 
-use crate::{BootServer, Site, SiteError, standings};
+use crate::{BootServer, Site, SiteError, state_text};
 
 /// How long daemons that have just been replaced may take to say that they run.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -44,7 +45,7 @@ pub struct ServerSummary {
     pub worker: u32,
 }
 
-/// Proves that every server has `to` on its disk and runs it.
+/// Proves that every server of the site has completed `to`, has it on its disk and runs it.
 ///
 /// # Errors
 /// What contradicts it.
@@ -56,19 +57,29 @@ pub async fn prove(
 ) -> Result<Summary, SiteError> {
     let view = site.view().await?;
     let mut servers = Vec::new();
-    for standing in standings(&view) {
-        let server = site.server(standing.lrn.get());
-        let worker = runs(server, to).await?;
+    for server in site.servers() {
+        let status = completed(&view, server.lrn(), to).ok_or_else(|| SiteError::Unproven {
+            what: format!("boot-{} has completed {to}", server.lrn()),
+            state: state_text(&view),
+        })?;
         servers.push(ServerSummary {
-            lrn: standing.lrn.get(),
+            lrn: server.lrn().get(),
             version: to.clone(),
-            step: standing.step,
-            cond: standing.cond.map_or(0, |cond| cond.code()),
-            worker,
+            step: status.step,
+            cond: status.cond.code(),
+            worker: runs(server, to).await?,
         });
     }
     let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
     Ok(Summary { outcome: "completed", from: from.clone(), to: to.clone(), servers, seconds })
+}
+
+/// The status by which a server has completed `version` in the request that stands.
+fn completed<'v>(view: &'v View, lrn: Lrn, version: &NecoVersion) -> Option<&'v UpdateStatus> {
+    let request = view.current().filter(|request| request.version == *version)?;
+    let member = request.members().contains(&lrn);
+    let status = view.status_of(request, lrn).filter(|_| member)?;
+    (status.value.cond == Condition::Complete).then_some(&status.value)
 }
 
 /// Waits until the server has `version` on its disk and its daemons run it; returns its worker.
@@ -134,7 +145,7 @@ impl Summary {
             "server", "on disk", "status", "step", "worker"
         ));
         for server in &self.servers {
-            let cond = neco_schema::Condition::from_code(server.cond).to_string();
+            let cond = Condition::from_code(server.cond).to_string();
             text.push_str(&format!(
                 "  {:<8}  {:<width$}  {cond:<9}  {:>4}  process {} says it runs {}\n",
                 format!("boot-{}", server.lrn),
@@ -150,6 +161,8 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
+    use neco_schema::{KeyValue, Revision, Snapshot};
+
     use super::*;
 
     fn summary() -> Summary {
@@ -168,6 +181,47 @@ mod tests {
             servers: vec![server(0), server(1)],
             seconds: 12.3,
         }
+    }
+
+    /// What etcd holds, given key by key as Go writes it.
+    fn view(kvs: &[(&str, &str)]) -> View {
+        let mut snapshot = Snapshot::default();
+        for (key, value) in kvs {
+            let kv = KeyValue {
+                key: (*key).to_owned(),
+                value: value.as_bytes().to_vec(),
+                create_revision: Revision(1),
+                mod_revision: Revision(1),
+                version: 1,
+                lease: None,
+            };
+            snapshot.kvs.insert((*key).to_owned(), kv);
+        }
+        View::assemble(&snapshot)
+    }
+
+    #[test]
+    fn only_a_member_that_has_completed_this_version_has_completed_it() {
+        let request = |version: &str| {
+            format!(
+                r#"{{"version":"{version}","servers":[0],"stop":false,"started_at":"2026-11-21T08:00:00Z"}}"#
+            )
+        };
+        let status = |version: &str, cond: i64| {
+            format!(r#"{{"version":"{version}","step":18,"cond":{cond},"message":""}}"#)
+        };
+        let (old, new) = ("2026.11.20-40151", "2026.11.21-40152");
+        let done = |request: Option<&str>, lrn: u32, status: &str| {
+            let mut kvs = vec![("status/bootservers/0", status), ("status/bootservers/1", status)];
+            kvs.extend(request.map(|request| ("status/current", request)));
+            let version = new.parse().expect("a version");
+            completed(&view(&kvs), Lrn::new(lrn), &version).is_some()
+        };
+        assert!(done(Some(&request(new)), 0, &status(new, 3)));
+        assert!(!done(Some(&request(new)), 0, &status(new, 1)), "it still runs");
+        assert!(!done(Some(&request(new)), 1, &status(new, 3)), "it is no member");
+        assert!(!done(Some(&request(old)), 0, &status(old, 3)), "another version");
+        assert!(!done(None, 0, &status(new, 3)), "no request");
     }
 
     #[test]

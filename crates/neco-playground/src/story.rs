@@ -26,6 +26,20 @@ const EXPLAIN_WITHIN: Duration = Duration::from_secs(15);
 /// # Errors
 /// Something is missing on this machine (77), or the update did not complete (1).
 pub async fn play(cli: &Cli) -> Result<ExitCode, Failure> {
+    let played = run(cli).await;
+    let reason = match &played {
+        Ok(ExitCode::Done) => return played,
+        Ok(_) => "interrupted".to_owned(),
+        Err(failure) => format!("{:#}", failure.error),
+    };
+    if cli.output == Output::Json {
+        let line = serde_json::json!({ "outcome": "failed", "reason": reason });
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    played
+}
+
+async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
     let packages = Packages::read(&cli.packages).map_err(failure)?;
@@ -61,11 +75,6 @@ pub async fn play(cli: &Cli) -> Result<ExitCode, Failure> {
         }
         Some(Err(error)) => {
             show.leave();
-            if cli.output == Output::Json {
-                let line =
-                    serde_json::json!({ "outcome": "failed", "reason": format!("{error:#}") });
-                let _ = writeln!(std::io::stdout(), "{line}");
-            }
             say(&explanation(&site).await);
             Err(Failure::new(ExitCode::No, error))
         }

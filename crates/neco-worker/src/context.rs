@@ -8,7 +8,7 @@ use neco_connect::one_line;
 use neco_host::journal::JournalError;
 use neco_plan::{Fence, View, fence};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
-use neco_schema::{Lrn, Revision, Turn, UpdateRequest, Way};
+use neco_schema::{Key, Lrn, Revision, Turn, UpdateRequest, Way};
 use neco_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -220,6 +220,11 @@ impl StepContext {
         let mut pauses = Pauses::new();
         loop {
             let view = self.fence().await?;
+            if let Some(why) = view.why_unreadable(&Key::Turn(name.to_owned())) {
+                self.progress.waiting(&why);
+                self.changed(&view).await;
+                continue;
+            }
             match view.turns.get(name) {
                 Some(turn) if turn.value.lrn == self.lrn => return Ok(turn.value.clone()),
                 Some(turn) => {
@@ -236,7 +241,7 @@ impl StepContext {
                         self.shared.now(),
                     );
                     // Whether or not it was taken: the next look tells.
-                    if self.commit(&txn).await.is_err() {
+                    if !matches!(self.commit(&txn).await, Ok(Committed::Done(_))) {
                         self.pause(&mut pauses).await;
                     }
                 }
@@ -285,7 +290,8 @@ impl StepContext {
             {
                 return Ok(decided.value.way);
             }
-            if self.commit(&neco_plan::decide_way(&view, group, &id, way)).await.is_err() {
+            let txn = neco_plan::decide_way(&view, group, &id, way);
+            if !matches!(self.commit(&txn).await, Ok(Committed::Done(_))) {
                 self.pause(&mut pauses).await;
             }
         }

@@ -266,3 +266,22 @@ async fn a_pause_waits_for_the_end_of_the_group() {
     cluster.completed(&request).await;
     cluster.verdict().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_cannot_be_read_is_waited_for_and_named_and_nobody_asks_without_end() {
+    let mut cluster = about_to_change(1).await;
+    let key = Key::Group("vault".to_owned());
+    cluster.write(Op::put_bytes(&key, "{")).await;
+    let request = cluster.request().await;
+    cluster
+        .until("it says so", async || {
+            cluster.server(0).waits_for().contains("key group/vault cannot be read")
+        })
+        .await;
+    let before = cluster.server(0).calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = cluster.server(0).calls() - before;
+    assert!(asked <= 120, "{asked} calls in a minute");
+    cluster.write(Op::delete(&key)).await;
+    cluster.completed(&request).await;
+}

@@ -125,6 +125,34 @@ async fn a_turn_of_ones_own_from_an_earlier_request_is_no_conflict() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_turn_that_cannot_be_read_is_named_and_waited_for_in_peace() {
+    let mut cluster = about_to_change(2).await;
+    let key = Key::Turn("serf".to_owned());
+    cluster.write(Op::put_bytes(&key, "{")).await;
+    let request = cluster.request().await;
+    let named = || {
+        let view = cluster.view();
+        let says = |lrn: u32| {
+            let progress = view.progress.get(&Lrn::new(lrn))?;
+            let words = &progress.value.doing;
+            let helps = words.contains("necoctl turn release serf --force");
+            (words.contains("key turn/serf cannot be read") && helps).then_some(())
+        };
+        says(0).and(says(1)).is_some()
+    };
+    cluster.until("both say what they wait for", async || named()).await;
+    let calls = || [0, 1].map(|lrn| cluster.server(lrn).calls());
+    let before = calls();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for (before, after) in before.into_iter().zip(calls()) {
+        assert!(after - before <= 120, "etcd was asked {} times in a minute", after - before);
+    }
+    cluster.write(Op::delete(&key)).await;
+    cluster.completed(&request).await;
+    assert!(cluster.view().turns.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_turn_taken_away_by_force_lets_the_next_one_begin() {
     let mut cluster = about_to_change(2).await;
     cluster.server(1).units().faults().hold("stop serf.service").unwrap();

@@ -142,23 +142,25 @@ fn stopped(view: &View, request: &UpdateRequest, goal: Result<Goal, Waiting>) ->
     let living = request.servers.iter().copied().filter(|lrn| view.is_alive(*lrn));
     // Of a withdrawn version no request is made any more, not even for other servers.
     let withdrawn = view.withdrawn.contains_key(&request.version);
-    if request.ending == Some(Ending::Superseded) && !withdrawn {
-        let absent = view
-            .registered
-            .iter()
-            .copied()
-            .filter(|lrn| view.speaks_our_protocol(*lrn) && !view.is_alive(*lrn));
-        let new =
-            view.registered.iter().copied().filter(|lrn| view.is_alive(*lrn) && !settled(*lrn));
-        let missing: BTreeSet<Lrn> =
-            living.filter(|lrn| !settled(*lrn)).chain(absent).chain(new).collect();
-        if missing.is_empty() && !view.registered.is_empty() {
+    let superseded = request.ending == Some(Ending::Superseded) && !withdrawn;
+    let mut missing: BTreeSet<Lrn> = living.filter(|lrn| !settled(*lrn)).collect();
+    let mut absent = BTreeSet::new();
+    if superseded {
+        let registered = || view.registered.iter().copied();
+        missing.extend(registered().filter(|lrn| view.is_alive(*lrn) && !settled(*lrn)));
+        absent = registered()
+            .filter(|lrn| view.speaks_our_protocol(*lrn) && !view.is_alive(*lrn))
+            .collect();
+        if missing.is_empty() && absent.is_empty() && !view.registered.is_empty() {
             let allowed = request.allow_downgrade;
             return Action::Request(reconfiguration(view, request, goal.as_ref().ok(), allowed));
         }
-        return Action::Wait(Waiting::Settling { missing: missing.into_iter().collect() });
     }
-    let missing: Vec<Lrn> = living.filter(|lrn| !settled(*lrn)).collect();
+    // Row 4 waits also for the dead: a newer release does not.
+    let settling = |more: BTreeSet<Lrn>| {
+        let missing = missing.iter().copied().chain(more).collect::<BTreeSet<_>>();
+        Action::Wait(Waiting::Settling { missing: missing.into_iter().collect() })
+    };
     match goal {
         Ok(goal)
             if goal.version != request.version
@@ -167,14 +169,15 @@ fn stopped(view: &View, request: &UpdateRequest, goal: Result<Goal, Waiting>) ->
         {
             let wanted = goal.request(view, Some(request));
             let problems = newer_than(view, &wanted);
-            if !problems.is_empty() {
-                Action::Wait(Waiting::Preflight { problems })
-            } else if missing.is_empty() {
+            if problems.is_empty() && missing.is_empty() {
                 Action::Request(wanted)
+            } else if problems.is_empty() || superseded {
+                settling(absent)
             } else {
-                Action::Wait(Waiting::Settling { missing })
+                Action::Wait(Waiting::Preflight { problems })
             }
         }
+        _ if superseded => settling(absent),
         _ => Action::Wait(Waiting::Recovery { cause: stop_cause(view, request) }),
     }
 }

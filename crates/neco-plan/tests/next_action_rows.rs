@@ -339,6 +339,27 @@ mod rows {
     }
 
     #[test]
+    fn row_5_a_newer_release_heals_a_superseded_request_that_waits_for_a_dead_server() {
+        let (mut cluster, request) = superseded();
+        cluster.plan(2, &request, "recipe-one").dies(2);
+        assert_eq!(waiting(action(&cluster)), Waiting::Settling { missing: lrns(&[2]) });
+        cluster.release(V2).alive(0, V1, &["group vault"]);
+        assert_eq!(waiting(action(&cluster)), Waiting::Settling { missing: lrns(&[0, 2]) });
+        cluster.alive(0, V1, &[]);
+        let healing = requested(action(&cluster));
+        assert_eq!(
+            (healing.version, healing.servers, healing.kind),
+            (version(V2), lrns(&[0, 2]), RequestKind::Release)
+        );
+        // A living server that is new is not cut off either.
+        cluster.alive(2, V1, &["group vault"]);
+        assert_eq!(waiting(action(&cluster)), Waiting::Settling { missing: lrns(&[2]) });
+        // Once it is ready the reconfiguration comes first, as the table says.
+        cluster.alive(2, V1, &[]);
+        assert_eq!(requested(action(&cluster)).kind, RequestKind::Reconfigure);
+    }
+
+    #[test]
     fn row_5_a_newer_release_heals_an_aborted_request() {
         let request = request(&[0, 1]);
         let mut cluster = Cluster::of(&[0, 1]);

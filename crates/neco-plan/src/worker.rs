@@ -430,6 +430,10 @@ fn run(view: &View, me: &Local, request: &UpdateRequest, step: u32) -> Move {
     if running_step(me, &id) == Some(step) {
         return Move::Keep;
     }
+    // Published before step 1 was posted, and lost since.
+    if view.plans.get(&me.lrn).is_none_or(|plan| plan.value.request != id) {
+        return Move::PublishPlan { request: id };
+    }
     let missing = missing_at(view, request, step);
     #[cfg(feature = "testing")]
     let missing = crate::testing::planted_barrier(view, me, request, step, missing);

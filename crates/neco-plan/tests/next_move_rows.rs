@@ -835,6 +835,32 @@ mod row_17 {
     }
 
     #[test]
+    fn an_own_plan_that_was_lost_is_published_again() {
+        for step in [1, 2] {
+            let (mut cluster, mut me, request) = at_step(step);
+            let lost = [
+                cluster.clone().delete(Key::Plan(lrn(0))).clone(),
+                cluster.clone().bytes(&Key::Plan(lrn(0)), "{").clone(),
+                cluster
+                    .plan(0, &UpdateRequest { started_at: at(1), ..request.clone() }, "recipe-one")
+                    .clone(),
+            ];
+            for mut cluster in lost {
+                let publish = Move::PublishPlan { request: request.id() };
+                assert_eq!(decide(&cluster, &me), (17, publish.clone()));
+                let write = StatusWrite { now: at(9_000), changes: vec![], steps: vec![] };
+                let txn = publish.txn(&cluster.view(), &me, &write).expect("it is written");
+                assert!(cluster.commit(&txn));
+                assert_eq!(decide(&cluster, &me).1.name(), "run");
+            }
+            // What runs has no need of it.
+            me.doing = running(&request, step);
+            cluster.delete(Key::Plan(lrn(0)));
+            assert_eq!(decide(&cluster, &me), (17, Move::Keep));
+        }
+    }
+
+    #[test]
     fn a_worker_that_returns_runs_the_same_step_again_without_a_word() {
         let (cluster, mut me, request) = at_step(2);
         let (id, revision) = (request.id(), Revision(1));

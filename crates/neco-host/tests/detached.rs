@@ -29,7 +29,9 @@ async fn contract(engine: &dyn RunDetached, mut end: impl AsyncFnMut()) {
     engine.start(UNIT, &sh("sleep 600")).await.expect("left alone");
     engine.enable(UNIT, &sh("sleep 600")).await.expect("enabled");
     engine.enable(UNIT, &sh("sleep 601")).await.expect("enabled anew");
+    assert_eq!(engine.command(UNIT).await.expect("an answer"), Some(sh("sleep 601")));
     engine.disable(UNIT).await.expect("disabled");
+    assert_eq!(engine.command(UNIT).await.expect("an answer"), None);
     assert!(running().await, "to disable is not to stop");
     end().await;
     until("the end of the unit", async || !running().await).await;

@@ -1,6 +1,6 @@
 //! The worker: brings one boot server to the requested state.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,9 @@ use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
 use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, shape, wall};
 use tokio::sync::watch;
+
+/// Where packages lie below the configured cache.
+const PACKAGES: &str = "packages";
 
 /// Brings this boot server to the requested state, in lock-step with the others.
 #[derive(Debug, Parser)]
@@ -62,7 +65,11 @@ struct Cli {
 enum Command {
     /// Bring a begun installation to its verdict. Started by the worker itself, as a unit of its own.
     #[command(hide = true)]
-    Install,
+    Install {
+        /// Where the packages lie; the configuration may have become unreadable by the time it is needed.
+        #[arg(long)]
+        cache: Option<PathBuf>,
+    },
 }
 
 fn main() {
@@ -80,8 +87,10 @@ fn main() {
         crypto::install_crypto_provider();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        match cli.command {
-            Some(Command::Install) => runtime.block_on(install_unit(&cli)),
+        match &cli.command {
+            Some(Command::Install { cache }) => {
+                runtime.block_on(install_unit(&cli, cache.as_deref()))
+            }
             None => runtime.block_on(work(&cli)),
         }
     })
@@ -93,7 +102,6 @@ struct Drivers {
     packages: Arc<dyn PackageManager>,
     detached: Arc<dyn RunDetached>,
     journal: Arc<dyn JournalStore>,
-    cache: PackageCache,
 }
 
 impl Drivers {
@@ -119,7 +127,6 @@ impl Drivers {
             packages: Arc::new(Sandbox::new(root.clone())),
             detached: Arc::new(DetachedProcess::new(root.clone())),
             journal: Arc::new(journal),
-            cache: PackageCache::new(&root)?,
             root,
         })
     }
@@ -132,19 +139,30 @@ fn unsigned(config: &Config) -> Unsigned {
     }
 }
 
-async fn install_unit(cli: &Cli) -> Result<ExitCode, Failure> {
+async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failure> {
     let drivers = Drivers::new(cli, &Arc::new(SystemClock::default()))?;
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-install.lock".as_ref()))?;
-    let config = config::load(&cli.root)?.config;
+    // What has begun must come to its end whatever became of the file meanwhile; it is trusted with nothing then.
+    let unsigned = match config::load(&cli.root) {
+        Ok(loaded) => unsigned(&loaded.config),
+        Err(error) => {
+            tracing::error!(error = %one_line(&error), "going on without it; unsigned packages are refused");
+            Unsigned::Refuse
+        }
+    };
+    let cache = match cache {
+        Some(dir) => PackageCache::in_dir(dir),
+        None => PackageCache::new(&drivers.root)?,
+    };
     let setup = UnitSetup {
         root: drivers.root,
         journal: drivers.journal,
         packages: drivers.packages,
-        cache: drivers.cache,
+        cache,
         daemons: Arc::new(SandboxDaemons::new(cli.root.clone())),
         detached: drivers.detached,
         ready_within: cli.ready_within,
-        unsigned: unsigned(&config),
+        unsigned,
     };
     install::run_unit(&setup).await.map_err(anyhow::Error::msg)?;
     Ok(ExitCode::Done)
@@ -183,22 +201,23 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let steps = Arc::new(RecipeSteps::new(recipe, host)?);
     let sources: Arc<dyn Sources> =
         Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store)));
+    let cache = PackageCache::in_dir(config.cache.join(PACKAGES));
     let fetcher = Fetcher::new(
         root.clone(),
-        drivers.cache.clone(),
+        cache.clone(),
         Arc::clone(&store),
         sources,
         config.release.package.clone(),
         unsigned(&config),
     );
-    let program = Program { executable: std::env::current_exe()?, arguments: unit_arguments(cli) };
+    let program = Program::of_this_process(unit_arguments(cli, cache.dir()));
     let installer = Arc::new(PackageInstaller::new(
         Arc::clone(&shared),
         root,
         drivers.packages,
         drivers.detached,
         fetcher,
-        drivers.cache,
+        cache,
         program,
     ));
 
@@ -249,12 +268,13 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
 }
 
 /// The arguments with which this program, copied aside, installs.
-fn unit_arguments(cli: &Cli) -> Vec<String> {
+fn unit_arguments(cli: &Cli, cache: &Path) -> Vec<String> {
     let mut arguments =
         vec!["install".to_owned(), "--root".to_owned(), cli.root.display().to_string()];
     if cli.sandbox {
         arguments.push("--sandbox".to_owned());
     }
+    arguments.extend(["--cache".to_owned(), cache.display().to_string()]);
     arguments.push("--ready-within".to_owned());
     arguments.push(format!("{}s", cli.ready_within.as_secs().max(1)));
     if let Some(file) = &cli.logfile {

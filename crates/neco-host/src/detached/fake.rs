@@ -77,6 +77,11 @@ impl RunDetached for FakeDetached {
         Ok(())
     }
 
+    async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError> {
+        check(unit, None)?;
+        Ok(self.unit(unit).enabled)
+    }
+
     async fn disable(&self, unit: &str) -> Result<(), DetachError> {
         check(unit, None)?;
         self.units().entry(unit.to_owned()).or_default().enabled = None;

@@ -27,6 +27,9 @@ pub trait RunDetached: fmt::Debug + Send + Sync {
     /// Has `argv` started as `unit` at every boot from now on; it is not started now.
     async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError>;
 
+    /// What is started as `unit` at every boot; `None` if it is not enabled.
+    async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError>;
+
     /// Takes that back; a unit that is running goes on.
     async fn disable(&self, unit: &str) -> Result<(), DetachError>;
 }

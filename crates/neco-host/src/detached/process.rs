@@ -172,6 +172,19 @@ impl RunDetached for DetachedProcess {
             .map_err(|source| DetachError::File { unit: unit.to_owned(), source })
     }
 
+    async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError> {
+        check(unit, None)?;
+        let file = |source| DetachError::File { unit: unit.to_owned(), source };
+        let path = self.root.resolve(enabled_file(unit));
+        let path = path.doing("resolving", enabled_file(unit)).map_err(file)?;
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => read.doing("reading", &path).map_err(file)?,
+        };
+        let record = serde_json::from_slice::<EnabledUnit>(&bytes).map_err(io::Error::from);
+        Ok(Some(record.doing("understanding", &path).map_err(file)?.argv))
+    }
+
     async fn disable(&self, unit: &str) -> Result<(), DetachError> {
         check(unit, None)?;
         let file = |source| DetachError::File { unit: unit.to_owned(), source };

@@ -6,7 +6,7 @@ mod fetch;
 mod stage;
 mod unit;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub use unit::{UnitSetup, run_unit};
 pub const UNIT: &str = "neco-install";
 /// How often the verdict of a running installation is asked for.
 const ASK_EVERY: Duration = Duration::from_millis(200);
-/// How long a unit that does not end is waited for, in all.
+/// How long a unit may take to give its verdict before that is told, and given up where it has changed nothing.
 const VERDICT_WITHIN: Duration = Duration::from_secs(20 * 60);
 /// Less free space than this in the cache makes a server unfit for an update.
 const FREE_BYTES: u64 = 256 << 20;
@@ -54,15 +54,23 @@ pub struct PackageInstaller {
     program: Program,
     way_back: AtomicBool,
     way_back_trouble: Mutex<String>,
+    verdict_within: Duration,
 }
 
 /// How the unit that installs is run.
 #[derive(Clone, Debug)]
 pub struct Program {
-    /// The binary of this process.
+    /// The binary of this process, also after a package has replaced it on the disk.
     pub executable: PathBuf,
     /// The arguments that make it the installing unit.
     pub arguments: Vec<String>,
+}
+
+impl Program {
+    /// This very process: its path may be that of another binary by the time it is read.
+    pub fn of_this_process(arguments: Vec<String>) -> Self {
+        Self { executable: "/proc/self/exe".into(), arguments }
+    }
 }
 
 impl PackageInstaller {
@@ -86,7 +94,15 @@ impl PackageInstaller {
             program,
             way_back: AtomicBool::new(false),
             way_back_trouble: Mutex::new("it is being looked for".to_owned()),
+            verdict_within: VERDICT_WITHIN,
         }
+    }
+
+    /// Waits for a unit that gives no verdict for so long before it says so.
+    #[must_use]
+    pub fn with_verdict_within(mut self, within: Duration) -> Self {
+        self.verdict_within = within;
+        self
     }
 
     /// Sees to it that the package of the installed version lies in the cache, verified, before it is needed. Runs until it
@@ -179,39 +195,133 @@ impl PackageInstaller {
         }
     }
 
-    /// Keeps a copy of this binary that no package replaces.
-    fn keep_program(&self) -> Result<PathBuf, StepError> {
+    /// Keeps a copy of this binary that no package replaces, and says how it is run to install. Only before anything is
+    /// installed: afterwards this may be the very binary that is to be judged.
+    fn keep_program(&self) -> Result<Vec<String>, StepError> {
         let name = program_name(&self.shared.local().running);
-        self.cache
+        let copy = self
+            .cache
             .keep_program(&self.program.executable, &name)
-            .map_err(|error| StepError::failed("keeping a copy of this program", &error))
+            .map_err(|error| StepError::failed("keeping a copy of this program", &error))?;
+        let mut argv = vec![copy.display().to_string()];
+        argv.extend(self.program.arguments.iter().cloned());
+        Ok(argv)
     }
 
-    /// Starts the unit that installs.
-    async fn start_unit(&self) -> Result<(), StepError> {
-        let mut argv = vec![self.keep_program()?.display().to_string()];
-        argv.extend(self.program.arguments.iter().cloned());
+    /// Starts the unit that installs: with `command` if this process has begun the installation, else with what the
+    /// process that began it has enabled.
+    async fn start_unit(&self, command: Option<&[String]>) -> Result<(), StepError> {
         let failed = |error| StepError::failed(format!("starting {UNIT}"), &error);
+        let argv = match command {
+            Some(argv) => argv.to_vec(),
+            None => {
+                let enabled = self.detached.command(UNIT).await.map_err(failed)?;
+                let there = |argv: &Vec<String>| {
+                    argv.first().is_some_and(|program| Path::new(program).exists())
+                };
+                match enabled.filter(there) {
+                    Some(argv) => return self.detached.start(UNIT, &argv).await.map_err(failed),
+                    // It was never enabled, so nothing was changed: this is the old binary still.
+                    None => self.keep_program()?,
+                }
+            }
+        };
         // Enabled first: a power cut during the installation must not leave a bad binary without its judge.
         self.detached.enable(UNIT, &argv).await.map_err(failed)?;
         self.detached.start(UNIT, &argv).await.map_err(failed)
     }
 
-    /// Whether there is a verdict; if not, sees to it that the unit runs.
-    async fn judged(&self, intent: &IntentId) -> Result<bool, StepError> {
+    /// How the installation stands; if nobody carries it out, sees to it that the unit runs.
+    async fn standing(
+        &self,
+        intent: &IntentId,
+        command: Option<&[String]>,
+        overdue: bool,
+    ) -> Result<Standing, StepError> {
         let running = self.detached.is_running(UNIT).await;
         let running =
             running.map_err(|error| StepError::failed(format!("asking for {UNIT}"), &error))?;
         // Read after asking: a unit that ended has written its verdict before.
         self.shared.reload()?;
-        if !self.shared.local().journal.intents.contains_key(intent) {
-            return Ok(true);
+        let Some(open) = self.shared.local().journal.intents.get(intent).cloned() else {
+            return Ok(Standing::Judged);
+        };
+        if running {
+            return Ok(Standing::Runs);
         }
-        if !running {
-            self.start_unit().await?;
+        if overdue
+            && let Effect::Install { from, .. } = &open.effect
+            && matches!(self.packages.installed("neco").await, Ok(Installed::Yes(found)) if found == *from)
+        {
+            return Ok(Standing::NothingChanged);
         }
-        Ok(false)
+        self.start_unit(command).await?;
+        Ok(Standing::Started)
     }
+
+    /// Waits for the verdict of the unit. Without one the installation stays open: only a unit that has gone back may
+    /// say that it failed. But where nothing was changed there is nothing to go back from.
+    async fn verdict(
+        &self,
+        intent: &IntentId,
+        command: Option<&[String]>,
+    ) -> Result<(), StepError> {
+        let began = self.shared.clock.monotonic();
+        let mut retry = UNIT_AGAIN.retry();
+        loop {
+            let overdue = self.shared.clock.monotonic() >= began + self.verdict_within;
+            let pause = match self.standing(intent, command, overdue).await {
+                Ok(Standing::Judged) => return Ok(()),
+                Ok(Standing::NothingChanged) => break,
+                Ok(Standing::Runs) => ASK_EVERY,
+                // One that ends at once would be started again and again.
+                Ok(Standing::Started) => retry.pause(),
+                // What has begun is not given up because something is away for a while.
+                Err(error) => {
+                    let why = one_line(&error);
+                    tracing::warn!(%why, "the installation waits");
+                    self.shared.observe(|observation| observation.waiting_for = why);
+                    retry.pause()
+                }
+            };
+            if overdue {
+                let why = format!(
+                    "{UNIT} has given no verdict within {:?}: see what it says in its log",
+                    self.verdict_within
+                );
+                self.shared.observe(|observation| {
+                    if observation.waiting_for != why {
+                        tracing::error!(%why, "the installation waits");
+                        observation.waiting_for = why;
+                    }
+                });
+            }
+            tokio::time::sleep(pause).await;
+        }
+        let cause = format!(
+            "{UNIT} gave no verdict within {:?} and has changed nothing: see what it says in its log",
+            self.verdict_within
+        );
+        self.detached
+            .disable(UNIT)
+            .await
+            .map_err(|error| StepError::failed(format!("disabling {UNIT}"), &error))?;
+        let end = IntentEnd::Failed { cause: cause.clone() };
+        self.shared.record(&[Entry::IntentClosed { intent: intent.clone(), end }])?;
+        Err(StepError::Failed(cause))
+    }
+}
+
+/// How an installation that has begun stands.
+enum Standing {
+    /// There is a verdict.
+    Judged,
+    /// The unit runs.
+    Runs,
+    /// The unit had ended without a verdict and was started.
+    Started,
+    /// It had ended without a verdict for too long, and what is installed is what was.
+    NothingChanged,
 }
 
 fn program_name(version: &NecoVersion) -> String {
@@ -268,7 +378,7 @@ impl Installer for PackageInstaller {
             sha256: verified.sha256().to_owned(),
         };
         // What may fail for good fails before the begin.
-        self.keep_program()?;
+        let command = self.keep_program()?;
         let effect = Effect::Install { from, to: version.clone(), package, way_back };
         let intent = context.open_intent("install", effect)?;
         let view = match context.fence().await {
@@ -280,40 +390,11 @@ impl Installer for PackageInstaller {
         };
         context.begin_intent(&intent, &format!("install {version}"), &view)?;
         context.doing(format!("installing {version}"));
-        self.await_verdict(&intent).await
+        self.verdict(&intent, Some(&command)).await
     }
 
     async fn await_verdict(&self, intent: &IntentId) -> Result<(), StepError> {
-        let waited = async {
-            let mut retry = UNIT_AGAIN.retry();
-            loop {
-                match self.judged(intent).await {
-                    Ok(true) => return,
-                    Ok(false) => {
-                        retry.reset();
-                        tokio::time::sleep(ASK_EVERY).await;
-                    }
-                    // What has begun is not given up because something is away for a while.
-                    Err(error) => {
-                        let why = one_line(&error);
-                        tracing::warn!(%why, "the installation waits");
-                        self.shared.observe(|observation| observation.waiting_for = why);
-                        tokio::time::sleep(retry.pause()).await;
-                    }
-                }
-            }
-        };
-        match tokio::time::timeout(VERDICT_WITHIN, waited).await {
-            Ok(()) => Ok(()),
-            Err(_) => {
-                let cause = format!("{UNIT} gave no verdict within {VERDICT_WITHIN:?}");
-                self.shared.record(&[Entry::IntentClosed {
-                    intent: intent.clone(),
-                    end: IntentEnd::Failed { cause: cause.clone() },
-                }])?;
-                Err(StepError::Failed(cause))
-            }
-        }
+        self.verdict(intent, None).await
     }
 
     async fn unfit(&self) -> Vec<String> {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_host::{PackageCache, Unsigned};
+use neco_host::{Installed, PackageCache, RunDetached, Unsigned};
 use neco_plan::{Local, RecipeShape, View, operator_ranges};
 use neco_process::clock::SystemClock;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
@@ -72,8 +72,26 @@ impl Machine {
         machine
     }
 
+    /// The same, but units end at once.
+    async fn without_manager(site: Site, verdict_within: Duration) -> Self {
+        let mut machine = Self::on_with(Arc::new(site), MemoryStore::default(), verdict_within);
+        machine.manager.shutdown().await;
+        let plays = Arc::clone(&machine.site);
+        machine.manager.spawn(async move {
+            loop {
+                plays.detached.fake.end(UNIT);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        machine
+    }
+
     /// A worker on what is there.
     fn on(site: Arc<Site>, store: MemoryStore) -> Self {
+        Self::on_with(site, store, WITHIN)
+    }
+
+    fn on_with(site: Arc<Site>, store: MemoryStore, verdict_within: Duration) -> Self {
         let shape = RecipeShape { steps: 1, groups: Vec::new(), digest: RecipeDigest("d".into()) };
         let dynamic: Arc<dyn Store> = Arc::new(store.clone());
         let local = Local::new(Lrn::new(0), "0".repeat(32), version(FROM), shape);
@@ -90,7 +108,7 @@ impl Machine {
         let executable = site.dir.path().join("worker");
         std::fs::write(&executable, "#!/bin/sh\n").unwrap();
         let program = Program { executable, arguments: vec!["install".to_owned()] };
-        let installer = Arc::new(PackageInstaller::new(
+        let installer = PackageInstaller::new(
             Arc::clone(&shared),
             site.root.clone(),
             Arc::new(site.packages.clone()),
@@ -98,7 +116,8 @@ impl Machine {
             fetcher,
             site.cache.clone(),
             program,
-        ));
+        );
+        let installer = Arc::new(installer.with_verdict_within(verdict_within));
         let mut manager = JoinSet::new();
         let plays = Arc::clone(&site);
         manager.spawn(async move {
@@ -355,6 +374,78 @@ async fn an_installation_that_nobody_carries_out_is_carried_out_by_the_next_work
     assert!(machine.site.detached.fake.unit(UNIT).enabled.is_none());
 }
 
+/// What dpkg has put in the place of this program by now is what is to be judged.
+#[tokio::test]
+async fn an_installation_goes_on_with_the_program_that_began_it() {
+    let site = Site::new();
+    begun(&site);
+    let kept = site.cache.path(&format!("neco-worker-{FROM}"));
+    std::fs::write(&kept, "as it was when the installation began").unwrap();
+    let argv = vec![kept.display().to_string(), "install".to_owned(), "--as-then".to_owned()];
+    site.detached.fake.enable(UNIT, &argv).await.unwrap();
+    let machine = Machine::new(site).await;
+    let engine = machine.start();
+    machine.until("the verdict", || machine.site.verdict() == Some(IntentEnd::Completed)).await;
+    assert_eq!(*machine.site.detached.commands.lock().unwrap(), [argv]);
+    let text = std::fs::read_to_string(&kept).unwrap();
+    assert_eq!(text, "as it was when the installation began");
+    machine.end(engine).await;
+}
+
+/// The copy that an earlier installation left enabled may be gone.
+#[tokio::test]
+async fn a_unit_whose_program_is_gone_is_started_with_this_one() {
+    let site = Site::new();
+    begun(&site);
+    let gone = vec![site.cache.path("neco-worker-gone").display().to_string()];
+    site.detached.fake.enable(UNIT, &gone).await.unwrap();
+    let machine = Machine::new(site).await;
+    let engine = machine.start();
+    machine.until("the verdict", || machine.site.verdict() == Some(IntentEnd::Completed)).await;
+    let copy = machine.site.cache.path(&format!("neco-worker-{FROM}"));
+    let commands = machine.site.detached.commands.lock().unwrap().clone();
+    assert_eq!(commands, [[copy.display().to_string(), "install".to_owned()]]);
+    assert_eq!(std::fs::read_to_string(copy).unwrap(), "#!/bin/sh\n");
+    machine.end(engine).await;
+}
+
+#[test]
+fn this_program_is_kept_whatever_its_path_is_by_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::of_this_process(Vec::new());
+    let cache = PackageCache::in_dir(dir.path());
+    let kept = cache.keep_program(&program.executable, "copy").unwrap();
+    let own = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert!(std::fs::read(kept).unwrap() == own);
+}
+
+/// A unit that ends at once and says nothing: it is not started again and again, and nobody gives up what may be half
+/// done.
+#[tokio::test]
+async fn a_unit_that_gives_no_verdict_is_started_without_haste_and_not_given_up() {
+    let site = Site::new();
+    begun(&site);
+    let half = Installed::Broken { version: TO.to_owned(), state: "half-installed".to_owned() };
+    site.packages.fake.set("neco", half);
+    let machine = Machine::without_manager(site, Duration::from_secs(2)).await;
+    let engine = machine.start();
+    let started = || machine.site.detached.asked.load(Ordering::SeqCst);
+    machine.until("it was started often", || started() >= 4).await;
+    machine
+        .until("it says so", || {
+            machine.shared.observed().borrow().waiting_for.contains("has given no verdict")
+        })
+        .await;
+    assert!(started() <= 8, "{} times", started());
+    assert_eq!(machine.site.verdict(), None);
+    // Where nothing was changed, there is nothing to go back from.
+    machine.site.packages.fake.set("neco", Installed::Yes(version(FROM)));
+    machine.until("it is given up", || machine.site.verdict().is_some()).await;
+    assert!(machine.site.cause().contains("has changed nothing"), "{}", machine.site.cause());
+    assert!(machine.site.detached.fake.unit(UNIT).enabled.is_none());
+    machine.end(engine).await;
+}
+
 #[tokio::test]
 async fn a_unit_that_cannot_be_started_yet_is_started_later_without_haste() {
     let site = Site::new();
@@ -388,7 +479,7 @@ async fn what_somebody_installed_by_hand_is_not_installed_again() {
     let machine = Machine::new(site).await;
     let engine = machine.start();
     machine.until("it lives", || machine.view().alive.contains_key(&Lrn::new(0))).await;
-    machine.site.packages.fake.set("neco", neco_host::Installed::Yes(version(TO)));
+    machine.site.packages.fake.set("neco", Installed::Yes(version(TO)));
     machine.request(Some(package), false).await;
     exits_for_the_new_binary(engine).await;
     assert_eq!(machine.site.packages.log(), [""; 0]);

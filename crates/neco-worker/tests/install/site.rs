@@ -184,6 +184,8 @@ pub(crate) struct Detached {
     /// So many starts are refused.
     pub(crate) refusals: AtomicUsize,
     pub(crate) asked: AtomicUsize,
+    /// What was started, in order.
+    pub(crate) commands: Mutex<Vec<Vec<String>>>,
 }
 
 impl std::fmt::Debug for Fuse {
@@ -202,6 +204,7 @@ impl RunDetached for Detached {
             let source = "the bus is away".into();
             return Err(DetachError::Manager { unit: unit.to_owned(), source });
         }
+        self.commands.lock().unwrap().push(argv.to_vec());
         self.fake.start(unit, argv).await
     }
 
@@ -211,6 +214,10 @@ impl RunDetached for Detached {
 
     async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
         self.fake.enable(unit, argv).await
+    }
+
+    async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError> {
+        self.fake.command(unit).await
     }
 
     async fn disable(&self, unit: &str) -> Result<(), DetachError> {
@@ -289,6 +296,7 @@ impl Site {
             fuse: Arc::clone(&fuse),
             refusals: AtomicUsize::new(0),
             asked: AtomicUsize::new(0),
+            commands: Mutex::default(),
         });
         let site = Self {
             dir,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use neco_host::journal::{Checkpoint, Journal, JournalStore, Options};
 use neco_host::{FakeInstall, Installed, Sandbox};
-use neco_schema::journal::IntentEnd;
+use neco_schema::journal::{Entry, IntentEnd};
 use neco_worker::install::{UNIT, run_unit};
 
 use crate::site::{FROM, Site, TO, version};
@@ -281,4 +282,48 @@ async fn a_verdict_that_the_disk_refuses_is_written_once_it_can_be() {
     };
     tokio::join!(run(&site), freed);
     assert_eq!(site.verdict(), Some(IntentEnd::Completed));
+}
+
+fn journal(dir: &std::path::Path) -> Journal {
+    let now = Arc::new(|| neco_schema::Timestamp::from_unix(1_800_000_000));
+    let none: Checkpoint = Arc::new(|_| Vec::new());
+    Journal::open(dir, Options::new(now, none)).unwrap().0
+}
+
+/// What has begun is carried out with what the command line says, though nobody can read the configuration any more.
+#[tokio::test]
+async fn the_program_itself_comes_to_a_verdict_without_a_readable_configuration() {
+    let site = Site::new();
+    site.ready_to_install();
+    for name in ["neco-updater", "neco-worker"] {
+        // Their files name this process, which is not to be ended.
+        site.daemons.end(name);
+    }
+    let elsewhere = site.dir.path().join("elsewhere");
+    std::fs::rename(site.cache.dir(), &elsewhere).unwrap();
+    let config = site.root.join("/etc/neco/config.yml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(config, "endpoints: [\n").unwrap();
+    let journal = journal(&site.root.join("/var/lib/neco/journal"));
+    let entries: Vec<_> = site.journal.entries().unwrap().into_iter().map(|r| r.entry).collect();
+    journal.append_all(&entries).unwrap();
+    let mut unit = tokio::process::Command::new(env!("CARGO_BIN_EXE_neco-worker"));
+    unit.args(["install", "--sandbox", "--ready-within", "1s", "--root"]).arg(site.root.path());
+    unit.arg("--cache").arg(&elsewhere).kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_secs(60), unit.output()).await;
+    let output = output.expect("ends").unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ends: Vec<IntentEnd> = journal
+        .entries()
+        .unwrap()
+        .into_iter()
+        .filter_map(|record| match record.entry {
+            Entry::IntentClosed { end, .. } => Some(end),
+            _ => None,
+        })
+        .collect();
+    let [IntentEnd::Failed { cause }] = &ends[..] else { panic!("{ends:?}: {said}") };
+    // Installed, then: nobody supervises its daemons here.
+    assert!(cause.contains(&format!("{TO} was not ready within")), "{cause}");
+    assert!(said.contains("unsigned packages are refused"), "{said}");
 }

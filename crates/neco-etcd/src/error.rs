@@ -105,6 +105,14 @@ pub enum Error {
         /// The member.
         name: String,
     },
+    /// The server was killed, and the kernel has not let go of it.
+    #[error("etcd member {name} is still there {after:?} after it was killed; does its disk hang?")]
+    Stuck {
+        /// The member.
+        name: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
     /// The kernel refused a signal.
     #[error("sending {signal} to etcd member {name}")]
     Signal {

@@ -25,6 +25,8 @@ use crate::url::ListenUrl;
 const TRIES: u32 = 5;
 
 const RETRY_WAIT: Duration = Duration::from_millis(500);
+/// How long the kernel may take to let go of a process that was killed.
+const KILLED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A running etcd server, or one that has been stopped and can be started again.
 ///
@@ -229,7 +231,7 @@ impl Server {
     /// until the value is dropped, for a restart.
     ///
     /// # Errors
-    /// The kernel refused a signal.
+    /// The kernel refused a signal, or does not let go of the process.
     pub async fn stop(&mut self) -> Result<Stopped> {
         if !self.signal_if_running(Signal::SIGTERM).await? {
             return Ok(Stopped::Already);
@@ -239,18 +241,21 @@ impl Server {
             return Ok(Stopped::Orderly);
         }
         tracing::warn!(member = self.config.name, "etcd does not end in order, killing it");
-        self.signal_if_running(Signal::SIGKILL).await?;
-        ending(&mut phase).await;
+        self.kill().await?;
         Ok(Stopped::Forced)
     }
 
     /// Kills the server and waits until it is gone. A server that had ended is fine.
     ///
     /// # Errors
-    /// The kernel refused the signal.
+    /// The kernel refused the signal, or does not let go of the process.
     pub async fn kill(&mut self) -> Result<()> {
         if self.signal_if_running(Signal::SIGKILL).await? {
-            ending(&mut self.process.phase()).await;
+            let gone = timeout(KILLED_WITHIN, ending(&mut self.process.phase())).await;
+            gone.map_err(|_| Error::Stuck {
+                name: self.config.name.clone(),
+                after: KILLED_WITHIN,
+            })?;
         }
         Ok(())
     }

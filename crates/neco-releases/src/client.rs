@@ -95,6 +95,8 @@ struct Memory {
     pages: BTreeMap<Url, Remembered>,
     /// The whole list, and when it was last read page by page.
     list: Option<(Instant, Vec<Page>)>,
+    /// Releases that were not there, and when that was asked.
+    absent: BTreeMap<Url, Instant>,
     /// What was last said about the choice, so that it is said once.
     remark: Option<String>,
     stats: Stats,
@@ -271,12 +273,31 @@ impl GithubClient {
         url
     }
 
+    /// One release. That there is none costs of the rate limit, unlike the list that has not changed: so what was not
+    /// there is not asked for again until the list has changed, or memory is old.
     async fn one(&self, segments: &[&str]) -> Result<Option<ListedRelease>, ReleaseError> {
-        match self.page(&self.url(segments), Form::One).await {
-            Ok((page, _)) => Ok(page.releases.first().cloned()),
+        let url = self.url(segments);
+        let asked = self.memory().absent.get(&url).copied();
+        if asked.is_some_and(|asked| asked.elapsed() < self.options.recheck) {
+            let (_, unchanged) = self.first().await?;
+            if unchanged {
+                return Ok(None);
+            }
+            self.memory().absent.clear();
+        }
+        match self.page(&url, Form::One).await {
+            Ok((page, _)) => {
+                self.memory().absent.remove(&url);
+                Ok(page.releases.first().cloned())
+            }
             Err(ReleaseError::Gone { .. }) => {
                 // No such release, or no such repository? The list tells.
                 self.first().await?;
+                let mut memory = self.memory();
+                if memory.absent.len() >= REMEMBERED {
+                    memory.absent.clear();
+                }
+                memory.absent.insert(url, Instant::now());
                 Ok(None)
             }
             Err(error) => Err(error),

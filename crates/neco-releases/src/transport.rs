@@ -92,7 +92,7 @@ impl Transport {
             blocked: Mutex::new(None),
             remaining: Mutex::new(None),
         };
-        if transport.authorization.is_some() && !transport.carries_token(&transport.home) {
+        if transport.authorization.is_some() && !transport.may_carry_token(&transport.home) {
             let url = shown(&transport.home);
             tracing::warn!(url, "the GitHub token is not sent: the API is not reached over https");
         }
@@ -100,6 +100,9 @@ impl Transport {
     }
 
     /// Sends a GET for `url` and follows its redirects; the answer's status is a success, or 304, or 416.
+    ///
+    /// The token goes along as long as no other host was asked, as after the renaming of a repository: what another
+    /// host points to is its choice, even on the configured one.
     ///
     /// Reading the body is the caller's business, the time for the headers is `patience` per hop.
     pub(crate) async fn get(
@@ -111,14 +114,16 @@ impl Transport {
         self.refuse_while_blocked(url)?;
         let mut visited = vec![url.clone()];
         let mut at = url.clone();
+        let mut with_token = true;
         loop {
-            let response = self.hop(&at, headers, patience).await?;
+            with_token = with_token && self.may_carry_token(&at);
+            let response = self.hop(&at, headers, with_token, patience).await?;
             if is_redirect(response.status()) {
                 at = next_hop(url, &at, &response, &visited)?;
                 visited.push(at.clone());
                 continue;
             }
-            return self.judge(&at, response).await;
+            return self.judge(&at, with_token, response).await;
         }
     }
 
@@ -129,7 +134,7 @@ impl Transport {
 
     /// Whether the token may go along with a request for `url`: to the configured host alone, and there only where
     /// nobody on the way can read it.
-    fn carries_token(&self, url: &Url) -> bool {
+    fn may_carry_token(&self, url: &Url) -> bool {
         let private = url.scheme() == "https" || (is_loopback(url) && !self.proxied);
         url.origin() == self.home.origin() && private
     }
@@ -138,11 +143,11 @@ impl Transport {
         &self,
         at: &Url,
         headers: &HeaderMap,
+        with_token: bool,
         patience: Duration,
     ) -> Result<Response, ReleaseError> {
         let mut request = self.http.get(at.clone()).headers(headers.clone());
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| self.carries_token(at))
-        {
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| with_token) {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         match tokio::time::timeout(patience, request.send()).await {
@@ -151,7 +156,12 @@ impl Transport {
         }
     }
 
-    async fn judge(&self, at: &Url, response: Response) -> Result<Response, ReleaseError> {
+    async fn judge(
+        &self,
+        at: &Url,
+        with_token: bool,
+        response: Response,
+    ) -> Result<Response, ReleaseError> {
         let status = response.status();
         let home = at.origin() == self.home.origin();
         if home && let Some(remaining) = number(response.headers(), "x-ratelimit-remaining") {
@@ -164,7 +174,7 @@ impl Transport {
             return Ok(response);
         }
         let url = shown(at);
-        let token_sent = self.authorization.is_some() && self.carries_token(at);
+        let token_sent = self.authorization.is_some() && with_token;
         Err(match status.as_u16() {
             401 => ReleaseError::Unauthorized { url, token_sent },
             403 | 429 => match rate_limit(response).await {
@@ -322,8 +332,9 @@ mod tests {
 
     #[test]
     fn the_token_goes_only_to_the_configured_host_and_only_in_private() {
-        let carries =
-            |transport: &Transport, url: &str| transport.carries_token(&url.parse().expect("URL"));
+        let carries = |transport: &Transport, url: &str| {
+            transport.may_carry_token(&url.parse().expect("URL"))
+        };
         let github = transport("https://api.github.com/", None);
         assert!(carries(&github, "https://api.github.com/repos/o/r/releases"));
         for other in [

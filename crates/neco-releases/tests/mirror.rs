@@ -199,6 +199,21 @@ async fn a_broken_release_json_keeps_a_release_back_and_the_others_offered() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_keeps_its_release_back_and_the_others_offered() {
+    let (site, _) = one_release().await;
+    site.folder("release-2022.02.02-2", "{}");
+    let folder = site.path().join("release-2022.02.02-2");
+    let link = folder.join("neco_2022.02.02-2_amd64.deb");
+    std::os::unix::fs::symlink("nowhere", &link).expect("a link");
+    let offered = json(&site, "repos/o/r/releases").await;
+    assert_eq!(offered.as_array().map(Vec::len), Some(1), "{offered}");
+    let listed = list(&site.path()).expect("readable");
+    let broken = listed.iter().find(|release| release.tag.ends_with("02-2")).expect("listed");
+    let problem = broken.problem.as_deref().expect("a problem");
+    assert!(broken.draft && problem.contains("neco_2022.02.02-2_amd64.deb"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_directory_that_is_gone_is_the_servers_trouble() {
     let (site, _) = one_release().await;
     std::fs::remove_dir_all(site.path()).expect("removed");

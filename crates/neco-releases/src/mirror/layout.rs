@@ -30,7 +30,7 @@ pub struct MirrorRelease {
     pub latest: bool,
     /// Its files, by name.
     pub files: Vec<MirrorFile>,
-    /// Why it is not offered although it is not withdrawn: its `release.json` cannot be read.
+    /// Why it is not offered although it is not withdrawn: its `release.json` or one of its files cannot be read.
     pub problem: Option<String>,
 }
 
@@ -169,7 +169,7 @@ fn read(folder: &Path, tag: String) -> Result<Option<MirrorRelease>, MirrorError
     if !metadata.is_dir() {
         return Ok(None);
     }
-    let (manifest, problem) = match Manifest::read(folder) {
+    let (mut manifest, mut problem) = match Manifest::read(folder) {
         Ok(manifest) => (manifest, None),
         Err(MirrorError::Manifest { path, source }) => (
             Manifest { draft: true, ..Manifest::default() },
@@ -185,10 +185,16 @@ fn read(folder: &Path, tag: String) -> Result<Option<MirrorRelease>, MirrorError
             continue;
         }
         let path = entry.path();
-        let metadata = std::fs::metadata(&path).map_err(MirrorError::io("reading", &path))?;
-        if metadata.is_file() {
-            let mark = Mark::of(&metadata);
-            files.push(MirrorFile { name, path, size: metadata.len(), mark });
+        match look(&path) {
+            Ok(None) => {}
+            Ok(Some(metadata)) => {
+                let mark = Mark::of(&metadata);
+                files.push(MirrorFile { name, path, size: metadata.len(), mark });
+            }
+            Err(error) => {
+                manifest.draft = true;
+                problem = Some(format!("{}: {error}", path.display()));
+            }
         }
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -204,4 +210,12 @@ fn read(folder: &Path, tag: String) -> Result<Option<MirrorRelease>, MirrorError
         files,
         problem,
     }))
+}
+
+/// A file that can be read; `None` for what is no file.
+fn look(path: &Path) -> std::io::Result<Option<Metadata>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    std::fs::File::open(path)?.metadata().map(Some)
 }

@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Without `release.json` a folder is a published release. The directory is the only state: it is read again at each
-//! request, so copying a folder in or removing one by hand works as well as [`add`] and [`remove`] do.
+//! request, so a folder may also be put there, or removed, by hand. Put it there as [`add`] does, under a name with a
+//! leading dot that is renamed when all of it is there: what is half there is offered as it is.
 
 mod api;
 #[cfg(feature = "testing")]

@@ -182,8 +182,9 @@ fn find(tool: Tool, dir: &Path) -> Done<Option<PathBuf>> {
     let unpacked = dir.join("bin").join(tool.name());
     let ignore_system = std::env::var_os(IGNORE_SYSTEM).is_some_and(|value| value == "1");
     if !ignore_system {
-        if let Some(named) = std::env::var_os(tool.variable()) {
-            let named = PathBuf::from(named);
+        // What this program itself has named in the shell's environment goes with `cargo clean`.
+        let named = std::env::var_os(tool.variable()).map(PathBuf::from);
+        if let Some(named) = named.filter(|named| !named.starts_with(dir)) {
             if tool.works(&named, dir) {
                 return Ok(Some(named));
             }

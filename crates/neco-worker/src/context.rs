@@ -122,6 +122,11 @@ impl StepContext {
         self.progress.doing(what.into());
     }
 
+    /// Says what is being waited for.
+    pub fn waiting(&self, why: &str) {
+        self.progress.waiting(why);
+    }
+
     /// Says how many bytes are done.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
         self.progress.bytes(done, total);

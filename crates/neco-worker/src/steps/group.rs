@@ -1,9 +1,9 @@
 //! Outage groups: a service is stopped on all servers, then started again on all.
 
 use neco_components::{Component, Desired, Effect as Change, diff, effects};
-use neco_plan::GroupShape;
+use neco_plan::{GroupShape, Rest, View};
 use neco_schema::journal::{Entry, Phase};
-use neco_schema::{RequestId, Revision, Way};
+use neco_schema::{Lrn, RequestId, Revision, Way};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::apply;
@@ -26,7 +26,7 @@ pub(crate) async fn stop(
             component.name, group.name
         )));
     };
-    let view = context.fence().await?;
+    let view = with_all_plans(context).await?;
     let changing: Vec<String> = view
         .plans
         .iter()
@@ -69,6 +69,29 @@ pub(crate) async fn stop(
     context.effect_ends(&what, &view)
 }
 
+/// A fence that has the plans of all members that write one: without them nobody knows where the component changes.
+async fn with_all_plans(context: &StepContext) -> Result<View, StepError> {
+    let id = context.request.id();
+    loop {
+        let view = context.fence().await?;
+        let lost = |lrn: &Lrn| view.plans.get(lrn).is_none_or(|plan| plan.value.request != id);
+        let writes = view
+            .member_statuses(&context.request)
+            .filter(|(_, status)| status.value.request.is_some())
+            .map(|(lrn, _)| lrn);
+        let missing: Vec<Lrn> = writes.filter(lost).collect();
+        if missing.is_empty() {
+            return Ok(view);
+        }
+        if missing.contains(&context.lrn) {
+            // It is published again before the step is begun again.
+            return Err(StepError::Cancelled("the own plan was lost".to_owned()));
+        }
+        context.waiting(&Rest::Plans { missing }.to_string());
+        context.changed(&view).await;
+    }
+}
+
 /// The apply step: decides that the group goes forward, then starts what is desired.
 ///
 /// # Errors
@@ -84,6 +107,15 @@ pub(crate) async fn apply(
     let open =
         host.shared.local().journal.groups.get(&group.name).is_some_and(|open| open.request == id);
     if !open {
+        // Nothing was stopped here. Where others go back, this server has no business to go forward.
+        let view = context.fence().await?;
+        let decided = view.groups.get(&group.name).map(|group| &group.value);
+        if decided.is_some_and(|decided| decided.request == id && decided.way == Way::Back) {
+            return Err(StepError::Failed(format!(
+                "group {} goes back, and is not open on this server",
+                group.name
+            )));
+        }
         return apply::component(context, host, component, desired, None).await;
     }
     if context.decide_way(&group.name, Way::Forward).await? == Way::Back {

@@ -285,3 +285,57 @@ async fn a_way_that_cannot_be_read_is_waited_for_and_named_and_nobody_asks_witho
     cluster.write(Op::delete(&key)).await;
     cluster.completed(&request).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_not_stopped_does_not_apply_what_goes_back() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.update().await;
+    cluster.take_order(VAULT);
+    cluster.pause(true).await;
+    let request = cluster.request().await;
+    let back = Group { request: request.id(), way: Way::Back, unknown: Map::new() };
+    cluster.write(Op::put(&Key::Group("vault".to_owned()), &back)).await;
+    cluster.pause(false).await;
+    cluster.ended(&request, Condition::Abort).await;
+    let origin = cluster.status(0).unwrap().origin.unwrap();
+    assert_eq!(origin.step, cluster.step("vault"));
+    assert!(origin.cause.contains("group vault goes back"), "{origin:?}");
+    assert!(cluster.take_order(VAULT).is_empty());
+    cluster.verdict().await;
+}
+
+/// Only server 1 changes. That server 0 does not know its plan does not mean that nothing changes.
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_was_lost_is_waited_for_before_the_stop() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.server(1).units().stop_by_hand(VAULT).await;
+    cluster.take_order(VAULT);
+    cluster.server(0).units().faults().hold(STOP).unwrap();
+    let begun = cluster.server(0).begun(STOP);
+    let request = cluster.request().await;
+    let apply = cluster.step("vault");
+    cluster
+        .until("0 stops it and 1 has", async || {
+            cluster.server(0).begun(STOP) > begun
+                && cluster.stands(1, &request) == Some((apply, Condition::Running))
+        })
+        .await;
+    cluster.servers[1].crash().await;
+    cluster.servers[0].crash().await;
+    cluster.write(Op::delete(&Key::Plan(Lrn::new(1)))).await;
+    cluster.server(0).units().faults().clear(STOP).unwrap();
+    cluster.start(0);
+    cluster
+        .until("it waits for the plan", async || {
+            let view = cluster.view();
+            let said = view.progress.get(&Lrn::new(0));
+            said.is_some_and(|said| said.value.doing.contains("plans of boot server 1"))
+        })
+        .await;
+    assert!(cluster.server(0).is_active(VAULT).await);
+    cluster.start(1);
+    cluster.completed(&request).await;
+    assert_eq!(begins(&cluster.take_order(VAULT), STOP).len(), 1);
+    cluster.verdict().await;
+}

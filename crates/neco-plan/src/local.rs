@@ -241,7 +241,15 @@ impl JournalState {
             Entry::StepFailed { request, step, cause } => {
                 let state = self.request(request);
                 state.running = None;
-                state.failed.get_or_insert_with(|| (*step, cause.clone()));
+                match &mut state.failed {
+                    None => state.failed = Some((*step, cause.clone())),
+                    // What has come of it since, such as a service that stays stopped.
+                    Some((_, causes)) if !causes.contains(cause.as_str()) => {
+                        causes.push_str("; ");
+                        causes.push_str(cause);
+                    }
+                    Some(_) => {}
+                }
             }
             Entry::StepCancelled { request, .. } => self.request(request).running = None,
             Entry::IntentOpened { intent, request, step, effect } => {
@@ -402,6 +410,19 @@ mod tests {
         ]);
         assert_eq!(state.of(&id("a")).failed, Some((0, "postinst".to_owned())));
         assert!(state.intents.is_empty());
+    }
+
+    #[test]
+    fn what_has_come_of_a_failure_stands_beside_its_cause() {
+        let failed = |step: u32, cause: &str| Entry::StepFailed {
+            request: id("a"),
+            step,
+            cause: cause.to_owned(),
+        };
+        let stays = failed(0, "group vault stays stopped");
+        let state = JournalState::fold(&[failed(4, "no seal"), stays.clone(), stays]);
+        let causes = "no seal; group vault stays stopped".to_owned();
+        assert_eq!(state.of(&id("a")).failed, Some((4, causes)));
     }
 
     #[test]

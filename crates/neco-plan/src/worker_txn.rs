@@ -51,9 +51,16 @@ fn post_txn(view: &View, me: &Local, post: &Post, write: &StatusWrite) -> Txn {
         PostKind::Aborted(origin) => Some(origin.clone()),
         PostKind::Settled | PostKind::Running | PostKind::Complete => None,
     };
-    let message = origin.as_ref().map_or_else(String::new, |origin| {
-        format!("boot server {} in step {}: {}", origin.lrn, origin.step, origin.cause)
-    });
+    let message = match (&post.kind, &origin) {
+        (_, Some(origin)) => {
+            format!("boot server {} in step {}: {}", origin.lrn, origin.step, origin.cause)
+        }
+        // Settled does not mean that all is well here: a service may have been left stopped.
+        (PostKind::Settled, None) => {
+            me.journal.of(&post.request).failed.map(|(_, cause)| cause).unwrap_or_default()
+        }
+        (_, None) => String::new(),
+    };
     let status = UpdateStatus {
         version: post.version.clone(),
         step: post.step,

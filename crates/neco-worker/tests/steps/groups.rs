@@ -193,12 +193,29 @@ async fn what_does_not_start_again_stays_stopped_and_the_status_says_so() {
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;
     let own = cluster.status(1).unwrap();
-    assert!(own.message.contains("the seal is broken"), "{}", own.message);
+    assert!(own.message.contains("in step 4: starting vault.service"), "{}", own.message);
+    assert!(own.message.contains("group vault stays stopped: "), "{}", own.message);
+    assert!(own.message.matches("the seal is broken").count() == 2, "{}", own.message);
     assert!(!cluster.server(1).is_active(VAULT).await);
     // The way was decided: the other one goes forward.
     assert!(cluster.server(0).is_active(VAULT).await);
     let config = std::fs::read_to_string(cluster.server(0).path("/etc/vault/config.hcl")).unwrap();
     assert!(config.contains("30d"), "{config}");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_start_again_after_a_stop_stays_stopped_and_the_status_says_so() {
+    let (cluster, request) = in_the_group().await;
+    cluster.server(0).units().faults().fail(START, "the seal is broken").unwrap();
+    cluster.stop_request(&request).await;
+    cluster.server(2).units().faults().clear(STOP).unwrap();
+    cluster.ended(&request, Condition::NotRunning).await;
+    let message = cluster.status(0).unwrap().message;
+    assert!(message.contains("group vault stays stopped: "), "{message}");
+    assert!(message.contains("the seal is broken"), "{message}");
+    assert_eq!(cluster.status(1).unwrap().message, "");
+    assert!(!cluster.server(0).is_active(VAULT).await && cluster.server(1).is_active(VAULT).await);
     cluster.verdict().await;
 }
 

@@ -7,7 +7,7 @@ use neco_base::Backoff;
 use neco_store::{CampaignError, Election, Session, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::leading::{Context, lead};
+use crate::leading::{Context, Over, lead};
 
 /// Delays after an election that failed.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
@@ -20,6 +20,8 @@ enum Trouble {
     Etcd(StoreError),
     /// The candidate is gone; in words.
     Election(String),
+    /// Something that helps a leader broke; in words.
+    Broken(String),
 }
 
 /// One updater.
@@ -47,6 +49,10 @@ impl Engine {
             self.context.observe(|observation| observation.leads = false);
             match trouble {
                 Trouble::Etcd(error) => self.context.without_etcd(&error),
+                Trouble::Broken(why) => {
+                    tracing::error!(%why, "a part of the leader broke: a new term begins");
+                    self.context.observe(|observation| observation.waiting_for = why);
+                }
                 Trouble::Election(why) => {
                     tracing::debug!(%why, "standing again");
                     self.context.observe(|observation| observation.waiting_for = why);
@@ -82,7 +88,7 @@ impl Engine {
         let won = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            won = election.campaign(&session, self.context.host.as_bytes()) => Some(won),
+            won = election.campaign(&session, self.context.local.host.as_bytes()) => Some(won),
         };
         let leadership = match won {
             Some(Ok(leadership)) => leadership,
@@ -101,7 +107,7 @@ impl Engine {
                 return None;
             }
         };
-        tracing::info!(host = %self.context.host, "leading");
+        tracing::info!(host = %self.context.local.host, "leading");
         self.context.observe(|observation| {
             observation.leads = true;
             observation.waiting_for.clear();
@@ -109,17 +115,21 @@ impl Engine {
         // Dropped when the session is lost: what was in flight is refused by its guard.
         let over = tokio::select! {
             biased;
-            lost = session.lost() => format!("{lost}"),
-            why = lead(&self.context, &leadership) => why,
-            () = stop.cancelled() => "told to stop".to_owned(),
+            lost = session.lost() => Over::Lost(lost.to_string()),
+            over = lead(&self.context, &leadership) => over,
+            () = stop.cancelled() => Over::Lost("told to stop".to_owned()),
         };
-        tracing::info!(why = %over, "no longer leading");
+        let (Over::Lost(why) | Over::Broken(why)) = &over;
+        tracing::info!(%why, "no longer leading");
         self.context.observe(|observation| observation.leads = false);
         let farewell = async {
             let _ = election.resign(&leadership).await;
             let _ = session.close().await;
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        None
+        match over {
+            Over::Lost(_) => None,
+            Over::Broken(why) => Some(Trouble::Broken(why)),
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! One term of leadership: look, decide, write.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -7,19 +8,19 @@ use neco_base::{Backoff, Retry};
 use neco_connect::{Outage, Settings, Sources};
 use neco_plan::{
     Action, GroupShape, LeaderContext, Limits, NewRequest, Stopwatch, View, Window, choose_target,
-    leader_ranges, next_action, publish_release,
+    leader_ranges, lowest_step, next_action, publish_release,
 };
 use neco_process::clock::Clock;
 use neco_releases::WindowState;
-use neco_schema::{Environment, NecoVersion, PackageRef, Timestamp};
+use neco_schema::{Environment, NecoVersion, PackageRef, Revision, Timestamp};
 use neco_store::{Committed, Follower, Leadership, Store, StoreError};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::notify::{Notifier, Notify, Told};
+use crate::notify::{Notifier, Notify, Told, send_news};
 use crate::observation::Observation;
 use crate::probe::Probe;
-use crate::releases::resolve;
+use crate::releases::{Unresolved, resolve, signature_missing};
 use crate::strays::watch_strays;
 
 /// How often a leader looks although nothing changed: deadlines are counted by it.
@@ -30,6 +31,31 @@ const CLOCK_EVERY: Duration = Duration::from_secs(10);
 const PROBES_WITHIN: Duration = Duration::from_secs(10);
 /// Delays after something did not work.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+
+/// How much news may wait for a webhook that hangs; more would be stale.
+const NEWS_KEPT: usize = 16;
+
+/// What an updater knows from its own server.
+#[derive(Clone, Debug)]
+pub struct Local {
+    /// The name of this host, which stands in the election and in the history.
+    pub host: String,
+    /// The name of the package.
+    pub package: String,
+    /// Whether this server refuses unsigned packages: then no release is requested before its signature is there.
+    pub needs_signature: bool,
+    /// What the installed recipe says.
+    pub recipe: Outline,
+}
+
+/// What a leader needs to know of a recipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The outage groups: deadlines count in them also while paused.
+    pub groups: Vec<GroupShape>,
+    /// How long a step may go without progress, where that differs from `config/step-timeout`.
+    pub timeouts: BTreeMap<u32, Duration>,
+}
 
 /// The surroundings of an updater.
 pub struct Context {
@@ -43,31 +69,25 @@ pub struct Context {
     pub probes: Vec<Arc<dyn Probe>>,
     /// Where notices go.
     pub notify: Arc<dyn Notify>,
-    /// The name of this host, which stands in the election and in the history.
-    pub host: String,
-    /// The name of the package.
-    pub package: String,
-    /// The outage groups of the installed recipe.
-    pub groups: Vec<GroupShape>,
+    /// What this updater knows from its own server.
+    pub local: Local,
     observed: watch::Sender<Observation>,
     outage: Outage,
 }
 
 impl Context {
-    /// The surroundings of an updater on `host`.
+    /// The surroundings of an updater.
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         sources: Arc<dyn Sources>,
         probes: Vec<Arc<dyn Probe>>,
         notify: Arc<dyn Notify>,
-        host: String,
-        package: String,
-        groups: Vec<GroupShape>,
+        local: Local,
     ) -> Self {
         let observed = watch::Sender::new(Observation::default());
         let outage = Outage::default();
-        Self { store, clock, sources, probes, notify, host, package, groups, observed, outage }
+        Self { store, clock, sources, probes, notify, local, observed, outage }
     }
 
     /// What this updater sees and does.
@@ -103,40 +123,49 @@ impl Context {
         LeaderContext {
             leadership: leadership.compare(),
             now: self.now(),
-            host: self.host.clone(),
+            host: self.local.host.clone(),
             package,
         }
     }
 }
 
-/// Leads until leadership turns out to be lost; says how that showed.
-pub(crate) async fn lead(context: &Arc<Context>, leadership: &Leadership) -> String {
+/// How a term ended.
+pub(crate) enum Over {
+    /// Leadership is lost; how that showed.
+    Lost(String),
+    /// Something that helps the leader broke; what.
+    Broken(String),
+}
+
+/// Leads until leadership turns out to be lost, or a part of it breaks: then another term begins all of them anew.
+pub(crate) async fn lead(context: &Arc<Context>, leadership: &Leadership) -> Over {
     let settings = Arc::new(Mutex::new(None));
+    let (news, to_be_sent) = mpsc::channel(NEWS_KEPT);
     let mut tasks = JoinSet::new();
     tasks.spawn(watch_releases(Arc::clone(context), leadership.clone(), Arc::clone(&settings)));
     tasks.spawn(watch_strays(Arc::clone(context)));
     tasks.spawn(Notifier::new(Arc::clone(context)).run());
-    let mut term = Term {
+    tasks.spawn(send_news(Arc::clone(&context.notify), to_be_sent));
+    let term = Term {
         context,
         leadership,
         settings,
+        news,
         stopwatch: Stopwatch::default(),
         looked: context.clock.monotonic(),
         clock_written: context.clock.monotonic(),
         retry: TRY_AGAIN.retry(),
+        unresolved: TRY_AGAIN.retry(),
+        put_off: None,
         last: None,
     };
-    let mut follower = Follower::every(Arc::clone(&context.store), leader_ranges(), LOOK_EVERY);
-    loop {
-        match term.turn().await {
-            Next::Wait => {
-                term.retry.reset();
-                follower.changed().await;
-            }
-            Next::Look => term.retry.reset(),
-            Next::Again => tokio::time::sleep(term.retry.pause()).await,
-            Next::Lost => return "the election key is gone".to_owned(),
-        }
+    tokio::select! {
+        biased;
+        ended = tasks.join_next() => Over::Broken(match ended {
+            Some(Err(error)) => error.to_string(),
+            Some(Ok(())) | None => "it ended".to_owned(),
+        }),
+        why = term.run() => Over::Lost(why),
     }
 }
 
@@ -146,11 +175,24 @@ struct Term<'a> {
     context: &'a Arc<Context>,
     leadership: &'a Leadership,
     settings: SharedSettings,
+    news: mpsc::Sender<Told>,
     stopwatch: Stopwatch,
     looked: Duration,
     clock_written: Duration,
     retry: Retry,
+    /// Delays after versions whose bits could not be found out.
+    unresolved: Retry,
+    put_off: Option<PutOff>,
     last: Option<Action>,
+}
+
+/// A version that could not be requested; not asked for again before some time, or another order, has come.
+struct PutOff {
+    version: NecoVersion,
+    /// The revision of `control/target`: naming the version again asks again.
+    ordered: Revision,
+    until: Duration,
+    why: String,
 }
 
 enum Next {
@@ -165,6 +207,23 @@ enum Next {
 }
 
 impl Term<'_> {
+    /// Leads until leadership is lost; says how that showed.
+    async fn run(mut self) -> String {
+        let store = Arc::clone(&self.context.store);
+        let mut follower = Follower::every(store, leader_ranges(), LOOK_EVERY);
+        loop {
+            match self.turn().await {
+                Next::Wait => {
+                    self.retry.reset();
+                    follower.changed().await;
+                }
+                Next::Look => self.retry.reset(),
+                Next::Again => tokio::time::sleep(self.retry.pause()).await,
+                Next::Lost => return "the election key is gone".to_owned(),
+            }
+        }
+    }
+
     async fn turn(&mut self) -> Next {
         let view = match self.context.look().await {
             Ok(view) => view,
@@ -177,27 +236,36 @@ impl Term<'_> {
         let settings = Settings::read(&view.config);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());
         let now = self.context.clock.monotonic();
-        let elapsed =
-            self.stopwatch.look(&view, &self.context.groups, now.saturating_sub(self.looked));
+        let passed = now.saturating_sub(self.looked);
+        let elapsed = self.stopwatch.look(&view, &self.context.local.recipe.groups, passed);
         self.looked = now;
         let mut limits = self.limits(&view, &settings);
         let mut action = next_action(&view, &limits, &elapsed);
-        if matches!(action, Action::Request(_)) {
+        let put_off = match &action {
+            Action::Request(request) => self.put_off(&view, request, now),
+            _ => None,
+        };
+        if matches!(action, Action::Request(_)) && put_off.is_none() {
             // Asked only now: probes cost calls, and the answer matters for a new request alone.
             limits.probes.extend(self.probe().await);
             action = next_action(&view, &limits, &elapsed);
         }
-        self.note(&view, &settings, &action);
+        self.note(&view, &settings, &action, put_off.as_deref());
         if let Err(next) = self.write_clock(&view, now).await {
             return next;
         }
         match &action {
             Action::Wait(_) => Next::Wait,
+            Action::Request(_) if put_off.is_some() => Next::Wait,
             Action::Request(request) => match self.package_for(&view, &settings, request).await {
-                Ok(package) => self.commit(&view, &action, package).await,
-                Err(why) => {
-                    self.waiting(format!("{} cannot be requested: {why}", request.version));
-                    Next::Again
+                Ok(package) => {
+                    self.unresolved.reset();
+                    self.put_off = None;
+                    self.commit(&view, &action, package).await
+                }
+                Err(unresolved) => {
+                    self.wait_for_bits(&view, &settings, request, unresolved);
+                    Next::Wait
                 }
             },
             Action::NoteSeen { .. } | Action::Record { .. } | Action::Stop { .. } => {
@@ -222,7 +290,10 @@ impl Term<'_> {
                 (Window::Closed(None), settings.problems.iter().map(ToString::to_string).collect())
             }
         };
-        Limits { request: settings.worker_timeout, step: settings.step_timeout, window, probes }
+        let step = view.current().map(|request| lowest_step(view, request));
+        let own = step.and_then(|step| self.context.local.recipe.timeouts.get(&step));
+        let step = own.copied().unwrap_or(settings.step_timeout);
+        Limits { request: settings.worker_timeout, step, window, probes }
     }
 
     async fn probe(&self) -> Vec<String> {
@@ -236,10 +307,10 @@ impl Term<'_> {
         problems
     }
 
-    fn note(&mut self, view: &View, settings: &Settings, action: &Action) {
+    fn note(&mut self, view: &View, settings: &Settings, action: &Action, put_off: Option<&str>) {
         let waiting_for = match action {
             Action::Wait(waiting) => waiting.to_string(),
-            _ => String::new(),
+            _ => put_off.unwrap_or_default().to_owned(),
         };
         let problems = view
             .problems
@@ -272,12 +343,38 @@ impl Term<'_> {
         }
     }
 
-    fn waiting(&self, why: String) {
-        self.context.observe(|observation| {
-            if observation.waiting_for != why {
-                tracing::warn!(%why, "waiting");
-                observation.waiting_for = why;
-            }
+    /// Why `request` is not made now although it is due.
+    fn put_off(&self, view: &View, request: &NewRequest, now: Duration) -> Option<String> {
+        let put_off = self.put_off.as_ref()?;
+        let same =
+            put_off.version == request.version && put_off.ordered == view.target.mod_revision();
+        (same && now < put_off.until).then(|| put_off.why.clone())
+    }
+
+    /// Puts `request` off, because it is not known which bits it is about.
+    fn wait_for_bits(
+        &mut self,
+        view: &View,
+        settings: &Settings,
+        request: &NewRequest,
+        unresolved: Unresolved,
+    ) {
+        let soon = self.unresolved.pause();
+        let (why, pause) = match unresolved {
+            Unresolved::Unknown(why) => (why, soon),
+            // Asking costs calls, and what is not there does not come by asking.
+            Unresolved::Unpublished(why) => (why, settings.check_update_interval.max(soon)),
+        };
+        let why = format!("{} cannot be requested: {why}", request.version);
+        if self.put_off.as_ref().is_none_or(|before| before.why != why) {
+            tracing::warn!(%why, "waiting");
+        }
+        self.context.observe(|observation| observation.waiting_for.clone_from(&why));
+        self.put_off = Some(PutOff {
+            version: request.version.clone(),
+            ordered: view.target.mod_revision(),
+            until: self.context.clock.monotonic() + pause,
+            why,
         });
     }
 
@@ -305,14 +402,13 @@ impl Term<'_> {
         view: &View,
         settings: &Settings,
         request: &NewRequest,
-    ) -> Result<Option<PackageRef>, String> {
+    ) -> Result<Option<PackageRef>, Unresolved> {
         let known = view.current().filter(|current| current.version == request.version);
         if let Some(package) = known.and_then(|current| current.package.clone()) {
             return Ok(Some(package));
         }
-        let resolved =
-            resolve(&*self.context.sources, settings, &self.context.package, &request.version)
-                .await;
+        let context = self.context;
+        let resolved = resolve(&*context.sources, settings, &context.local, &request.version).await;
         let everybody_has_it = request.servers.iter().all(|lrn| {
             view.alive.get(lrn).is_some_and(|alive| alive.value.version == request.version)
         });
@@ -332,12 +428,15 @@ impl Term<'_> {
             Ok(Committed::Done(revision)) => {
                 tracing::info!(%revision, "did: {}", action.name());
                 if let Action::Request(request) = action {
-                    self.context.notify.tell(Told::Begun {
+                    let begun = Told::Begun {
                         version: request.version.clone(),
                         servers: request.servers.clone(),
                         kind: request.kind.clone(),
                         at: self.context.now(),
-                    });
+                    };
+                    if self.news.try_send(begun).is_err() {
+                        tracing::warn!("a notice was dropped: the webhook is slow");
+                    }
                 }
                 Next::Look
             }
@@ -378,9 +477,19 @@ async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings:
             continue;
         };
         let pause = match publish_newest(&context, &leadership, &settings).await {
-            Ok(()) => {
+            Ok(None) => {
                 retry.reset();
                 context.observe(|observation| observation.release_trouble.clear());
+                settings.check_update_interval
+            }
+            Ok(Some(why)) => {
+                retry.reset();
+                context.observe(|observation| {
+                    if observation.release_trouble != why {
+                        tracing::warn!("{why}");
+                        observation.release_trouble = why;
+                    }
+                });
                 settings.check_update_interval
             }
             Err(why) => {
@@ -397,19 +506,24 @@ async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings:
     }
 }
 
+/// Makes the newest release known; or says why it counts as not yet published.
 async fn publish_newest(
     context: &Context,
     leadership: &Leadership,
     settings: &Settings,
-) -> Result<(), String> {
+) -> Result<Option<String>, String> {
     if settings.env == Environment::None {
-        return Ok(());
+        return Ok(None);
     }
     let source = context.sources.source(settings).await?;
     let newest =
         source.newest(settings.env).await.map_err(|error| neco_connect::one_line(&error))?;
-    let Some(version) = newest.map(|release| release.version) else { return Ok(()) };
-    publish(context, leadership, &version).await.map_err(|error| neco_connect::one_line(&error))
+    let Some(release) = newest else { return Ok(None) };
+    if let Some(why) = signature_missing(&release, &context.local) {
+        return Ok(Some(why));
+    }
+    let published = publish(context, leadership, &release.version).await;
+    published.map(|()| None).map_err(|error| neco_connect::one_line(&error))
 }
 
 async fn publish(

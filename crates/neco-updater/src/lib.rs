@@ -11,10 +11,12 @@ mod notify;
 mod observation;
 mod probe;
 mod releases;
+mod slack;
 mod strays;
 
 pub use engine::Engine;
-pub use leading::Context;
-pub use notify::{Notifier, Notify, Slack, Told};
+pub use leading::{Context, Local, Outline};
+pub use notify::{Notify, Told};
 pub use observation::Observation;
 pub use probe::{EtcdProbe, Probe};
+pub use slack::Slack;

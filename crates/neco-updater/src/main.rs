@@ -10,6 +10,7 @@ use neco_connect::{ConfiguredSource, connect};
 use neco_host::Root;
 use neco_plan::GroupShape;
 use neco_process::clock::SystemClock;
+use neco_process::config::Unsigned;
 use neco_process::daemon::{installed_version, serve, wait_for_config};
 use neco_process::exit::{self, ExitCode, Failure};
 use neco_process::listener::Readiness;
@@ -19,7 +20,7 @@ use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
 use neco_process::{crypto, notify, under};
 use neco_store::Store;
-use neco_updater::{Context, Engine, EtcdProbe, Slack};
+use neco_updater::{Context, Engine, EtcdProbe, Local, Outline, Slack};
 use tokio::sync::watch;
 
 /// Leads updates: watches releases and moves all boot servers to the newest one in lock-step.
@@ -70,21 +71,23 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-updater.lock".as_ref()))?;
     let Some(config) = wait_for_config(&cli.root, &stop).await else { return Ok(ExitCode::Done) };
     let store: Arc<dyn Store> = Arc::new(connect(&config).await?);
-    let host = hostname(&root)?;
     let cluster = neco_host::identity::cluster(&root).unwrap_or_else(|error| {
         tracing::warn!(error = %neco_connect::one_line(&error), "notices will not name the cluster");
         "unknown".to_owned()
     });
-    let groups = groups(&root)?;
+    let local = Local {
+        host: hostname(&root)?,
+        package: config.release.package.clone(),
+        needs_signature: config.release.unsigned == Unsigned::Refuse,
+        recipe: outline(&root)?,
+    };
     let context = Arc::new(Context::new(
         Arc::clone(&store),
         Arc::new(SystemClock::default()),
         Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store))),
         vec![Arc::new(EtcdProbe::new(Arc::clone(&store)))],
-        Slack::new(Arc::clone(&store), cluster),
-        host,
-        config.release.package.clone(),
-        groups,
+        Arc::new(Slack::new(Arc::clone(&store), cluster)),
+        local,
     ));
     let (_readiness, readiness) = watch::channel(Readiness::Ready);
     let (status, status_page) = watch::channel(serde_json::Value::Null);
@@ -128,15 +131,14 @@ fn hostname(root: &Root) -> std::io::Result<String> {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map(|text| text.trim().to_owned())
 }
 
-/// The outage groups of the installed recipe: deadlines count in them also while paused.
-fn groups(root: &Root) -> Result<Vec<GroupShape>, neco_components::LoadError> {
+/// What the installed recipe says that matters to a leader.
+fn outline(root: &Root) -> Result<Outline, neco_components::LoadError> {
     let recipe = Recipe::load(root.join("/usr/share/neco"))?;
-    let groups = recipe.groups().iter();
-    Ok(groups
-        .map(|group| GroupShape {
-            name: group.name.to_string(),
-            stop: group.stop,
-            apply: group.apply,
-        })
-        .collect())
+    let groups = recipe.groups().iter().map(|group| GroupShape {
+        name: group.name.to_string(),
+        stop: group.stop,
+        apply: group.apply,
+    });
+    let timeouts = recipe.steps().filter_map(|(number, step)| Some((number, step.timeout?)));
+    Ok(Outline { groups: groups.collect(), timeouts: timeouts.collect() })
 }

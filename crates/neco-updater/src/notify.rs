@@ -5,22 +5,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_base::Backoff;
-use neco_connect::Secrets;
 use neco_plan::View;
 use neco_schema::{
-    Compare, HistoryRecord, Key, Lrn, NecoVersion, Notice, Op, Outcome, Range, Record, RequestKind,
-    Timestamp, Txn, prefixes,
+    Compare, HistoryRecord, Key, KeyValue, Lrn, NecoVersion, Notice, Op, Range, Record, RequestId,
+    RequestKind, Revision, Timestamp, Txn, prefixes,
 };
-use neco_store::{Follower, Store};
-use serde_json::{Value, json};
+use neco_store::{Committed, Follower};
 use tokio::sync::mpsc;
 
 use crate::leading::Context;
 
-/// How long one notice may take.
-const SEND_WITHIN: Duration = Duration::from_secs(3);
-/// How many of the newest records are looked through for notices that were not sent.
-const LOOKED_THROUGH: usize = 5;
+/// How many records are read at once.
+const READ_AT_ONCE: usize = 20;
 /// Delays after a notice that was not sent.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
 
@@ -48,140 +44,43 @@ pub trait Notify: Send + Sync + 'static {
     /// The name that stands in the history for it.
     fn name(&self) -> &str;
 
-    /// Sends one notice; `false` when nobody wants any.
+    /// Since which revision notices are wanted; `None` while nobody wants any.
+    ///
+    /// # Errors
+    /// It is not known; in words.
+    async fn wanted_since(&self) -> Result<Option<Revision>, String>;
+
+    /// Sends one notice; nothing is sent while nobody wants any.
     ///
     /// # Errors
     /// It was not taken; in words.
-    async fn send(&self, told: &Told) -> Result<bool, String>;
-
-    /// Sends one notice as soon as possible, without waiting and without trying again.
-    fn tell(&self, told: Told);
+    async fn send(&self, told: &Told) -> Result<(), String>;
 }
 
-/// A webhook that takes Slack's attachments, at `config/notification/slack`.
-pub struct Slack {
-    store: Arc<dyn Store>,
-    cluster: String,
-    http: reqwest::Client,
-    soon: mpsc::Sender<Told>,
-}
-
-impl Slack {
-    /// Notices about the data centre `cluster`; the webhook is read from `store` each time.
-    ///
-    /// Must be called in a tokio runtime: a task of its own sends what [`Notify::tell`] takes.
-    pub fn new(store: Arc<dyn Store>, cluster: String) -> Arc<Self> {
-        neco_process::crypto::install_crypto_provider();
-        // Room for what one leader can begin while a webhook hangs; more would be stale news.
-        let (soon, mut told) = mpsc::channel::<Told>(16);
-        let slack = Arc::new(Self { store, cluster, http: reqwest::Client::new(), soon });
-        let sender = Arc::downgrade(&slack);
-        tokio::spawn(async move {
-            while let Some(told) = told.recv().await {
-                let Some(slack) = sender.upgrade() else { return };
-                if let Err(why) = slack.send(&told).await {
-                    tracing::warn!(%why, "a notice was not sent");
-                }
-            }
-        });
-        slack
-    }
-}
-
-#[async_trait]
-impl Notify for Slack {
-    fn name(&self) -> &str {
-        "slack"
-    }
-
-    async fn send(&self, told: &Told) -> Result<bool, String> {
-        let secrets =
-            Secrets::read(&*self.store).await.map_err(|error| neco_connect::one_line(&error))?;
-        let Some(url) = secrets.slack else { return Ok(false) };
-        let body = attachment(&self.cluster, told);
-        let answer = self.http.post(url.reveal()).json(&body).timeout(SEND_WITHIN).send().await;
-        // The address is a secret: errors are told without it.
-        let answer = answer
-            .map_err(|error| format!("the webhook cannot be reached: {}", error.without_url()))?;
-        if answer.status().is_success() {
-            Ok(true)
-        } else {
-            Err(format!("the webhook answered {}", answer.status()))
+/// Sends news as they come, each once and none again; runs as long as somebody has news.
+pub(crate) async fn send_news(notify: Arc<dyn Notify>, mut news: mpsc::Receiver<Told>) {
+    while let Some(told) = news.recv().await {
+        if let Err(why) = notify.send(&told).await {
+            tracing::warn!(%why, "a notice was not sent");
         }
     }
-
-    fn tell(&self, told: Told) {
-        if self.soon.try_send(told).is_err() {
-            tracing::warn!("a notice was dropped: the webhook is slow");
-        }
-    }
-}
-
-/// The message, in the form of the original.
-fn attachment(cluster: &str, told: &Told) -> Value {
-    let (color, title, text, version, servers, at, last) = match told {
-        Told::Begun { version, servers, kind, at } => {
-            let detail = match kind {
-                RequestKind::Reconfigure => "the set of boot servers is being reconfigured",
-                _ => "a release is being rolled out",
-            };
-            (
-                "#439FE0",
-                "Update begins",
-                "Boot servers began to update.",
-                version,
-                servers,
-                at,
-                ("Detail", detail.to_owned()),
-            )
-        }
-        Told::Ended(record) if record.outcome == Outcome::Completed => (
-            "good",
-            "Update completed successfully",
-            "Boot servers were updated successfully :tada: :tada: :tada:",
-            &record.version,
-            &record.servers,
-            &record.started_at,
-            ("", String::new()),
-        ),
-        Told::Ended(record) => (
-            "danger",
-            "Update failed",
-            "The update ended early :crying_cat_face: 'necoctl why' tells what to do.",
-            &record.version,
-            &record.servers,
-            &record.started_at,
-            ("Reason", format!("{}: {}", record.outcome, record.cause)),
-        ),
-    };
-    let list = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    let mut fields = vec![
-        json!({ "title": "Cluster", "value": cluster, "short": true }),
-        json!({ "title": "Version", "value": version.as_str(), "short": true }),
-        json!({ "title": "Servers", "value": format!("[{list}]"), "short": true }),
-        json!({ "title": "Started at", "value": Timestamp::from_unix(at.get().as_second()).to_string(), "short": true }),
-    ];
-    if !last.0.is_empty() {
-        fields.push(json!({ "title": last.0, "value": last.1 }));
-    }
-    json!({ "attachments": [
-        { "color": color, "author_name": "Boot server updater", "title": title, "text": text, "fields": fields }
-    ] })
 }
 
 /// Sends the notices about ended requests that the history does not show as sent.
-pub struct Notifier {
+pub(crate) struct Notifier {
     context: Arc<Context>,
+    /// The newest record up to which nothing is due.
+    told: Option<(Timestamp, RequestId)>,
 }
 
 impl Notifier {
     /// Sends what is due while its future is polled.
-    pub fn new(context: Arc<Context>) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, told: None }
     }
 
     /// Runs until it is dropped.
-    pub async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let ranges = vec![Range::KeysOnly(prefixes::HISTORY.to_owned())];
         let mut follower = Follower::every(
             Arc::clone(&self.context.store),
@@ -203,34 +102,51 @@ impl Notifier {
         }
     }
 
-    async fn send_due(&self, ranges: &[Range]) -> Result<(), String> {
-        let store = &self.context.store;
+    /// Goes through all records that are kept, oldest first; what was gone through is not read again.
+    async fn send_due(&mut self, ranges: &[Range]) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
         let words = |error: neco_store::StoreError| neco_connect::one_line(&error);
-        let keys = View::assemble(&store.read(ranges, None).await.map_err(words)?);
-        let newest = keys.history.keys().rev().take(LOOKED_THROUGH);
-        let newest: Vec<Range> =
-            newest.map(|(at, id)| Range::from(&Key::History(*at, id.clone()))).collect();
-        if newest.is_empty() {
+        let keys = View::assemble(&context.store.read(ranges, None).await.map_err(words)?);
+        let left: Vec<_> =
+            keys.history.into_keys().filter(|key| self.told.as_ref() < Some(key)).collect();
+        if left.is_empty() {
             return Ok(());
         }
-        let records = store.read(&newest, None).await.map_err(words)?;
-        for kv in records.kvs.values() {
-            let Ok(record) = HistoryRecord::decode(&kv.value) else { continue };
-            if record.notices.iter().any(|notice| notice.to == self.context.notify.name()) {
-                continue;
+        let Some(since) = context.notify.wanted_since().await? else { return Ok(()) };
+        for some in left.chunks(READ_AT_ONCE) {
+            let key = |(at, id): &(Timestamp, RequestId)| Key::History(*at, id.clone());
+            let wanted: Vec<Range> = some.iter().map(|of| Range::from(&key(of))).collect();
+            let records = context.store.read(&wanted, None).await.map_err(words)?;
+            for of in some {
+                let key = key(of);
+                // Without it, it was tidied away in the meantime.
+                if let Some(kv) = records.kvs.get(&key.to_string())
+                    && !self.tell(&key, kv, since).await?
+                {
+                    return Ok(());
+                }
+                self.told = Some(of.clone());
             }
-            if !self.context.notify.send(&Told::Ended(Box::new(record.clone()))).await? {
-                return Ok(());
-            }
-            let mut sent = record;
-            sent.notices
-                .push(Notice { to: self.context.notify.name().to_owned(), at: self.context.now() });
-            let Ok(key) = kv.key.parse::<Key>() else { continue };
-            let txn = Txn::default()
-                .when(Compare::unchanged(&key, kv.mod_revision))
-                .then(Op::put(&key, &sent));
-            store.commit(&txn).await.map_err(words)?;
         }
         Ok(())
+    }
+
+    /// Tells of one record, if that is due; `false` if it has changed meanwhile and is to be looked at again.
+    async fn tell(&self, key: &Key, kv: &KeyValue, since: Revision) -> Result<bool, String> {
+        let notify = &self.context.notify;
+        let Ok(mut record) = HistoryRecord::decode(&kv.value) else { return Ok(true) };
+        let sent = record.notices.iter().any(|notice| notice.to == notify.name());
+        // Whoever asks for notices now does not ask for what was long over.
+        if sent || kv.create_revision < since {
+            return Ok(true);
+        }
+        notify.send(&Told::Ended(Box::new(record.clone()))).await?;
+        record.notices.push(Notice { to: notify.name().to_owned(), at: self.context.now() });
+        let txn = Txn::default()
+            .when(Compare::unchanged(key, kv.mod_revision))
+            .then(Op::put(key, &record));
+        let committed = self.context.store.commit(&txn).await;
+        let committed = committed.map_err(|error| neco_connect::one_line(&error))?;
+        Ok(matches!(committed, Committed::Done(_)))
     }
 }

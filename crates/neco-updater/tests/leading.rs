@@ -1,39 +1,92 @@
 //! The updater's engine on the in-memory store: what it writes, what it waits for, and that nothing ends it.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_connect::{Settings, Sources};
 use neco_process::clock::SystemClock;
-use neco_releases::ReleaseSource;
 use neco_releases::testing::FakeReleases;
+use neco_releases::{Asset, Downloaded, Limits, Progress, Release, ReleaseError, ReleaseSource};
 use neco_schema::{
-    Alive, Condition, ConfigKey, HistoryRecord, Key, Lrn, NecoVersion, Op, Outcome, Range, Record,
-    RequestKind, Revision, Txn, UpdateRequest, UpdateStatus, prefixes,
+    Alive, Condition, ConfigKey, Environment, HistoryRecord, Key, Lrn, NecoVersion, Op, Outcome,
+    PackageRef, Range, Record, RequestId, RequestKind, Revision, Target, Timestamp, Txn,
+    UpdateRequest, UpdateStatus, prefixes,
 };
 use neco_store::{MemoryStore, Store};
-use neco_updater::{Context, Engine, Notify, Probe, Told};
+use neco_updater::{Context, Engine, Local, Notify, Outline, Probe, Told};
 use tokio_util::sync::CancellationToken;
 
 const WITHIN: Duration = Duration::from_secs(30);
 const OLD: &str = "2026.11.20-40151";
 const NEW: &str = "2026.11.21-40152";
 
-struct Source(Arc<FakeReleases>);
+/// Releases in memory; counts how often they are asked for, and panics as often as it is told to.
+#[derive(Default)]
+struct Source {
+    releases: FakeReleases,
+    asked: AtomicU32,
+    panics: AtomicU32,
+}
+
+struct Shared(Arc<Source>);
 
 #[async_trait]
-impl Sources for Source {
+impl Sources for Shared {
     async fn source(&self, _settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String> {
+        let left = |panics: u32| panics.checked_sub(1);
+        let due = self.0.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        assert!(due.is_err(), "a panic that was asked for");
         Ok(Arc::clone(&self.0) as Arc<dyn ReleaseSource>)
     }
 }
 
+#[async_trait]
+impl ReleaseSource for Source {
+    async fn newest(&self, env: Environment) -> Result<Option<Release>, ReleaseError> {
+        self.releases.newest(env).await
+    }
+
+    async fn by_version(
+        &self,
+        env: Environment,
+        version: &NecoVersion,
+    ) -> Result<Option<Release>, ReleaseError> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.releases.by_version(env, version).await
+    }
+
+    async fn resolve(&self, release: &Release, name: &str) -> Result<PackageRef, ReleaseError> {
+        self.releases.resolve(release, name).await
+    }
+
+    async fn fetch(
+        &self,
+        asset: &Asset,
+        expected: Option<&PackageRef>,
+        dest: &Path,
+        limits: &Limits,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Downloaded, ReleaseError> {
+        self.releases.fetch(asset, expected, dest, limits, progress).await
+    }
+
+    async fn read(&self, asset: &Asset, limit: u64) -> Result<Vec<u8>, ReleaseError> {
+        self.releases.read(asset, limit).await
+    }
+}
+
+/// Takes notices; refuses so many that a request ended.
 #[derive(Default)]
 struct Recorded {
-    soon: Mutex<Vec<Told>>,
-    sent: Mutex<Vec<Told>>,
+    begun: Mutex<Vec<Told>>,
+    ended: Mutex<Vec<HistoryRecord>>,
     failures: Mutex<u32>,
+    since: Mutex<Option<Revision>>,
+    panics: AtomicU32,
 }
 
 #[async_trait]
@@ -42,7 +95,18 @@ impl Notify for Recorded {
         "recorded"
     }
 
-    async fn send(&self, told: &Told) -> Result<bool, String> {
+    async fn wanted_since(&self) -> Result<Option<Revision>, String> {
+        Ok(*self.since.lock().unwrap())
+    }
+
+    async fn send(&self, told: &Told) -> Result<(), String> {
+        let Told::Ended(record) = told else {
+            let left = |panics: u32| panics.checked_sub(1);
+            let due = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+            assert!(due.is_err(), "a panic that was asked for");
+            self.begun.lock().unwrap().push(told.clone());
+            return Ok(());
+        };
         {
             let mut failures = self.failures.lock().unwrap();
             if *failures > 0 {
@@ -50,12 +114,8 @@ impl Notify for Recorded {
                 return Err("the webhook is down".to_owned());
             }
         }
-        self.sent.lock().unwrap().push(told.clone());
-        Ok(true)
-    }
-
-    fn tell(&self, told: Told) {
-        self.soon.lock().unwrap().push(told);
+        self.ended.lock().unwrap().push((**record).clone());
+        Ok(())
     }
 }
 
@@ -71,9 +131,10 @@ impl Probe for Trouble {
 
 struct Bench {
     store: MemoryStore,
-    releases: Arc<FakeReleases>,
+    source: Arc<Source>,
     notices: Arc<Recorded>,
     trouble: Arc<Trouble>,
+    local: Local,
     contexts: Vec<Arc<Context>>,
     engines: Vec<(CancellationToken, tokio::task::JoinHandle<()>)>,
 }
@@ -87,12 +148,19 @@ impl Bench {
     async fn new() -> Self {
         let bench = Self {
             store: MemoryStore::default(),
-            releases: Arc::new(FakeReleases::new()),
+            source: Arc::default(),
             notices: Arc::default(),
             trouble: Arc::default(),
+            local: Local {
+                host: String::new(),
+                package: "neco".to_owned(),
+                needs_signature: false,
+                recipe: Outline::default(),
+            },
             contexts: Vec::new(),
             engines: Vec::new(),
         };
+        *bench.notices.since.lock().unwrap() = Some(Revision(0));
         for lrn in 0..3 {
             bench.put(Key::BootServer(Lrn::new(lrn)), "").await;
             bench.alive(lrn, OLD, &[]).await;
@@ -105,19 +173,17 @@ impl Bench {
 
     fn publish(&self, text: &str) {
         let file = format!("neco_{text}_amd64.deb");
-        self.releases.publish(&format!("release-{text}"), &[(&file, text.as_bytes())]);
+        self.source.releases.publish(&format!("release-{text}"), &[(&file, text.as_bytes())]);
     }
 
     fn start(&mut self, host: &str) {
         let context = Arc::new(Context::new(
             Arc::new(self.store.clone()),
             Arc::new(SystemClock::default()),
-            Arc::new(Source(Arc::clone(&self.releases))),
+            Arc::new(Shared(Arc::clone(&self.source))),
             vec![Arc::clone(&self.trouble) as Arc<dyn Probe>],
             Arc::clone(&self.notices) as Arc<dyn Notify>,
-            host.to_owned(),
-            "neco".to_owned(),
-            Vec::new(),
+            Local { host: host.to_owned(), ..self.local.clone() },
         ));
         let stop = CancellationToken::new();
         let engine = Engine::new(Arc::clone(&context), Duration::from_secs(5));
@@ -241,8 +307,9 @@ async fn the_first_request_is_made_for_the_newest_release_with_its_bits() {
     assert_eq!(request.kind, Some(RequestKind::Release));
     let package = request.package.clone().expect("its package");
     assert_eq!((package.file.as_str(), package.size), ("neco_2026.11.20-40151_amd64.deb", 16));
-    let begun = bench.notices.soon.lock().unwrap().clone();
-    assert!(matches!(&begun[..], [Told::Begun { .. }]), "{begun:?}");
+    let begun = || bench.notices.begun.lock().unwrap().clone();
+    bench.until("a notice", async || begun().pop()).await;
+    assert!(matches!(&begun()[..], [Told::Begun { .. }]), "{:?}", begun());
     bench.end().await;
 }
 
@@ -327,7 +394,7 @@ async fn notices_are_sent_again_until_they_are_taken_and_then_never() {
             bench.history().await.first().filter(|record| record.notices.len() == 1).map(|_| ())
         })
         .await;
-    let sent = bench.notices.sent.lock().unwrap().len();
+    let sent = bench.notices.ended.lock().unwrap().len();
     assert_eq!((sent, *bench.notices.failures.lock().unwrap()), (1, 0));
     bench.end().await;
 }
@@ -335,7 +402,7 @@ async fn notices_are_sent_again_until_they_are_taken_and_then_never() {
 #[tokio::test]
 async fn a_repository_out_of_order_is_named_and_waited_for() {
     let mut bench = Bench::new().await;
-    bench.releases.set_down(true);
+    bench.source.releases.set_down(true);
     bench.start("boot-0");
     bench
         .until("the trouble", async || {
@@ -344,7 +411,7 @@ async fn a_repository_out_of_order_is_named_and_waited_for() {
         })
         .await;
     assert_eq!(bench.request().await, None);
-    bench.releases.set_down(false);
+    bench.source.releases.set_down(false);
     bench.requested(OLD).await;
     bench.end().await;
 }
@@ -412,5 +479,152 @@ async fn nothing_is_written_while_nothing_changes() {
     bench.until("three more looks", async || (looks() >= enough).then_some(())).await;
     let after = bench.store.read(&[], None).await.map(revision).unwrap();
     assert_eq!(after, before);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn every_ended_request_is_told_once_however_long_the_webhook_was_down() {
+    let mut bench = Bench::new().await;
+    let record = |number: i64| {
+        let at = Timestamp::from_unix(1_000 + number);
+        let id = RequestId::claimed(format!("{number:016x}"));
+        let record = HistoryRecord {
+            id: id.clone(),
+            version: version(OLD),
+            servers: Vec::new(),
+            kind: "release".to_owned(),
+            started_at: at,
+            ended_at: at,
+            outcome: Outcome::Completed,
+            by: "updater on boot-2".to_owned(),
+            cause: String::new(),
+            origin: None,
+            notices: Vec::new(),
+            unknown: serde_json::Map::new(),
+        };
+        Op::put(&Key::History(at, id), &record)
+    };
+    for number in 0..3 {
+        bench.write(record(number)).await;
+    }
+    // From here on notices are wanted.
+    let read = bench.store.read(&[], None).await.unwrap();
+    *bench.notices.since.lock().unwrap() = Some(Revision(read.revision.0 + 1));
+    for number in 3..50 {
+        bench.write(record(number)).await;
+    }
+    bench.start("boot-0");
+    let told = || {
+        let ended = bench.notices.ended.lock().unwrap();
+        ended.iter().map(|record| record.started_at.get().as_second() - 1_000).collect::<Vec<_>>()
+    };
+    bench.until("the last of them", async || told().contains(&49).then_some(())).await;
+    assert_eq!(told(), (3..50).collect::<Vec<_>>());
+    let marked = async || bench.history().await.iter().filter(|r| !r.notices.is_empty()).count();
+    bench.until("all are marked", async || (marked().await == 47).then_some(())).await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_version_that_does_not_exist_is_asked_for_again_after_a_while_or_when_it_is_ordered_again()
+ {
+    let mut bench = Bench::new().await;
+    bench.put(Key::Config(ConfigKey::CheckUpdateInterval), "3600000000000").await;
+    let order = |second: i64| {
+        let target = Target {
+            version: version(NEW),
+            pinned: true,
+            allow_downgrade: false,
+            allow_no_way_back: false,
+            by: "ops".to_owned(),
+            reason: "now".to_owned(),
+            at: Timestamp::from_unix(second),
+            unknown: serde_json::Map::new(),
+        };
+        Op::put(&Key::Target, &target)
+    };
+    bench.write(order(1)).await;
+    bench.start("boot-0");
+    bench.waits_for("release release-2026.11.21-40152 does not exist").await;
+    let looks = || bench.contexts[0].observed().borrow().looks;
+    let (enough, asked) = (looks() + 5, || bench.source.asked.load(Ordering::SeqCst));
+    bench.until("five more looks", async || (looks() >= enough).then_some(())).await;
+    assert_eq!(asked(), 1);
+    bench.waits_for("does not exist").await;
+    bench.publish(NEW);
+    bench.write(order(2)).await;
+    bench.requested(NEW).await;
+    assert_eq!(asked(), 2);
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_release_without_its_signature_is_not_published_yet() {
+    let mut bench = Bench::new().await;
+    bench.local.needs_signature = true;
+    bench.publish(NEW);
+    bench.start("boot-0");
+    let file = format!("neco_{NEW}_amd64.deb");
+    bench.waits_for(&format!("publish {file}.minisig beside it")).await;
+    let known = [Range::from(&Key::Release)];
+    let known = async || bench.store.read(&known, None).await.unwrap().kvs.pop_first();
+    assert_eq!(known().await, None);
+    // Naming it makes it no more complete.
+    let target = Target {
+        version: version(NEW),
+        pinned: true,
+        allow_downgrade: false,
+        allow_no_way_back: false,
+        by: "ops".to_owned(),
+        reason: "now".to_owned(),
+        at: Timestamp::from_unix(1),
+        unknown: serde_json::Map::new(),
+    };
+    bench.write(Op::put(&Key::Target, &target)).await;
+    bench
+        .waits_for(&format!("{NEW} cannot be requested: release release-{NEW} is not complete"))
+        .await;
+    assert_eq!(bench.request().await, None);
+    let files: [(&str, &[u8]); 2] = [(&file, b"bits"), (&format!("{file}.minisig"), b"by a key")];
+    bench.source.releases.publish(&format!("release-{NEW}"), &files);
+    bench.requested(NEW).await;
+    bench.until("it is known", known).await;
+    let seen = bench.contexts[0].observed().borrow().release_trouble.clone();
+    assert_eq!(seen, "");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_helpers_break_begins_another_term_with_new_ones() {
+    let mut bench = Bench::new().await;
+    bench.source.panics.store(1, Ordering::SeqCst);
+    bench.notices.panics.store(1, Ordering::SeqCst);
+    bench.start("boot-0");
+    let first = bench.requested(OLD).await;
+    bench.complete(&first).await;
+    bench.publish(NEW);
+    bench.requested(NEW).await;
+    bench.until("a notice", async || bench.notices.begun.lock().unwrap().pop()).await;
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn a_step_has_the_time_that_the_recipe_gives_it() {
+    let mut bench = Bench::new().await;
+    bench.put(Key::Config(ConfigKey::StepTimeout), "3600000000000").await;
+    bench.local.recipe.timeouts = BTreeMap::from([(2, Duration::from_millis(1))]);
+    bench.start("boot-0");
+    let request = bench.requested(OLD).await;
+    for lrn in 0..3 {
+        bench.post(&request, lrn, 1, Condition::Running).await;
+    }
+    bench.waits_for("in step 1").await;
+    for lrn in 0..3 {
+        bench.post(&request, lrn, 2, Condition::Running).await;
+    }
+    let stopped = async || bench.request().await.filter(|request| request.stop);
+    let stopped = bench.until("the stop", stopped).await.stopped.expect("a note");
+    assert!(stopped.reason.contains("no progress within 1ms"), "{}", stopped.reason);
+    assert!(stopped.reason.contains("are in step 2"), "{}", stopped.reason);
     bench.end().await;
 }

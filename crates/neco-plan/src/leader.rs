@@ -374,6 +374,20 @@ pub fn choose_target(view: &View) -> Result<Goal, Waiting> {
     })
 }
 
+/// The releases newer than the request's that are not chosen by themselves because their update was aborted, newest first.
+pub fn aborted_releases(view: &View) -> Vec<&NecoVersion> {
+    let newer = |version: &NecoVersion| {
+        view.current().is_none_or(|request| version.is_newer_than(&request.version))
+    };
+    let aborted = view.seen.iter().filter(|(_, seen)| seen.value.aborted.is_some());
+    let mut versions: Vec<_> = aborted
+        .map(|(version, _)| version)
+        .filter(|version| newer(version) && !view.withdrawn.contains_key(version))
+        .collect();
+    versions.sort_by(|a, b| b.precedence(a).then_with(|| b.cmp(a)));
+    versions
+}
+
 /// A request that passes the preflight, or what it waits for.
 fn checked(view: &View, limits: &Limits, request: NewRequest) -> Action {
     let problems = preflight(view, limits, &request);

@@ -30,7 +30,7 @@ mod worker_txn;
 pub use action::{Action, LeaderContext, NewRequest, Waiting};
 pub use barrier::{group_is_open, lowest_step};
 pub use fence::{Fence, fence};
-pub use leader::{Limits, Window, choose_target, next_action, outcome};
+pub use leader::{Limits, Window, aborted_releases, choose_target, next_action, outcome};
 pub use leader_txn::publish_release;
 pub use local::{
     Doing, GroupShape, IntentState, JournalState, Local, OpenGroup, RecipeShape, RequestState,

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use neco_schema::{Lrn, Timestamp};
 use serde::Serialize;
 
-use crate::{Action, Elapsed, Limits, View, Waiting, next_action};
+use crate::{Action, Elapsed, Limits, View, Waiting, aborted_releases, next_action};
 use finder::Finder;
 
 /// What is known beside the view.
@@ -126,6 +126,12 @@ pub fn explain(view: &View, around: &Circumstances) -> Vec<Blocker> {
         found.pause();
     }
     match action {
+        Action::Wait(Waiting::Idle) => {
+            // All have completed what is due; this is newer, and nobody goes there by itself.
+            for version in aborted_releases(view) {
+                found.aborted_before(version);
+            }
+        }
         Action::Wait(waiting) => found.waiting(waiting),
         _ if !around.led => {}
         action => found.leader_due(&action),

@@ -406,7 +406,7 @@ impl<'a> Finder<'a> {
         blocker.command = Some(format!("necoctl update --to {version}"));
     }
 
-    fn aborted_before(&mut self, version: &NecoVersion) {
+    pub(super) fn aborted_before(&mut self, version: &NecoVersion) {
         let aborted = self.view.seen.get(version).and_then(|seen| seen.value.aborted.as_ref());
         let record = aborted.and_then(|id| {
             let of = |((_, of), record): (&(_, _), &'a Option<_>)| {

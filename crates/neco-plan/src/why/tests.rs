@@ -483,6 +483,28 @@ fn a_version_that_was_aborted_before_names_when_and_why() {
 }
 
 #[test]
+fn a_newer_release_that_was_aborted_is_named_though_all_is_done() {
+    let seen = |aborted: bool| Seen {
+        at: at("05:00:00"),
+        aborted: aborted.then(|| RequestId::claimed("0123456789abcdef")),
+        ..Seen::default()
+    };
+    let newer = completed_old()
+        .set(Key::Seen(version(OLD)), &seen(false))
+        .set(Key::Seen(version(NEW)), &seen(true));
+    let blocker = newer.only(BlockerKind::AbortedBefore);
+    assert!(blocker.what.contains(NEW), "{}", blocker.what);
+    assert_eq!(blocker.command, Some(format!("necoctl update --to {NEW}")));
+    // One that is older than what runs is no news.
+    let mut older = completed_old()
+        .put(Key::Release, OLD.into())
+        .set(Key::Seen(version(OLD)), &seen(false))
+        .set(Key::Seen(version("0.9.0")), &seen(true));
+    older.kvs.remove(&Key::Seen(version(NEW)).to_string());
+    assert_eq!(older.explain(), []);
+}
+
+#[test]
 fn a_withdrawn_pin_is_named_with_the_unpin() {
     let target = Target {
         version: version(NEW),

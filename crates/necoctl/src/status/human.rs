@@ -89,6 +89,10 @@ fn head(report: &Report, now: Timestamp) -> Vec<Vec<String>> {
         let version = withdrawn.version.as_ref().map(ToString::to_string).unwrap_or_default();
         rows.push(row("Withdrawn", format!("{version} {}", order(withdrawn, now))));
     }
+    for version in &report.aborted {
+        let said = "its update was aborted; it is not chosen again by itself";
+        rows.push(row("Not taken", format!("{version}: {said}")));
+    }
     let others = match report.candidates.as_slice() {
         [] => String::new(),
         others => format!(" (then {})", others.join(", ")),

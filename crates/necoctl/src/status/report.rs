@@ -1,6 +1,6 @@
 //! The report itself, made from one consistent view.
 
-use neco_plan::{Slot, View, outcome};
+use neco_plan::{Slot, View, aborted_releases, outcome};
 use neco_schema::{Condition, Key, Lrn, NecoVersion, Outcome, Snapshot, Timestamp};
 use serde::Serialize;
 
@@ -24,6 +24,8 @@ pub struct Report {
     pub paused: Option<Notice>,
     /// Versions that were withdrawn.
     pub withdrawn: Vec<Notice>,
+    /// Newer releases that are not chosen by themselves because their update was aborted, newest first.
+    pub aborted: Vec<NecoVersion>,
     /// The host of the updater that leads.
     pub leader: Option<String>,
     /// The hosts of the updaters that would lead after it.
@@ -246,6 +248,7 @@ impl Report {
                     at: control.at,
                 })
                 .collect(),
+            aborted: aborted_releases(view).into_iter().cloned().collect(),
             leader,
             candidates,
             request: request(view, names),

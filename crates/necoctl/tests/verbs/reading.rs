@@ -499,3 +499,18 @@ async fn why_quotes_a_worker_that_does_not_believe_etcd() {
         run.out
     );
 }
+
+#[tokio::test]
+async fn a_release_whose_update_was_aborted_is_shown_as_not_taken() {
+    let bench = Bench::new();
+    bench.put(
+        "seen/2026.11.22-40153",
+        r#"{"at":"2026-11-21T07:00:00Z","aborted":"0123456789abcdef"}"#,
+    );
+    let run = bench.run(&["status"]).await;
+    let line =
+        "Not taken  2026.11.22-40153: its update was aborted; it is not chosen again by itself";
+    assert!(run.out.lines().any(|shown| shown == line), "{}", run.out);
+    let json = bench.run(&["status", "--output=json"]).await.json();
+    assert_eq!(json["aborted"], serde_json::json!(["2026.11.22-40153"]));
+}

@@ -282,6 +282,59 @@ fn entries_that_a_full_or_read_only_disk_refused_never_count() {
     }
 }
 
+/// What stands there was acknowledged: its numbers must not be given again, nor may it be cut off or left out of a
+/// checkpoint.
+#[test]
+fn a_segment_that_cannot_be_read_takes_no_entry_and_loses_none() {
+    for errno in [nix::libc::EIO, nix::libc::EMFILE] {
+        for segment_bytes in [1 << 20, 1] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let fs = Arc::new(RecordingFs::new());
+            let options = || Options { fs: Arc::clone(&fs) as _, segment_bytes, ..options() };
+            let open = || Journal::open(dir.path(), options()).expect("a journal");
+            let (first, ..) = open();
+            first.append_all(&[entry(0), entry(1)]).expect("room");
+            let (second, ..) = open();
+            fs.fail_reads(Some(errno));
+            let (third, records, damage) = open();
+            assert!(records.is_empty() && matches!(damage[0].kind, DamageKind::Unreadable(_)));
+            fs.clear();
+            let error = third.entries().expect_err("nobody knows");
+            assert_eq!(error.file().expect("a file").source.raw_os_error(), Some(errno));
+            for journal in [&second, &third] {
+                let error = journal.append(&entry(7)).expect_err("nobody knows where");
+                assert_eq!(error.file().expect("a file").source.raw_os_error(), Some(errno));
+            }
+            assert_eq!(fs.names(), [""; 0], "nothing was changed");
+            fs.fail_reads(None);
+            for (journal, number) in [(&second, 2), (&third, 3)] {
+                journal.append(&entry(number)).expect("room");
+            }
+            let (records, damage) = read_all(dir.path()).expect("readable");
+            assert_eq!(numbers(&records), [0, 1, 2, 3]);
+            assert_eq!(damage, []);
+            let last = [1, 2, 3];
+            assert!(numbers(&first.entries().expect("readable")).ends_with(&last));
+        }
+    }
+}
+
+/// Rotation reads all that is still open, also for a process that knows where the journal ends.
+#[test]
+fn a_segment_that_cannot_be_read_is_not_followed_by_one_without_its_state() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fs = Arc::new(RecordingFs::new());
+    let options = Options { fs: Arc::clone(&fs) as _, segment_bytes: 1, ..options() };
+    let (journal, ..) = Journal::open(dir.path(), options).expect("a journal");
+    journal.append_all(&[entry(0), entry(1)]).expect("room");
+    fs.fail_reads(Some(nix::libc::EIO));
+    journal.append(&entry(2)).expect_err("nobody knows what is open");
+    assert_eq!(segments(dir.path()).len(), 1);
+    fs.fail_reads(None);
+    journal.append(&entry(2)).expect("room");
+    assert_eq!(numbers(&journal.entries().expect("readable")), [0, 1, 2]);
+}
+
 #[test]
 fn the_remedy_stands_in_the_message() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, connect, one_line};
 use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options};
@@ -29,6 +30,8 @@ use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaem
 use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, shape, wall};
 use tokio::sync::watch;
 
+/// Delays while the journal cannot be read.
+const READ_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 /// Where packages lie below the configured cache.
 const PACKAGES: &str = "packages";
 
@@ -188,8 +191,20 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         local.installed = installed;
     }
     let dynamic_clock: Arc<dyn Clock> = clock;
-    let shared =
-        Shared::new(Arc::clone(&store), dynamic_clock, Arc::clone(&drivers.journal), local)?;
+    let mut retry = READ_AGAIN.retry();
+    let shared = loop {
+        let (store, clock) = (Arc::clone(&store), Arc::clone(&dynamic_clock));
+        match Shared::new(store, clock, Arc::clone(&drivers.journal), local.clone()) {
+            Ok(shared) => break shared,
+            // What is open stands there: without it nothing may begin.
+            Err(error) => tracing::error!(error = %one_line(&error), "waiting for the journal"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(ExitCode::Done),
+            () = tokio::time::sleep(retry.pause()) => {}
+        }
+    };
     let host = Arc::new(StepHost {
         root: root.clone(),
         fs: Arc::new(RealFs),

@@ -82,6 +82,7 @@ pub struct RecordingFs {
 struct State {
     calls: Vec<Call>,
     fault: Option<Fault>,
+    reads: Option<i32>,
 }
 
 impl RecordingFs {
@@ -117,6 +118,11 @@ impl RecordingFs {
         self.state().fault = fault;
     }
 
+    /// Lets every read of a file fail with this error number, or none any more.
+    pub fn fail_reads(&self, errno: Option<i32>) {
+        self.state().reads = errno;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,7 +146,8 @@ impl FileSystem for RecordingFs {
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        RealFs.read(path)
+        let errno = self.state().reads;
+        errno.map_or_else(|| RealFs.read(path), |errno| Err(io::Error::from_raw_os_error(errno)))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {

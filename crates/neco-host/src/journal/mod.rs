@@ -5,6 +5,9 @@
 //! next one begins with a *checkpoint*, the state folded from everything before, and only when that is durable the
 //! oldest segment goes: what is still open never leaves with an old segment.
 //!
+//! A file that cannot be *read* is another thing: what it holds is not known and may be what counts, so the journal neither
+//! gives out a state nor takes entries until it can be read, or a person has moved it away.
+//!
 //! Several processes may append (the worker and the unit that installs the package); a lock file keeps them apart,
 //! and each notices what the other has done. Everything here blocks: async callers use `spawn_blocking`.
 
@@ -244,7 +247,8 @@ impl fmt::Debug for Journal {
 
 impl Journal {
     /// Opens the journal in `dir`, making the directory if it is missing, and returns what it says: the entries
-    /// as of [`JournalStore::entries`], and the damage in all of it.
+    /// as of [`JournalStore::entries`], and the damage in all of it. While a file cannot be read these are none, the
+    /// damage names it, and nothing can be appended.
     pub fn open(
         dir: impl Into<PathBuf>,
         options: Options,
@@ -258,7 +262,8 @@ impl Journal {
         for found in &damage {
             tracing::warn!(damage = %found, "the journal is damaged");
         }
-        let records = segment::state_records(journal.fs(), places);
+        // Not a part of it: nobody is to act on half a state.
+        let records = segment::state_records(journal.fs(), places).unwrap_or_default();
         drop(lock);
         Ok((journal, records, damage))
     }
@@ -326,7 +331,7 @@ impl Journal {
         if let Some(known) = known.filter(|known| known.path == newest.path && known.len == len) {
             return Ok(Some(known));
         }
-        let segment = Segment::read(self.fs(), newest.clone());
+        let segment = Segment::read(self.fs(), newest.clone())?;
         Ok(Some(Tail {
             path: newest.path.clone(),
             len: segment.len,
@@ -382,6 +387,7 @@ impl Journal {
     ) -> Result<Tail, JournalError> {
         let first = tail.map_or(1, |tail| tail.next_seq);
         let records = segment::state_records(self.fs(), places.clone());
+        let records = records.map_err(JournalError::reading)?;
         let kept = if records.is_empty() { vec![] } else { (self.options.checkpoint)(&records) };
         drop(records);
         let mut text = Vec::new();
@@ -443,7 +449,7 @@ impl JournalStore for Journal {
     fn entries(&self) -> Result<Vec<Record>, JournalError> {
         let _lock = self.lock()?;
         let places = segment::places(self.fs(), &self.dir).map_err(JournalError::reading)?;
-        Ok(segment::state_records(self.fs(), places))
+        segment::state_records(self.fs(), places).map_err(JournalError::reading)
     }
 }
 

@@ -68,9 +68,28 @@ struct BatchStart {
 }
 
 impl Segment {
-    /// Reads a segment. A file that cannot be read counts as damage: the other segments are still good.
-    pub(super) fn read(fs: &dyn FileSystem, place: Place) -> Self {
-        let mut segment = Self {
+    /// Reads a segment.
+    ///
+    /// # Errors
+    /// The file cannot be read: what it holds is not known then, and may well be good.
+    pub(super) fn read(fs: &dyn FileSystem, place: Place) -> Result<Self, FileError> {
+        let bytes = fs.read(&place.path).doing("reading", &place.path)?;
+        let mut segment = Self::empty(place);
+        segment.parse(&bytes);
+        Ok(segment)
+    }
+
+    /// The same for a report, where a file that cannot be read counts as damage.
+    fn read_for_report(fs: &dyn FileSystem, place: Place) -> Self {
+        Self::read(fs, place.clone()).unwrap_or_else(|error| {
+            let mut segment = Self::empty(place);
+            segment.damaged(0, DamageKind::Unreadable(error.source.to_string()));
+            segment
+        })
+    }
+
+    fn empty(place: Place) -> Self {
+        Self {
             lines: Vec::new(),
             damage: Vec::new(),
             whole_len: 0,
@@ -78,12 +97,7 @@ impl Segment {
             appended_len: 0,
             next_seq: place.first,
             place,
-        };
-        match fs.read(&segment.place.path) {
-            Ok(bytes) => segment.parse(&bytes),
-            Err(error) => segment.damaged(0, DamageKind::Unreadable(error.to_string())),
         }
-        segment
     }
 
     fn parse(&mut self, bytes: &[u8]) {
@@ -168,10 +182,16 @@ impl Segment {
 
 /// The records from which the present state follows: from the newest whole checkpoint on. Without one, everything
 /// that is left.
-pub(super) fn state_records(fs: &dyn FileSystem, places: Vec<Place>) -> Vec<Record> {
+///
+/// # Errors
+/// One of the files cannot be read, so nobody knows what follows.
+pub(super) fn state_records(
+    fs: &dyn FileSystem,
+    places: Vec<Place>,
+) -> Result<Vec<Record>, FileError> {
     let mut read = Vec::new();
     for place in places.into_iter().rev() {
-        let segment = Segment::read(fs, place);
+        let segment = Segment::read(fs, place)?;
         let begins_here = segment.has_whole_checkpoint();
         read.push(segment);
         if begins_here {
@@ -180,7 +200,7 @@ pub(super) fn state_records(fs: &dyn FileSystem, places: Vec<Place>) -> Vec<Reco
     }
     let mut segments = read.into_iter().rev();
     let first = segments.next().into_iter().flat_map(|segment| segment.records(true));
-    first.chain(segments.flat_map(|segment| segment.records(false))).collect()
+    Ok(first.chain(segments.flat_map(|segment| segment.records(false))).collect())
 }
 
 /// The damage in these segments, between them included.
@@ -194,7 +214,7 @@ pub(super) fn damage(fs: &dyn FileSystem, places: &[Place]) -> Vec<Damage> {
 pub(super) fn each(fs: &dyn FileSystem, places: &[Place], mut see: impl FnMut(Segment)) {
     let mut expected = None;
     for place in places {
-        let mut segment = Segment::read(fs, place.clone());
+        let mut segment = Segment::read_for_report(fs, place.clone());
         if let Some(from) = expected.filter(|&from| from < place.first) {
             segment.damaged(0, DamageKind::Missing { from, to: place.first - 1 });
         }

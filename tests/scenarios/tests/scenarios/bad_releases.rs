@@ -67,9 +67,15 @@ async fn nothing_unsound_is_installed_and_a_sound_release_goes_on() {
     let words = ["/releases", "\"release-nonsense\"", "tag releases like release-"];
     scenario.logged(leader, "neco-updater", &words).await;
 
+    // A package that nobody has signed, or not yet: no server is bothered with it.
+    let unsigned = versions.next().expect("another");
+    scenario.publish_flawed(&unsigned, Flaw::Unsigned).await.expect("published");
+    let incomplete = format!("release-{unsigned} is not complete");
+    let words = [&*incomplete, "bears no signature", ".minisig beside it"];
+    scenario.logged(leader, "neco-updater", &words).await;
+
     // Packages that are wrong from the beginning.
     for (flaw, words) in [
-        (Flaw::Unsigned, vec!["bears no signature", ".minisig"]),
         (Flaw::OtherBits, vec![".minisig does not fit the package"]),
         (Flaw::OtherKey, vec!["which is not trusted here"]),
         (Flaw::OtherName, vec!["says Package: coil"]),
@@ -117,10 +123,15 @@ async fn nothing_unsound_is_installed_and_a_sound_release_goes_on() {
     }
 
     assert_eq!(scenario.processes(), processes, "nobody ended for any of them");
-    let said = lines(leader, "neco-updater", &["\"release-nonsense\""]);
-    assert_eq!(said.len(), 1, "{said:#?}");
+    for once in ["\"release-nonsense\"", &*incomplete] {
+        let said = lines(leader, "neco-updater", &[once]);
+        assert_eq!(said.len(), 1, "{said:#?}");
+    }
     let version = scenario.publish_update().await;
     let view = scenario.wait_completed(&version, LONG, |_| {}).await.expect("completed");
+    assert_eq!(scenario.value(&format!("seen/{unsigned}")).await, None, "it was noted");
+    let mut ended = view.history.values().flatten();
+    assert!(ended.all(|record| record.version != unsigned), "it was requested");
     for request in &requests {
         assert_eq!(outcome_of(&view, request), Some(Outcome::Aborted), "{}", request.version);
     }

@@ -17,7 +17,7 @@ use crate::installer::Installer;
 use crate::progress::ProgressSink;
 use crate::running::Running;
 use crate::shared::Shared;
-use crate::steps::Steps;
+use crate::steps::{PlanError, Steps};
 
 /// How often a group is tried to be restored before its service is left stopped.
 const RESTORE_TRIES: u32 = 3;
@@ -113,13 +113,24 @@ impl Engine {
                     () = stop.cancelled() => return Ok(Acted::Refused),
                     changes = tokio::time::timeout(PLAN_WITHIN, steps.changes(request)) => changes,
                 };
-                let changes = changes
-                    .map_err(|_| {
-                        ActError::Host(format!(
-                            "finding out what would change took longer than {PLAN_WITHIN:?}"
-                        ))
-                    })?
-                    .map_err(|error| ActError::Host(one_line(&error)))?;
+                let changes = changes.map_err(|_| {
+                    ActError::Host(format!(
+                        "finding out what would change took longer than {PLAN_WITHIN:?}"
+                    ))
+                })?;
+                let changes = match changes {
+                    Ok(changes) => changes,
+                    Err(PlanError::NotYet(why)) => return Err(ActError::Host(why)),
+                    Err(PlanError::Never(cause)) => {
+                        // The own abort, then, which only a failure in the journal brings about.
+                        let step = view.status_of(request, local.lrn);
+                        let step = step.map_or(0, |status| status.value.step);
+                        let request = request.id();
+                        entries.push(Entry::StepFailed { request, step, cause });
+                        self.shared.record(&entries)?;
+                        return Ok(Acted::Changed);
+                    }
+                };
                 self.shared.record(&entries)?;
                 let write = StatusWrite { now: self.shared.now(), changes, steps: Vec::new() };
                 self.commit(decided, &view, &write).await

@@ -24,4 +24,4 @@ pub use installer::Installer;
 pub use observation::Observation;
 pub use progress::ProgressSink;
 pub use shared::{Shared, wall};
-pub use steps::{About, RecipeSteps, StepHost, Steps, shape};
+pub use steps::{About, PlanError, RecipeSteps, StepHost, Steps, shape};

@@ -17,7 +17,9 @@ use neco_schema::{
     Revision, Timestamp, Txn, UpdateRequest, UpdateStatus, Way,
 };
 use neco_store::{MemoryStore, Store};
-use neco_worker::{Engine, Exit, Identity, Installer, Shared, StepContext, StepError, Steps};
+use neco_worker::{
+    Engine, Exit, Identity, Installer, PlanError, Shared, StepContext, StepError, Steps,
+};
 use tokio_util::sync::CancellationToken;
 
 const WITHIN: Duration = Duration::from_secs(20);
@@ -47,7 +49,7 @@ impl Steps for MockSteps {
         format!("step {step}")
     }
 
-    async fn changes(&self, _request: &UpdateRequest) -> Result<Vec<String>, StepError> {
+    async fn changes(&self, _request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
         Ok(Vec::new())
     }
 

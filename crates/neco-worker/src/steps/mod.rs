@@ -18,6 +18,17 @@ use neco_schema::{RequestId, UpdateRequest, Way};
 
 use crate::context::{StepContext, StepError};
 
+/// Why a server cannot tell what a request would change on it.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It may be possible later: the disk or systemd does not answer.
+    #[error("{0}")]
+    NotYet(String),
+    /// It stays so: what is desired cannot be told from what is known. The request is to be aborted with this cause.
+    #[error("{0}")]
+    Never(String),
+}
+
 /// The steps of a recipe, as things to do on this server.
 #[async_trait]
 pub trait Steps: Send + Sync + 'static {
@@ -31,7 +42,7 @@ pub trait Steps: Send + Sync + 'static {
     ///
     /// # Errors
     /// What kept this server from finding out.
-    async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, StepError>;
+    async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, PlanError>;
 
     /// Runs one step to its end. May be called again after a crash: effects are compared with what is there.
     ///

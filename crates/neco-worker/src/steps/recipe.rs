@@ -12,7 +12,7 @@ use neco_schema::{RequestId, UpdateRequest, Way};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
-use crate::steps::{Steps, apply, contents, fetch_images, group, restart_etcd};
+use crate::steps::{PlanError, Steps, apply, contents, fetch_images, group, restart_etcd};
 
 /// The actions that recipes may name.
 const ACTIONS: [&str; 3] = [fetch_images::NAME, contents::DHCP_JSON, restart_etcd::NAME];
@@ -101,13 +101,16 @@ impl Steps for RecipeSteps {
         self.recipe.step(step).map_or_else(|| format!("step {step}"), |step| step.name.to_string())
     }
 
-    async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, StepError> {
-        let facts = self.host.facts(request)?;
+    async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
+        let never = |error: StepError| PlanError::Never(error.to_string());
+        let facts = self.host.facts(request).map_err(never)?;
         let mut changes = Vec::new();
         for (_, step) in self.recipe.steps() {
             let Work::Component { component, phase: Phase::Apply } = &step.work else { continue };
-            let desired = self.desired(self.component(component.as_str())?, &facts)?;
-            let observed = self.host.observe_now(&desired).await?;
+            let known = self.component(component.as_str()).map_err(never)?;
+            let desired = self.desired(known, &facts).map_err(never)?;
+            let observed = self.host.observe_now(&desired).await;
+            let observed = observed.map_err(|error| PlanError::NotYet(error.to_string()))?;
             if !diff(&desired, &observed).is_empty() {
                 changes.push(component.to_string());
             }

@@ -15,7 +15,9 @@ use neco_schema::{
 };
 use neco_store::{MemoryStore, Store};
 use neco_worker::install::{Fetcher, PackageInstaller, Program, UNIT, run_unit};
-use neco_worker::{Engine, Exit, Identity, Installer, Shared, StepContext, StepError, Steps};
+use neco_worker::{
+    Engine, Exit, Identity, Installer, PlanError, Shared, StepContext, StepError, Steps,
+};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +38,7 @@ impl Steps for Nothing {
         format!("step {step}")
     }
 
-    async fn changes(&self, _request: &UpdateRequest) -> Result<Vec<String>, StepError> {
+    async fn changes(&self, _request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
         Ok(Vec::new())
     }
 

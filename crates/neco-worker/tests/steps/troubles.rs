@@ -196,6 +196,26 @@ async fn a_plan_that_cannot_be_made_yet_is_made_once_it_can() {
     cluster.verdict().await;
 }
 
+/// No patience mends a template.
+#[tokio::test(start_paused = true)]
+async fn a_plan_that_can_never_be_made_aborts_with_its_cause() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    let broken = |folder: &std::path::Path| {
+        let path = folder.join("templates/serf.json.j2");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}{{{{ servers[2].node0 }}}}")).unwrap();
+    };
+    cluster.upgrade("2026.11.21-1", broken).await;
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    let origin = cluster.status(0).unwrap().origin.unwrap();
+    assert_eq!(origin.step, 1);
+    assert!(origin.cause.contains("serf.json"), "{origin:?}");
+    assert!(cluster.view().plans.values().all(|plan| plan.value.request != request.id()));
+    cluster.verdict().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_restored_etcd_is_distrusted_until_an_operator_says_otherwise() {
     let mut cluster = Cluster::of(2).await;

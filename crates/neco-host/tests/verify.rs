@@ -50,6 +50,7 @@ async fn a_package_that_is_all_right_becomes_a_witness() {
         file: "neco_1.0.0-1_amd64.deb".to_owned(),
         size: package.size(),
         sha256: package.sha256().to_uppercase(),
+        unknown: Default::default(),
     };
     verify(&place, &path, &[signature], &expected().pinned(&pin)).await.expect("right");
 }

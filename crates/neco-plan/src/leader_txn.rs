@@ -47,6 +47,7 @@ impl Action {
                         leader: true,
                         reason: cause.clone(),
                         at: context.now,
+                        unknown: Default::default(),
                     }),
                     ..current.clone()
                 };

@@ -400,7 +400,12 @@ mod tests {
     #[test]
     fn a_failed_install_marks_the_request() {
         let version: NecoVersion = "1.0.0".parse().expect("a version");
-        let package = neco_schema::PackageRef { file: "f".into(), size: 1, sha256: "0".repeat(64) };
+        let package = neco_schema::PackageRef {
+            file: "f".into(),
+            size: 1,
+            sha256: "0".repeat(64),
+            unknown: Default::default(),
+        };
         let effect =
             Effect::Install { from: version.clone(), to: version, package, way_back: None };
         let intent = IntentId("i".into());

@@ -92,6 +92,7 @@ pub fn stop(view: &View, order: &Order) -> Result<Txn, Refusal> {
         leader: false,
         reason: order.reason.clone(),
         at: order.now,
+        unknown: Default::default(),
     };
     let stopped =
         UpdateRequest { stop: true, ending: None, stopped: Some(note), ..request.clone() };

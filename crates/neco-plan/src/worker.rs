@@ -77,7 +77,8 @@ fn for_member(view: &View, me: &Local, request: &UpdateRequest) -> (u8, Move) {
     let abort = |origin: Origin| {
         post(own.map_or(1, |status| status.step.max(1)), PostKind::Aborted(origin))
     };
-    let own_origin = |step: u32, cause: String| Origin { lrn: me.lrn, step, cause };
+    let own_origin =
+        |step: u32, cause: String| Origin { lrn: me.lrn, step, cause, unknown: Default::default() };
 
     if let Some((step, cause)) = own_failure(me, &id, own) {
         return (9, abort(own_origin(step, cause)));
@@ -319,7 +320,12 @@ pub(crate) fn first_abort(view: &View, request: &UpdateRequest) -> Option<Origin
     let Some(origin) = &first.value.origin else {
         let cause =
             if first.value.message.is_empty() { "no cause given" } else { &first.value.message };
-        return Some(Origin { lrn, step: first.value.step, cause: cause.to_owned() });
+        return Some(Origin {
+            lrn,
+            step: first.value.step,
+            cause: cause.to_owned(),
+            unknown: Default::default(),
+        });
     };
     Some(origin.clone())
 }
@@ -402,7 +408,7 @@ fn install(
             "refused to go back from {} to {}: the request does not allow a downgrade",
             me.installed, request.version
         );
-        return abort(Origin { lrn: me.lrn, step: 1, cause });
+        return abort(Origin { lrn: me.lrn, step: 1, cause, unknown: Default::default() });
     }
     let first = request.first_server().unwrap_or(me.lrn);
     let first_has_it = view.status_of(request, first).is_some_and(|status| status.value.step >= 1);

@@ -488,7 +488,7 @@ mod row_9 {
             cause: cause.clone(),
         });
         let post = posts(&cluster, &me, 9);
-        let origin = Origin { lrn: lrn(0), step: 2, cause };
+        let origin = Origin { lrn: lrn(0), step: 2, cause, unknown: Default::default() };
         assert_eq!((post.step, post.kind), (2, PostKind::Aborted(origin)));
 
         // An install fails before any status: the one that is posted ahead of the barrier.
@@ -499,14 +499,20 @@ mod row_9 {
         let effect = Effect::Install {
             from: version("0.9.0"),
             to: version(V1),
-            package: neco_schema::PackageRef { file: "f".into(), size: 1, sha256: "0".repeat(64) },
+            package: neco_schema::PackageRef {
+                file: "f".into(),
+                size: 1,
+                sha256: "0".repeat(64),
+                unknown: Default::default(),
+            },
             way_back: None,
         };
         let (id, end) = (request.id(), IntentEnd::Failed { cause: "postinst".into() });
         me.journal.apply(&Entry::IntentOpened { intent: intent(), request: id, step: 0, effect });
         me.journal.apply(&Entry::IntentClosed { intent: intent(), end });
         let post = posts(&cluster, &me, 9);
-        let origin = Origin { lrn: lrn(0), step: 1, cause: "postinst".into() };
+        let origin =
+            Origin { lrn: lrn(0), step: 1, cause: "postinst".into(), unknown: Default::default() };
         assert_eq!((post.step, post.kind), (1, PostKind::Aborted(origin)));
     }
 
@@ -561,7 +567,12 @@ mod row_10 {
         cluster.bytes(&Key::BootServer(lrn(2)), "");
         cluster.put(Key::Status(lrn(2)), &aborted(&request, 2, 2, "the disk is full"));
         cluster.put(Key::Status(lrn(1)), &aborted(&request, 2, 1, "it broke"));
-        let origin = Origin { lrn: lrn(2), step: 2, cause: "the disk is full".into() };
+        let origin = Origin {
+            lrn: lrn(2),
+            step: 2,
+            cause: "the disk is full".into(),
+            unknown: Default::default(),
+        };
         assert_eq!(aborts(&cluster, &me, 10), origin);
     }
 
@@ -574,7 +585,12 @@ mod row_10 {
             ..status(&request, 2, Condition::Abort)
         };
         cluster.put(Key::Status(lrn(1)), &go);
-        let origin = Origin { lrn: lrn(1), step: 2, cause: "exit status 1".into() };
+        let origin = Origin {
+            lrn: lrn(1),
+            step: 2,
+            cause: "exit status 1".into(),
+            unknown: Default::default(),
+        };
         assert_eq!(aborts(&cluster, &me, 10), origin);
     }
 
@@ -720,7 +736,12 @@ mod row_14 {
 
     #[test]
     fn an_install_carries_what_the_request_says() {
-        let package = neco_schema::PackageRef { file: "f".into(), size: 1, sha256: "0".repeat(64) };
+        let package = neco_schema::PackageRef {
+            file: "f".into(),
+            size: 1,
+            sha256: "0".repeat(64),
+            unknown: Default::default(),
+        };
         let request = UpdateRequest {
             package: Some(package.clone()),
             allow_no_way_back: true,

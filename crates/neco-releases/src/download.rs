@@ -136,7 +136,12 @@ pub async fn resolve(
     let wanted = Wanted::of(asset, None, limits)?;
     let mut transfer = Transfer::new(client, asset, wanted, limits, &|_| ());
     let part = within(limits.total, asset, transfer.run(Part::digest_only())).await?;
-    Ok(PackageRef { file: asset.name.clone(), size: part.written(), sha256: part.sha256() })
+    Ok(PackageRef {
+        file: asset.name.clone(),
+        size: part.written(),
+        sha256: part.sha256(),
+        unknown: Default::default(),
+    })
 }
 
 /// Reads a small file of at most `limit` bytes, such as a signature.

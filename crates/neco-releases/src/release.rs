@@ -95,7 +95,12 @@ impl Asset {
     /// What a request says about this file, where the API names a digest.
     pub fn package_ref(&self) -> Option<PackageRef> {
         let sha256 = self.sha256.clone()?;
-        Some(PackageRef { file: self.name.clone(), size: self.size, sha256 })
+        Some(PackageRef {
+            file: self.name.clone(),
+            size: self.size,
+            sha256,
+            unknown: Default::default(),
+        })
     }
 }
 

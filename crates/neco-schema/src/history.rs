@@ -74,6 +74,9 @@ pub struct Notice {
     pub to: String,
     /// When.
     pub at: Timestamp,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// The part of one boot server in a request; written by that server together with its status.
@@ -118,4 +121,33 @@ pub struct StepTimes {
     /// When the next was posted; absent while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Record;
+
+    #[test]
+    fn fields_of_a_later_version_survive_wherever_they_stand() {
+        let text = concat!(
+            r#"{"id":"43eef0a3d1a72173","version":"2026.11.21-40152","servers":[0],"kind":"release","#,
+            r#""started_at":"2026-11-21T08:00:00Z","ended_at":"2026-11-21T08:10:00Z","outcome":"aborted","#,
+            r#""by":"b","cause":"c","origin":{"lrn":0,"step":1,"cause":"c","later":[1]},"#,
+            r#""notices":[{"to":"slack","at":"2026-11-21T08:11:00Z","later":{"a":"b"}}],"later":true}"#
+        );
+        let record = HistoryRecord::decode(text.as_bytes()).expect("readable");
+        let value: Value = serde_json::from_slice(&record.encode()).expect("JSON");
+        assert_eq!(value["later"], true);
+        assert_eq!(value["origin"]["later"], serde_json::json!([1]));
+        assert_eq!(value["notices"][0]["later"]["a"], "b");
+
+        let text = r#"{"lrn":0,"steps":[{"step":1,"begun":"2026-11-21T08:00:00Z","later":2}]}"#;
+        let record = HistoryServer::decode(text.as_bytes()).expect("readable");
+        let value: Value = serde_json::from_slice(&record.encode()).expect("JSON");
+        assert_eq!(value["steps"][0]["later"], 2);
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::wire::{DecodeError, Fields, Record, encode_object};
+use crate::wire::{DecodeError, Fields, Record, encode_object, object};
 use crate::{Lrn, NecoVersion, RequestId, Timestamp};
 
 /// One update of all members, as it stands at `status/current`.
@@ -63,6 +63,9 @@ pub struct PackageRef {
     pub size: u64,
     /// Its SHA-256 in lower-case hex.
     pub sha256: String,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// Who stopped a request.
@@ -79,6 +82,9 @@ pub struct StopNote {
     /// When.
     #[serde(default)]
     pub at: Timestamp,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 impl UpdateRequest {
@@ -164,7 +170,12 @@ impl Ending {
 
 impl PackageRef {
     fn to_value(&self) -> Value {
-        serde_json::json!({ "file": self.file, "size": self.size, "sha256": self.sha256 })
+        let known = vec![
+            ("file", self.file.as_str().into()),
+            ("size", self.size.into()),
+            ("sha256", self.sha256.as_str().into()),
+        ];
+        object(known, &self.unknown)
     }
 
     fn from_value(value: &Value) -> Option<Self> {
@@ -177,8 +188,16 @@ impl PackageRef {
             file: file.to_owned(),
             size: value.get("size")?.as_u64()?,
             sha256: sha256.to_owned(),
+            unknown: beside(value, &["file", "size", "sha256"]),
         })
     }
+}
+
+/// The fields of an object but for the known ones.
+fn beside(object: &Value, known: &[&str]) -> Map<String, Value> {
+    let fields = object.as_object().into_iter().flatten();
+    let unknown = fields.filter(|(name, _)| !known.contains(&name.as_str()));
+    unknown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// A list as the original writes it: `null` when empty.
@@ -238,9 +257,14 @@ impl Record for UpdateRequest {
         if let Some(ending) = &self.ending {
             known.push(("ending", ending.name().into()));
         }
-        if let Some(StopNote { by, leader, reason, at }) = &self.stopped {
-            let note = serde_json::json!({ "by": by, "leader": leader, "reason": reason, "at": at.to_string() });
-            known.push(("stopped", note));
+        if let Some(StopNote { by, leader, reason, at, unknown }) = &self.stopped {
+            let note = vec![
+                ("by", by.as_str().into()),
+                ("leader", (*leader).into()),
+                ("reason", reason.as_str().into()),
+                ("at", at.to_string().into()),
+            ];
+            known.push(("stopped", object(note, unknown)));
         }
         encode_object(known, &self.unknown)
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::wire::{DecodeError, Fields, Record, encode_object};
+use crate::wire::{DecodeError, Fields, Record, encode_object, object};
 use crate::{Lrn, NecoVersion, RecipeDigest, RequestId, Timestamp};
 
 /// How a boot server stands in its step.
@@ -66,6 +66,9 @@ pub struct Origin {
     pub step: u32,
     /// What happened.
     pub cause: String,
+    /// Fields that this version does not know.
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
 }
 
 /// The state of one boot server, at `status/bootservers/<LRN>`; written by that server once per transition.
@@ -128,11 +131,13 @@ impl Record for UpdateStatus {
         if let Some(request) = &self.request {
             known.push(("request", request.as_str().into()));
         }
-        if let Some(Origin { lrn, step, cause }) = &self.origin {
-            known.push((
-                "origin",
-                serde_json::json!({ "lrn": lrn.get(), "step": step, "cause": cause }),
-            ));
+        if let Some(Origin { lrn, step, cause, unknown }) = &self.origin {
+            let origin = vec![
+                ("lrn", lrn.get().into()),
+                ("step", (*step).into()),
+                ("cause", cause.as_str().into()),
+            ];
+            known.push(("origin", object(origin, unknown)));
         }
         encode_object(known, &self.unknown)
     }

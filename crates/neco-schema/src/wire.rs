@@ -179,6 +179,11 @@ impl Fields {
 
 /// Encodes `known` fields in their order, then the unknown ones that do not clash with them.
 pub fn encode_object(known: Vec<(&str, Value)>, unknown: &Map<String, Value>) -> Vec<u8> {
+    escape_like_go(&object(known, unknown).to_string()).into_bytes()
+}
+
+/// The same as a value, for an object inside another one.
+pub(crate) fn object(known: Vec<(&str, Value)>, unknown: &Map<String, Value>) -> Value {
     let mut object = Map::new();
     let clashes = |name: &str| known.iter().any(|(taken, _)| taken.eq_ignore_ascii_case(name));
     let unknown: Vec<_> = unknown.iter().filter(|(name, _)| !clashes(name)).collect();
@@ -188,7 +193,7 @@ pub fn encode_object(known: Vec<(&str, Value)>, unknown: &Map<String, Value>) ->
     for (name, value) in unknown {
         object.insert(name.clone(), value.clone());
     }
-    escape_like_go(&Value::Object(object).to_string()).into_bytes()
+    Value::Object(object)
 }
 
 /// Go escapes these five in JSON text so that it can stand inside HTML and JavaScript; they only occur in strings.

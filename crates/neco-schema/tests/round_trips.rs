@@ -51,10 +51,11 @@ fn request() -> impl Strategy<Value = UpdateRequest> {
     ];
     let ending =
         prop_oneof![Just(Ending::Superseded), "later-[a-z]{1,6}".prop_map(Ending::Unknown)];
-    let package = ("[a-z0-9_.-]{1,20}\\.deb", any::<u32>(), "[0-9a-f]{64}")
-        .prop_map(|(file, size, sha256)| PackageRef { file, size: size.into(), sha256 });
-    let stopped = (".*", any::<bool>(), ".*", moment())
-        .prop_map(|(by, leader, reason, at)| StopNote { by, leader, reason, at });
+    let package = ("[a-z0-9_.-]{1,20}\\.deb", any::<u32>(), "[0-9a-f]{64}", unknown()).prop_map(
+        |(file, size, sha256, unknown)| PackageRef { file, size: size.into(), sha256, unknown },
+    );
+    let stopped = (".*", any::<bool>(), ".*", moment(), unknown())
+        .prop_map(|(by, leader, reason, at, unknown)| StopNote { by, leader, reason, at, unknown });
     (
         (version(), proptest::collection::vec(lrn(), 0..6), any::<bool>(), moment(), unknown()),
         proptest::option::of(kind),
@@ -81,8 +82,8 @@ fn request() -> impl Strategy<Value = UpdateRequest> {
 }
 
 fn status() -> impl Strategy<Value = UpdateStatus> {
-    let origin =
-        (lrn(), any::<u32>(), ".*").prop_map(|(lrn, step, cause)| Origin { lrn, step, cause });
+    let origin = (lrn(), any::<u32>(), ".*", unknown())
+        .prop_map(|(lrn, step, cause, unknown)| Origin { lrn, step, cause, unknown });
     (
         version(),
         any::<u32>(),

@@ -141,7 +141,11 @@ impl Notifier {
             return Ok(true);
         }
         notify.send(&Told::Ended(Box::new(record.clone()))).await?;
-        record.notices.push(Notice { to: notify.name().to_owned(), at: self.context.now() });
+        record.notices.push(Notice {
+            to: notify.name().to_owned(),
+            at: self.context.now(),
+            unknown: Default::default(),
+        });
         let txn = Txn::default()
             .when(Compare::unchanged(key, kv.mod_revision))
             .then(Op::put(key, &record));

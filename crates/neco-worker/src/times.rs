@@ -47,7 +47,7 @@ impl Times {
             last.ended = Some(now);
         }
         if begins {
-            steps.push(StepTimes { step, begun: now, ended: None });
+            steps.push(StepTimes { step, begun: now, ended: None, unknown: Default::default() });
         }
         steps
     }

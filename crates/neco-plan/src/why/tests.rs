@@ -276,6 +276,7 @@ fn a_stopped_request_names_cause_time_and_the_way_on() {
         leader: false,
         reason: "wrong week".into(),
         at: at("08:40:00"),
+        unknown: Default::default(),
     };
     let stopped = UpdateRequest { stop: true, stopped: Some(note), ..request() };
     let mut fixture = Fixture::three(NEW).set(Key::Request, &stopped);
@@ -295,12 +296,14 @@ fn a_stopped_request_names_cause_time_and_the_way_on() {
 
 #[test]
 fn an_aborted_request_names_the_origin_and_the_retry() {
-    let origin = Origin { lrn: lrn(2), step: 7, cause: "disk is full".into() };
+    let origin =
+        Origin { lrn: lrn(2), step: 7, cause: "disk is full".into(), unknown: Default::default() };
     let note = StopNote {
         by: "updater on boot-0".into(),
         leader: true,
         reason: "boot server 2 aborted in step 7: disk is full".into(),
         at: at("08:40:00"),
+        unknown: Default::default(),
     };
     let stopped = UpdateRequest { stop: true, stopped: Some(note), ..request() };
     let mut fixture = Fixture::three(NEW).set(Key::Request, &stopped);
@@ -468,7 +471,12 @@ fn a_version_that_was_aborted_before_names_when_and_why() {
         outcome: Outcome::Aborted,
         by: "updater on boot-0".into(),
         cause: "the new worker did not come up".into(),
-        origin: Some(Origin { lrn: lrn(0), step: 1, cause: "x".into() }),
+        origin: Some(Origin {
+            lrn: lrn(0),
+            step: 1,
+            cause: "x".into(),
+            unknown: Default::default(),
+        }),
         notices: Vec::new(),
         unknown: Map::new(),
     };

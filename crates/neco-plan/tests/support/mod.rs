@@ -45,7 +45,13 @@ pub(crate) fn go_request(servers: &[u32]) -> UpdateRequest {
 }
 
 pub(crate) fn stopped(request: &UpdateRequest, leader: bool) -> UpdateRequest {
-    let note = StopNote { by: "somebody".into(), leader, reason: "because".into(), at: at(2_000) };
+    let note = StopNote {
+        by: "somebody".into(),
+        leader,
+        reason: "because".into(),
+        at: at(2_000),
+        unknown: Default::default(),
+    };
     UpdateRequest { stop: true, stopped: Some(note), ..request.clone() }
 }
 
@@ -62,7 +68,7 @@ pub(crate) fn status(request: &UpdateRequest, step: u32, cond: Condition) -> Upd
 }
 
 pub(crate) fn aborted(request: &UpdateRequest, step: u32, by: u32, cause: &str) -> UpdateStatus {
-    let origin = Origin { lrn: lrn(by), step, cause: cause.into() };
+    let origin = Origin { lrn: lrn(by), step, cause: cause.into(), unknown: Default::default() };
     UpdateStatus { origin: Some(origin), ..status(request, step, Condition::Abort) }
 }
 

@@ -105,5 +105,6 @@ pub fn package(version: &NecoVersion) -> PackageRef {
         file: format!("neco_{version}_amd64.deb"),
         size: 1,
         sha256: format!("{digits:0>64}"),
+        unknown: Default::default(),
     }
 }

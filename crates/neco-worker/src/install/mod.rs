@@ -376,6 +376,7 @@ impl Installer for PackageInstaller {
             file: file_name(&verified),
             size: verified.size(),
             sha256: verified.sha256().to_owned(),
+            unknown: Default::default(),
         };
         // What may fail for good fails before the begin.
         let command = self.keep_program()?;

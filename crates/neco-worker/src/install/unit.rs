@@ -146,7 +146,12 @@ async fn begin(setup: &UnitSetup, job: &Job) -> Stage {
         match verify_cached(root, cache, file, &job.from, None, setup.unsigned).await {
             Ok(found) => {
                 let (size, sha256) = (found.size(), found.sha256().to_owned());
-                way_back = Some(PackageRef { file: file.clone(), size, sha256 });
+                way_back = Some(PackageRef {
+                    file: file.clone(),
+                    size,
+                    sha256,
+                    unknown: Default::default(),
+                });
             }
             Err(error) => {
                 failed = Some(format!("the way back cannot be used: {}", one_line(&error)));

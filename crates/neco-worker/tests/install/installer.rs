@@ -517,7 +517,12 @@ impl Installer for Endless {
         _package: Option<PackageRef>,
         _allow_no_way_back: bool,
     ) -> Result<(), StepError> {
-        let package = PackageRef { file: "f".to_owned(), size: 1, sha256: "0".repeat(64) };
+        let package = PackageRef {
+            file: "f".to_owned(),
+            size: 1,
+            sha256: "0".repeat(64),
+            unknown: Default::default(),
+        };
         let (from, to) = (version(FROM), to.clone());
         let effect = Effect::Install { from, to, package, way_back: None };
         let intent = context.open_intent("install", effect)?;

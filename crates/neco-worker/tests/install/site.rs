@@ -446,5 +446,5 @@ fn package_ref(deb: &std::path::Path) -> PackageRef {
     let content = std::fs::read(deb).unwrap();
     let sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
     let file = deb.file_name().unwrap().to_string_lossy().into_owned();
-    PackageRef { file, size: content.len() as u64, sha256 }
+    PackageRef { file, size: content.len() as u64, sha256, unknown: Default::default() }
 }

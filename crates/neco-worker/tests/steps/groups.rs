@@ -248,7 +248,7 @@ async fn a_way_back_that_is_decided_before_the_abort_shows_is_waited_out() {
     assert!(asked <= 120, "{asked} calls in a minute");
     assert_eq!(cluster.server(0).attempts(&request, apply), [1]);
     let cause = "rendering failed".to_owned();
-    let origin = Origin { lrn: Lrn::new(1), step: apply, cause };
+    let origin = Origin { lrn: Lrn::new(1), step: apply, cause, unknown: Default::default() };
     let own = cluster.status(1).unwrap();
     let abort = UpdateStatus { cond: Condition::Abort, origin: Some(origin), ..own };
     cluster.write(Op::put(&Key::Status(Lrn::new(1)), &abort)).await;

@@ -59,12 +59,18 @@ fn in_the_middle() -> Bench {
 /// An update that one member has aborted.
 fn aborted() -> Bench {
     let bench = Bench::three(NEW);
-    let origin = Origin { lrn: lrn(2), step: 2, cause: "no space left on device".into() };
+    let origin = Origin {
+        lrn: lrn(2),
+        step: 2,
+        cause: "no space left on device".into(),
+        unknown: Default::default(),
+    };
     let note = StopNote {
         by: "updater on boot-1".into(),
         leader: true,
         reason: "boot server 2 aborted in step 2: no space left on device".into(),
         at: at("08:30:00"),
+        unknown: Default::default(),
     };
     let stopped = UpdateRequest { stop: true, stopped: Some(note), ..request() };
     bench.set(Key::Request, &stopped);
@@ -296,15 +302,25 @@ fn with_history() -> Bench {
         outcome: Outcome::Aborted,
         by: "updater on boot-1".into(),
         cause: "boot server 0 aborted in step 2: broken".into(),
-        origin: Some(Origin { lrn: lrn(0), step: 2, cause: "broken".into() }),
+        origin: Some(Origin {
+            lrn: lrn(0),
+            step: 2,
+            cause: "broken".into(),
+            unknown: Default::default(),
+        }),
         notices: Vec::new(),
         unknown: Map::new(),
     };
     let part = HistoryServer {
         lrn: lrn(0),
         steps: vec![
-            StepTimes { step: 1, begun: at("06:00:01"), ended: Some(at("06:01:00")) },
-            StepTimes { step: 2, begun: at("06:01:00"), ended: None },
+            StepTimes {
+                step: 1,
+                begun: at("06:00:01"),
+                ended: Some(at("06:01:00")),
+                unknown: Default::default(),
+            },
+            StepTimes { step: 2, begun: at("06:01:00"), ended: None, unknown: Default::default() },
         ],
         unknown: Map::new(),
     };

@@ -33,7 +33,12 @@ pub(super) fn request(text: &str, second: i64) -> UpdateRequest {
 }
 
 pub(super) fn package(digit: char) -> PackageRef {
-    PackageRef { file: "neco.deb".to_owned(), size: 1, sha256: digit.to_string().repeat(64) }
+    PackageRef {
+        file: "neco.deb".to_owned(),
+        size: 1,
+        sha256: digit.to_string().repeat(64),
+        unknown: Default::default(),
+    }
 }
 
 pub(super) fn stopped(request: &UpdateRequest) -> UpdateRequest {
@@ -42,13 +47,18 @@ pub(super) fn stopped(request: &UpdateRequest) -> UpdateRequest {
         leader: false,
         reason: "because".to_owned(),
         at: Timestamp::from_unix(9),
+        unknown: Default::default(),
     };
     UpdateRequest { stop: true, stopped: Some(note), ..request.clone() }
 }
 
 pub(super) fn status(request: &UpdateRequest, step: u32, cond: Condition) -> UpdateStatus {
-    let origin =
-        (cond == Condition::Abort).then(|| Origin { lrn: A, step, cause: "it broke".to_owned() });
+    let origin = (cond == Condition::Abort).then(|| Origin {
+        lrn: A,
+        step,
+        cause: "it broke".to_owned(),
+        unknown: Default::default(),
+    });
     UpdateStatus {
         version: request.version.clone(),
         step,

@@ -220,6 +220,7 @@ fn a_leader_that_gives_up_before_a_deadline_breaks_24() {
         leader: true,
         reason: "no progress".into(),
         at: Timestamp::from_unix(1),
+        unknown: Default::default(),
     };
     let given_up = UpdateRequest { stop: true, stopped: Some(note), ..one.clone() };
     for (seconds, right) in [(60, false), (21 * 60, true)] {

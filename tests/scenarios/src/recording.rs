@@ -10,7 +10,10 @@ use neco_schema::{Compare, Lrn, Revision};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a run has some thousand of them, most of them large")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a run has some thousand of them, most of them large"
+)]
 pub enum Event {
     /// etcd changed.
     Change {

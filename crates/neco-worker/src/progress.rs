@@ -75,20 +75,25 @@ impl ProgressSink {
     ) {
         let (mut words, request_revision) = sink;
         while words.changed().await.is_ok() {
-            let progress = words.borrow_and_update().clone();
-            let Some(progress) = progress.filter(|progress| !progress.doing.is_empty()) else {
-                continue;
+            let said = |progress: &Option<Progress>| {
+                let said = progress.as_ref().map(|progress| progress.doing.clone());
+                said.filter(|doing| !doing.is_empty())
             };
+            let Some(doing) = said(&words.borrow()) else { continue };
+            shared.observe(|observation| observation.doing = doing);
+            // Steps that are quick come one after another: the pause is the server's, not the step's.
+            tokio::time::sleep(shared.until_progress(AT_MOST_EVERY)).await;
+            let Some(progress) = words.borrow_and_update().clone() else { continue };
             shared.observe(|observation| observation.doing.clone_from(&progress.doing));
             let lrn = shared.local().lrn;
             // A request that was replaced took the progress of its members with it: nothing is left behind.
             let txn = Txn::default()
                 .when(Compare::unchanged(&Key::Request, request_revision))
                 .then(Op::put(&Key::Progress(lrn), &progress));
+            shared.note_progress();
             if let Err(error) = shared.store.commit(&txn).await {
                 tracing::debug!(%error, "progress was not published");
             }
-            tokio::time::sleep(AT_MOST_EVERY).await;
         }
     }
 

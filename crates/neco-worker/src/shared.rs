@@ -26,6 +26,8 @@ pub struct Shared {
     observed: watch::Sender<Observation>,
     /// The revision that the engine has looked at last.
     seen: watch::Sender<Revision>,
+    /// When progress was last written, by the monotonic clock.
+    progress: Mutex<Option<Duration>>,
 }
 
 impl Shared {
@@ -42,7 +44,8 @@ impl Shared {
         local.journal = fold(&*journal)?;
         let observed = watch::Sender::new(Observation::default());
         let seen = watch::Sender::new(Revision(0));
-        Ok(Arc::new(Self { store, clock, journal, local: Mutex::new(local), observed, seen }))
+        let (local, progress) = (Mutex::new(local), Mutex::default());
+        Ok(Arc::new(Self { store, clock, journal, local, observed, seen, progress }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Local> {
@@ -120,6 +123,18 @@ impl Shared {
         let mut seen = self.seen.subscribe();
         // The sender lives as long as this.
         let _ = seen.wait_for(|seen| *seen > revision).await;
+    }
+
+    /// How long it is until progress may be written again, at most once in `every`.
+    pub(crate) fn until_progress(&self, every: Duration) -> Duration {
+        let last = *self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(Duration::ZERO, |last| (last + every).saturating_sub(self.clock.monotonic()))
+    }
+
+    /// Progress is written now.
+    pub(crate) fn note_progress(&self) {
+        let now = self.clock.monotonic();
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {

@@ -267,6 +267,21 @@ async fn an_update_that_ended_leaves_no_word_of_what_is_being_done() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn quick_steps_write_no_more_progress_than_slow_ones() {
+    let mut cluster = Cluster::of(1).await;
+    let began = tokio::time::Instant::now();
+    cluster.update().await;
+    cluster.update().await;
+    let changes =
+        cluster.store.changes_since(neco_schema::Revision(1), &neco_plan::operator_ranges());
+    let written = |key: &str| changes.iter().filter(|change| change.key == key).count();
+    let allowed = began.elapsed().as_secs() / 2 + 1;
+    assert!(written("progress/0") as u64 <= allowed, "{} of {allowed}", written("progress/0"));
+    assert!((1..).contains(&written("progress/0")));
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_open_is_told_while_it_is_open() {
     let mut cluster = Cluster::of(1).await;
     cluster.server(0).units().faults().hold("start vault.service").unwrap();

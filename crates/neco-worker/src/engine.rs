@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::act::{ActError, Acted};
 use crate::context::StepError;
 use crate::installer::Installer;
+use crate::kept::kept;
 use crate::running::{Finished, Running};
 use crate::shared::Shared;
 use crate::steps::Steps;
@@ -103,11 +104,11 @@ impl Engine {
             return Exit::Stopped;
         }
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_alive(
-            Arc::clone(&self.shared),
-            self.identity.clone(),
-            Arc::clone(&self.installer),
-        ));
+        let (shared, identity, installer) =
+            (Arc::clone(&self.shared), self.identity.clone(), Arc::clone(&self.installer));
+        tasks.spawn(kept("sign of life", move || {
+            keep_alive(Arc::clone(&shared), identity.clone(), Arc::clone(&installer))
+        }));
         let mut follower = Follower::new(Arc::clone(&self.shared.store), worker_ranges());
         loop {
             if stop.is_cancelled() {

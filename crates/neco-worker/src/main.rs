@@ -27,7 +27,9 @@ use neco_process::{crypto, notify, under};
 use neco_schema::NecoVersion;
 use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
-use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, shape, wall};
+use neco_worker::{
+    About, Engine, Exit, Identity, Observation, RecipeSteps, Shared, StepHost, kept, shape, wall,
+};
 use tokio::sync::watch;
 
 /// Delays while the journal cannot be read.
@@ -239,17 +241,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let (_readiness, readiness) = watch::channel(Readiness::Ready);
     let (status, status_page) = watch::channel(serde_json::Value::Null);
     let mut tasks = tokio::task::JoinSet::new();
-    let mut observed = shared.observed();
-    tasks.spawn(async move {
-        loop {
-            status.send_replace(
-                serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default(),
-            );
-            if observed.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    let observed = shared.observed();
+    tasks.spawn(kept("status page", move || follow(observed.clone(), status.clone())));
     let listener = config.listen.of("worker").map(|address| {
         serve(address, "neco-worker", version.as_str(), readiness, status_page, |_| {})
     });
@@ -265,7 +258,10 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         address: address::node0(lrn).map(|ip| ip.to_string()).unwrap_or_default(),
     };
     let keeper = Arc::clone(&installer);
-    tasks.spawn(async move { keeper.keep_way_back().await });
+    tasks.spawn(kept("way back", move || {
+        let keeper = Arc::clone(&keeper);
+        async move { keeper.keep_way_back().await }
+    }));
     let exit = Engine::new(shared, steps, installer, identity).run(stop).await;
     notify::stopping();
     tasks.shutdown().await;
@@ -278,6 +274,19 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             tracing::info!("ending for the new binary");
             // The original's code for it; its meaning on this program's own scale does not apply here.
             Ok(ExitCode::NothingYet)
+        }
+    }
+}
+
+/// Puts what is observed on the status page, from now on.
+async fn follow(
+    mut observed: watch::Receiver<Observation>,
+    page: watch::Sender<serde_json::Value>,
+) {
+    loop {
+        page.send_replace(serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default());
+        if observed.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -261,7 +261,7 @@ impl Cluster {
         let engine = Engine::new(
             Arc::clone(&shared),
             steps,
-            Arc::new(NothingToInstall(version)),
+            Arc::new(NothingToInstall(version, Arc::clone(&self.faults))),
             Identity { boot_id: "boot".to_owned(), address: String::new() },
         );
         let engine = tokio::spawn(engine.run(stop.clone()));

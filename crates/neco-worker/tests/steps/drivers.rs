@@ -1,7 +1,7 @@
 //! What the servers of a test see of the world: its time, etcd, their units, their package.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub(crate) struct Client {
 pub(crate) struct Faults {
     /// A member that is ill.
     pub(crate) ill: Mutex<Option<String>>,
+    /// What tells whether a server is fit for an update panics once.
+    pub(crate) panics: AtomicBool,
     /// A unit that does not become active once it is started.
     slow: Mutex<Option<String>>,
     /// Where it was started.
@@ -196,7 +198,7 @@ impl Units for Told {
 }
 
 /// Every version is installed already.
-pub(crate) struct NothingToInstall(pub(crate) NecoVersion);
+pub(crate) struct NothingToInstall(pub(crate) NecoVersion, pub(crate) Arc<Faults>);
 
 #[async_trait]
 impl Installer for NothingToInstall {
@@ -219,6 +221,7 @@ impl Installer for NothingToInstall {
     }
 
     async fn unfit(&self) -> Vec<String> {
+        assert!(!self.1.panics.swap(false, Ordering::SeqCst), "by order of the test");
         Vec::new()
     }
 }

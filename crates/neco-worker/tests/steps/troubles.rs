@@ -282,6 +282,19 @@ async fn quick_steps_write_no_more_progress_than_slow_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sign_of_life_that_a_bug_ended_comes_back() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.until("it lives", async || cluster.view().is_alive(Lrn::new(0))).await;
+    cluster.servers[0].end().await;
+    cluster.write(Op::delete(&Key::Alive(Lrn::new(0)))).await;
+    cluster.faults.panics.store(true, std::sync::atomic::Ordering::SeqCst);
+    cluster.start(0);
+    cluster.until("it lives again", async || cluster.view().is_alive(Lrn::new(0))).await;
+    assert!(!cluster.faults.panics.load(std::sync::atomic::Ordering::SeqCst));
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_open_is_told_while_it_is_open() {
     let mut cluster = Cluster::of(1).await;
     cluster.server(0).units().faults().hold("start vault.service").unwrap();

@@ -169,6 +169,33 @@ fn a_server_that_leaves_restores_its_group() {
     assert_eq!(members, [Lrn::new(1), Lrn::new(2)]);
 }
 
+// 1, with a request that cannot be read for a while
+#[test]
+fn a_group_outlives_a_request_that_cannot_be_read() {
+    let play = |bug| {
+        let mut cluster = requested(2, with_group(), bug);
+        all_at(&mut cluster, 3);
+        assert_eq!([0, 1].map(|at| runs(&cluster, at, VAULT)), [None, None]);
+        cluster.world.garble(&Key::Request.to_string(), Duration::MAX);
+        cluster.rest_of(&[0, 1]);
+        let in_between = [0, 1].map(|at| runs(&cluster, at, VAULT));
+        cluster.world.mend();
+        (in_between, cluster)
+    };
+    let (in_between, mut cluster) = play(None);
+    assert_eq!(in_between, [None, None], "it may still go forward");
+    cluster.wait_until(|cluster| matches!(cluster.leader_waits(), Some(Waiting::Idle)));
+    for at in [0, 1] {
+        assert_eq!(condition(&cluster, at), Some(Condition::Complete));
+        assert_eq!(runs(&cluster, at, VAULT).as_deref(), Some("vault 1"));
+    }
+    assert!(cluster.leftovers().is_empty(), "{:?}", cluster.leftovers());
+    nothing_went_wrong(&cluster);
+
+    let (in_between, _) = play(Some(Bug::Decision(Planted::UnreadableIsAbsent)));
+    assert_eq!(in_between, [(); 2].map(|()| Some("vault 0".to_owned())), "back, while it runs");
+}
+
 // 2
 #[test]
 fn a_stop_inside_a_group_is_treated_like_an_abort() {

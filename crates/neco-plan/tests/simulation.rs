@@ -81,6 +81,7 @@ const REACHED: [(Kind, &[&str]); 7] = [
             "step ends the worker",
             "service does not start",
             "silence",
+            "record garbled",
         ],
     ),
     (
@@ -134,6 +135,13 @@ const REACHED: [(Kind, &[&str]); 7] = [
             "office lapsed",
             "updater frozen with a write in flight",
             "write of a former leader refused",
+            "request could not be read",
+            "status could not be read",
+            "turn could not be read",
+            "way of a group could not be read",
+            "epoch could not be read",
+            "target could not be read",
+            "note of a release could not be read",
         ],
     ),
 ];

@@ -17,6 +17,8 @@ pub enum Planted {
     EarlierStatusCounts,
     /// A stop is settled before an open group is restored.
     StopBeforeRestore,
+    /// A request that cannot be read counts as none: open groups go back.
+    UnreadableIsAbsent,
 }
 
 /// The members missing at a barrier, as a planted bug sees them.

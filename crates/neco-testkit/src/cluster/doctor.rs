@@ -35,6 +35,7 @@ impl Cluster {
         self.world.window_closed_until = now;
         self.world.trouble_until = now;
         self.world.lost_answers = 0;
+        self.world.mend();
         self.boots.clear();
         for at in 0..self.world.hosts.len() {
             self.world.hosts[at].cut_until = now;

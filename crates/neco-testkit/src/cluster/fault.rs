@@ -1,8 +1,9 @@
 //! What may go wrong, and what operators may want, at any moment of a run.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neco_schema::{Key, Op, Txn};
+use neco_schema::{Key, Op, Range, Txn};
 
 use super::counts::Kind;
 use super::evidence::Source;
@@ -72,6 +73,8 @@ pub enum Fault {
     Order(usize, usize),
     /// Nothing happens for so many seconds.
     Silence(u64),
+    /// One of the records that decisions need cannot be read for so many seconds; the number chooses which.
+    Garbled(usize, u64),
 }
 
 /// How many orders there are to choose from.
@@ -108,6 +111,7 @@ impl Fault {
             Self::Release(Quality::BrokenServices, _) => "release with a broken service",
             Self::Order(..) => "order",
             Self::Silence(_) => "silence",
+            Self::Garbled(..) => "record garbled",
         }
     }
 }
@@ -214,6 +218,12 @@ impl Cluster {
                 self.live_on(seconds(time));
                 true
             }
+            Fault::Garbled(number, time) => {
+                let Some((kind, key)) = self.some_record(number) else { return };
+                self.world.garble(&key, now + seconds(time));
+                self.world.counts.add(Kind::State, &format!("{kind} could not be read"));
+                true
+            }
         };
         self.world.machines_changed();
         if fired {
@@ -235,6 +245,27 @@ impl Cluster {
             }
             self.pass(Duration::from_secs(10));
         }
+    }
+
+    /// One of the records that decisions need and nobody writes anew by himself, with its kind.
+    fn some_record(&self, number: usize) -> Option<(&'static str, String)> {
+        let everything = self.world.read(&[Range::Prefix(String::new())]).kvs;
+        let mut kinds = BTreeMap::<&str, Vec<String>>::new();
+        for key in everything.into_keys() {
+            let kind = match key.parse() {
+                Ok(Key::Request) => "request",
+                Ok(Key::Status(_)) => "status",
+                Ok(Key::Turn(_)) => "turn",
+                Ok(Key::Group(_)) => "way of a group",
+                Ok(Key::Epoch) => "epoch",
+                Ok(Key::Target) => "target",
+                Ok(Key::Seen(_)) => "note of a release",
+                _ => continue,
+            };
+            kinds.entry(kind).or_default().push(key);
+        }
+        let (kind, keys) = kinds.iter().nth(number % kinds.len().max(1))?;
+        Some((kind, keys[(number / 8) % keys.len()].clone()))
     }
 
     fn lose_power(&mut self, at: usize, back: u64) -> bool {

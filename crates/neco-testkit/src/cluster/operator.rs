@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use neco_plan::Slot;
 use neco_plan::operator::{self, Order, Recovery, Refusal, Wish};
 use neco_plan::testing::go_recover;
 use neco_schema::{Key, Lrn, NecoVersion, Op, Txn};
@@ -85,6 +86,8 @@ pub struct Operator {
     pub command: Command,
     since: Duration,
     forced: bool,
+    /// Whether the request was removed without having been read.
+    blindly: bool,
     writing: Option<Txn>,
     quiet: Option<(u64, Duration)>,
 }
@@ -92,7 +95,14 @@ pub struct Operator {
 impl Operator {
     /// An operator who begins now.
     pub fn new(world: &World, command: Command) -> Self {
-        Self { command, since: world.now, forced: false, writing: None, quiet: None }
+        Self {
+            command,
+            since: world.now,
+            forced: false,
+            blindly: false,
+            writing: None,
+            quiet: None,
+        }
     }
 
     /// Whether there is something to do.
@@ -124,6 +134,9 @@ impl Operator {
                 if self.forced {
                     world.counts.add(Kind::Order, &format!("{name} --force"));
                 }
+                if self.blindly {
+                    world.counts.add(Kind::State, "request removed that could not be read");
+                }
                 return true;
             }
             return false;
@@ -151,6 +164,9 @@ impl Operator {
             Command::Stop => operator::stop(&view, &order),
             Command::Recover { force, retry } => {
                 let how = Recovery { force: false, retry: *retry };
+                // Whoever removes what cannot be read cannot know whether it was stopped.
+                self.blindly = matches!(view.request, Slot::Unreadable { .. });
+                self.forced = self.blindly;
                 let gentle = operator::recover(&view, how, &order);
                 match gentle {
                     Err(Refusal::NotYet { .. }) if *force && overdue => {}
@@ -181,7 +197,8 @@ impl Operator {
             Command::Unpin => operator::unpin(&view, &order),
             Command::ReleaseTurn { force } => {
                 let holder = view.turns.get(ETCD).map(|turn| turn.value.lrn);
-                self.forced = holder.is_some_and(|holder| view.is_alive(holder));
+                self.forced = holder.is_some_and(|holder| view.is_alive(holder))
+                    || view.unreadable.contains_key(&Key::Turn(ETCD.to_owned()));
                 world.oracle.overruled |= self.forced && *force;
                 operator::release_turn(&view, ETCD, *force, &order)
             }

@@ -94,6 +94,12 @@ impl Plan {
             // A stop while the request is being superseded.
             faults.push((at + u32::try_from(pick(80)).unwrap_or(0), Fault::Order(0, 0)));
         }
+        // The original cannot be asked about what it cannot read.
+        if !go_updater && pick(5) == 0 {
+            let at = begin + u32::try_from(pick(400)).unwrap_or(0);
+            faults
+                .push((at, Fault::Garbled(pick(1000), u64::try_from(1 + pick(200)).unwrap_or(1))));
+        }
         faults.sort_by_key(|(at, _)| *at);
         Self {
             seed,
@@ -154,6 +160,7 @@ impl Plan {
         let rules = audit::rules(&world.recipe, &world.releases);
         let mut exercised: BTreeMap<InvariantId, u64> = BTreeMap::new();
         let has_left = world.counts.of(Kind::Order, "leave") > 0;
+        let unread = world.counts.of(Kind::State, "request removed that could not be read") > 0;
         let has_forced = world.counts.of(Kind::Order, "recover --force") > 0;
         for report in audit::audit(&rules, &world.evidence.items) {
             failures.extend(report.log_faults.iter().map(|fault| format!("the log: {fault}")));
@@ -161,6 +168,8 @@ impl Plan {
             // Known: a leave between the last `complete` and its record takes the completed status away.
             let known = |text: &String| {
                 (has_left && text.contains("was completed and is recorded as"))
+                    // Nobody can record what he could not read.
+                    || (unread && text.contains("ended without a record in the history"))
                     // Accepted: an effect that was fenced before its request was removed by force.
                     || (has_forced && text.contains("went back from"))
                     // The original's stop compares nothing and may bring a removed request back.

@@ -605,6 +605,9 @@ impl Task {
             Ok(view) => view,
             Err(progress) => return progress,
         };
+        if view.unreadable.contains_key(&Key::Group(group.to_owned())) {
+            return self.wait(world);
+        }
         match view.groups.get(group).filter(|record| record.value.request == self.request) {
             Some(record) if record.value.way == Way::Forward => self.go(),
             // Others go back: the request is stopped or aborted, and the next look says so.
@@ -645,6 +648,9 @@ impl Task {
             Ok(view) => view,
             Err(progress) => return progress,
         };
+        if view.unreadable.contains_key(&Key::Turn(ETCD.to_owned())) {
+            return self.wait(world);
+        }
         match view.turns.get(ETCD) {
             Some(turn) if turn.value.lrn == worker.local.lrn => self.go(),
             Some(turn) => {

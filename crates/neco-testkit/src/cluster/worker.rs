@@ -302,6 +302,9 @@ impl Worker {
 
     /// Writes down the newest state of etcd that was seen.
     pub fn mark(&mut self, world: &mut World, view: &View) {
+        if view.unreadable.contains_key(&Key::Epoch) {
+            return;
+        }
         let mark = Mark { cluster_id: view.cluster_id, revision: view.revision, epoch: view.epoch };
         if self.local.journal.mark != mark {
             self.write_down(world, &Entry::Mark(mark));
@@ -328,7 +331,12 @@ impl Worker {
         let write = StatusWrite {
             now: world.wall(0),
             changes: self.changes(world),
-            steps: vec![StepTimes { step: 1, begun: world.wall(0), ended: None }],
+            steps: vec![StepTimes {
+                step: 1,
+                begun: world.wall(0),
+                ended: None,
+                unknown: Default::default(),
+            }],
         };
         let txn = decided.txn(view, &self.local, &write);
         match decided {

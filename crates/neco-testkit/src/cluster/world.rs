@@ -49,6 +49,14 @@ pub struct Tick {
     pub machines: u64,
 }
 
+/// A record that nobody can read.
+struct Garbled {
+    key: String,
+    /// The revision that is garbled; a later one can be read.
+    revision: Revision,
+    until: Duration,
+}
+
 /// What all actors share.
 pub struct World {
     /// etcd.
@@ -71,6 +79,8 @@ pub struct World {
     pub window_closed_until: Duration,
     /// Until when a probe finds something wrong.
     pub trouble_until: Duration,
+    /// A record that nobody can read.
+    garbled: Option<Garbled>,
     /// Whether views lag behind.
     pub lag: bool,
     /// In how many of a thousand transactions the answer is lost.
@@ -113,6 +123,7 @@ impl World {
             outage_until: Duration::ZERO,
             window_closed_until: Duration::ZERO,
             trouble_until: Duration::ZERO,
+            garbled: None,
             lag: false,
             lost_answers: 0,
             backup: None,
@@ -210,7 +221,7 @@ impl World {
         {
             return Rc::clone(view);
         }
-        let view = Rc::new(View::assemble(&self.read(&self.ranges.0)));
+        let view = Rc::new(View::assemble(&self.seen(&self.ranges.0)));
         if self.worker_views.len() == KEPT_VIEWS {
             self.worker_views.pop_front();
         }
@@ -240,7 +251,7 @@ impl World {
         {
             return Rc::clone(view);
         }
-        let view = Rc::new(View::assemble(&self.read(&self.ranges.1)));
+        let view = Rc::new(View::assemble(&self.seen(&self.ranges.1)));
         self.leader_view = Some(Rc::clone(&view));
         view
     }
@@ -248,6 +259,42 @@ impl World {
     /// Reads at the newest revision, which is always there.
     pub fn read(&self, ranges: &[Range]) -> Snapshot {
         self.etcd.read(ranges, None).unwrap_or_default()
+    }
+
+    /// What a look at etcd shows: the record that is garbled cannot be read, until somebody writes it anew.
+    fn seen(&self, ranges: &[Range]) -> Snapshot {
+        let mut snapshot = self.read(ranges);
+        if let Some(garbled) = &self.garbled
+            && let Some(kv) = snapshot.kvs.get_mut(&garbled.key)
+            && kv.mod_revision == garbled.revision
+        {
+            kv.value = b"{".to_vec();
+        }
+        snapshot
+    }
+
+    /// Makes the record at `key` unreadable for a while, if there is one: whoever looks sees nonsense in its place.
+    pub fn garble(&mut self, key: &str, until: Duration) {
+        if let Some(revision) = self.etcd.get(key).map(|kv| kv.mod_revision) {
+            self.tell(|| format!("{key} cannot be read"));
+            self.garbled = Some(Garbled { key: key.to_owned(), revision, until });
+            self.looks_different();
+        }
+    }
+
+    /// Somebody has put right what was garbled.
+    pub fn mend(&mut self) {
+        if self.garbled.take().is_some() {
+            self.tell(|| "what could not be read is put right".to_owned());
+            self.looks_different();
+        }
+    }
+
+    fn looks_different(&mut self) {
+        self.worker_views.clear();
+        self.leader_view = None;
+        self.tick.workers += 1;
+        self.tick.leaders += 1;
     }
 
     /// Sends a transaction from the machine `at`, or from an operator's place that always reaches etcd when it answers.
@@ -374,6 +421,9 @@ impl World {
     pub fn pass(&mut self, time: Duration) {
         self.now += time;
         self.evidence.now = self.now;
+        if self.garbled.as_ref().is_some_and(|garbled| garbled.until <= self.now) {
+            self.mend();
+        }
         self.tell_conditions();
         if self.now >= self.outage_until && self.quorum() {
             self.etcd.advance(time);

@@ -6,12 +6,13 @@ use std::time::Duration;
 use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
+use neco_schema::Way;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
-use neco_schema::{Key, Way};
 use neco_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{StepContext, StepError};
+use crate::decision;
 use crate::engine::{Engine, mark_of};
 use crate::installer::Installer;
 use crate::progress::ProgressSink;
@@ -95,14 +96,8 @@ impl Engine {
         if again != *decided {
             return Ok(Acted::Changed);
         }
-        let mut entries = vec![
-            Entry::Mark(mark_of(&view)),
-            Entry::Decision {
-                revision: view.revision,
-                decided: format!("row {} {}", row.0, decided.name()),
-                keys: decided_by(&view),
-            },
-        ];
+        let mut entries =
+            vec![Entry::Mark(mark_of(&view)), decision::entry(&view, local.lrn, row, decided)];
         match decided {
             Move::Post(post) => self.post(&view, decided, post, entries).await,
             Move::PublishPlan { .. } => {
@@ -301,17 +296,6 @@ impl Engine {
         self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
         Acted::Changed
     }
-}
-
-/// The keys a decision was made from.
-fn decided_by(view: &View) -> Vec<String> {
-    let statuses = view
-        .statuses
-        .iter()
-        .map(|(lrn, status)| format!("{}@{}", Key::Status(*lrn), status.mod_revision));
-    std::iter::once(format!("{}@{}", Key::Request, view.request.mod_revision()))
-        .chain(statuses)
-        .collect()
 }
 
 /// Brings a begun effect to its end and closes its intent; a failure aborts the request it was for.

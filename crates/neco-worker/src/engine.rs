@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::act::{ActError, Acted};
 use crate::context::StepError;
+use crate::decision::{self, Kind};
 use crate::installer::Installer;
 use crate::kept::kept;
 use crate::running::{Finished, Running};
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(crate) times: Times,
     retry: Retry,
     last: Option<(Row, Move)>,
+    /// What kind of decision the journal knows of.
+    journalled: Option<Kind>,
     outage: Outage,
     /// What was last said to be waited for.
     told: Mutex<String>,
@@ -81,6 +84,7 @@ impl Engine {
             times: Times::default(),
             retry,
             last: None,
+            journalled: None,
             outage: Outage::default(),
             told: Mutex::default(),
             identity,
@@ -222,6 +226,16 @@ impl Engine {
         if changed {
             tracing::info!(lrn = %local.lrn, row = row.0, revision = view.revision.0, why = %waiting_for, "decided: {}", decided.name());
             self.last = Some((row, decided.clone()));
+        }
+        let kind = Kind::of(row, decided);
+        if matches!(decided, Move::Keep) || self.journalled == Some(kind) {
+            return;
+        }
+        // Nothing hangs on it: while the disk refuses, it is written with a later look.
+        let written = !decision::is_all_there_is(decided)
+            || self.shared.record(&[decision::entry(view, local.lrn, row, decided)]).is_ok();
+        if written {
+            self.journalled = Some(kind);
         }
     }
 

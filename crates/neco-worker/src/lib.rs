@@ -8,6 +8,7 @@
 
 mod act;
 mod context;
+mod decision;
 mod engine;
 pub mod install;
 mod installer;

@@ -1,6 +1,7 @@
 //! Whole updates without faults.
 
 use neco_schema::Condition;
+use neco_schema::journal::Entry;
 
 use crate::cluster::{Cluster, SERF, TIMER, VAULT, change_serf};
 
@@ -85,5 +86,45 @@ async fn a_pause_holds_between_steps() {
     assert_eq!(cluster.stands(0, &request), Some((1, Condition::Running)));
     cluster.pause(false).await;
     cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+/// The decisions in the journal of a server, with the keys that were seen.
+fn decisions(cluster: &Cluster, lrn: u32) -> Vec<(String, Vec<String>)> {
+    let decision = |entry: Entry| match entry {
+        Entry::Decision { decided, keys, .. } => Some((decided, keys)),
+        _ => None,
+    };
+    cluster.server(lrn).entries().into_iter().filter_map(decision).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_decision_stands_in_the_journal_with_the_keys_it_saw() {
+    let mut cluster = Cluster::of(2).await;
+    cluster
+        .until("it rests", async || cluster.server(0).waits_for().contains("nothing is requested"))
+        .await;
+    cluster.pause(true).await;
+    let request = cluster.request().await;
+    cluster.until("it is paused", async || cluster.server(0).waits_for().contains("paused")).await;
+    cluster.pause(false).await;
+    cluster.completed(&request).await;
+    let decisions = decisions(&cluster, 0);
+    for (words, keys) in [
+        ("row 6 rest: nothing is requested", &[][..]),
+        ("row 13 rest: paused by somebody", &["control/pause@", "status/current@"]),
+        ("row 16 publish-plan", &["status/current@"]),
+        ("row 17 run step 1, attempt 1", &["plan/0@", "plan/1@", "status/bootservers/1@"]),
+        ("row 18 post step 18, completed", &["plan/0@", "status/bootservers/0@"]),
+        ("row 8 rest: completed", &["status/bootservers/0@"]),
+    ] {
+        let found = decisions.iter().find(|(decided, _)| decided.starts_with(words));
+        let Some((_, seen)) = found else { panic!("{words}: {decisions:#?}") };
+        for key in keys {
+            assert!(seen.iter().any(|seen| seen.starts_with(key)), "{words}, {key}: {seen:?}");
+        }
+    }
+    // Said once, however often it is looked at: per step a barrier, its run and a status.
+    assert!(decisions.len() <= 18 * 4 + 12, "{}: {decisions:#?}", decisions.len());
     cluster.verdict().await;
 }

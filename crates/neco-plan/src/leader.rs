@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use neco_schema::{
-    Condition, Ending, Lrn, NecoVersion, Outcome, RequestKind, Timestamp, UpdateRequest,
+    Condition, Ending, Key, Lrn, NecoVersion, Outcome, RequestKind, Timestamp, UpdateRequest,
 };
 
 use crate::barrier::lowest_step;
@@ -51,7 +51,7 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
     let finished = complete || recorded;
     if let Slot::Unreadable { error, .. } = &view.request {
         return Action::Wait(Waiting::Unreadable {
-            key: neco_schema::Key::Request.to_string(),
+            key: Key::Request.to_string(),
             error: error.clone(),
         });
     }
@@ -59,7 +59,7 @@ pub fn next_action(view: &View, limits: &Limits, clock: &Elapsed) -> Action {
         // Only a stop may still come; what to go for is unknown.
         if view.current().is_none() || finished {
             return Action::Wait(Waiting::Unreadable {
-                key: neco_schema::Key::Target.to_string(),
+                key: Key::Target.to_string(),
                 error: error.clone(),
             });
         }
@@ -232,7 +232,7 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
 fn came_again(view: &View, request: &UpdateRequest) -> bool {
     let id = request.id();
     request.members().into_iter().any(|lrn| match view.statuses.get(&lrn).map(|s| &s.value) {
-        None => !view.unreadable_statuses.contains_key(&lrn),
+        None => !view.unreadable.contains_key(&Key::Status(lrn)),
         Some(status) => status
             .request
             .as_ref()

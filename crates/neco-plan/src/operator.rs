@@ -174,10 +174,7 @@ pub fn recover(view: &View, how: Recovery, order: &Order) -> Result<Txn, Refusal
         request_unchanged(view).when(Compare::unchanged(&Key::Epoch, view.epoch_revision));
     // A last `complete` beside it would otherwise be recorded as something else.
     for lrn in view.current().into_iter().flat_map(UpdateRequest::members) {
-        let readable = view.statuses.get(&lrn).map(|status| status.mod_revision);
-        let unreadable = view.unreadable_statuses.get(&lrn).map(|(revision, _)| *revision);
-        let revision = readable.or(unreadable).unwrap_or_default();
-        txn = txn.when(Compare::unchanged(&Key::Status(lrn), revision));
+        txn = txn.when(Compare::unchanged(&Key::Status(lrn), view.status_revision(lrn)));
     }
     txn.ops.extend(ops);
     let txn = txn

@@ -108,8 +108,6 @@ pub struct View {
     pub request: Slot<UpdateRequest>,
     /// `status/bootservers/`, the readable ones.
     pub statuses: BTreeMap<Lrn, Versioned<UpdateStatus>>,
-    /// `status/bootservers/`, the others.
-    pub unreadable_statuses: BTreeMap<Lrn, (Revision, String)>,
     /// `info/bootservers/`.
     pub registered: BTreeSet<Lrn>,
     /// `info/neco-release`.
@@ -225,10 +223,7 @@ impl View {
                 Ok(status) => {
                     self.statuses.insert(lrn, versioned(kv, status));
                 }
-                Err(error) => {
-                    self.unreadable_statuses.insert(lrn, (kv.mod_revision, error.to_string()));
-                    self.unreadable(Key::Status(lrn), kv, error.to_string());
-                }
+                Err(error) => self.unreadable(Key::Status(lrn), kv, error.to_string()),
             },
             Key::BootServer(lrn) => {
                 self.registered.insert(lrn);
@@ -333,6 +328,13 @@ impl View {
         let Unreadable { error, .. } = self.unreadable.get(key)?;
         let name = key.to_string();
         Some(format!("key {name} cannot be read: {error}; {}", remedy(&name)))
+    }
+
+    /// The revision of the last change of a server's status, whether or not it can be read; 0 without one.
+    pub(crate) fn status_revision(&self, lrn: Lrn) -> Revision {
+        let readable = self.statuses.get(&lrn).map(|status| status.mod_revision);
+        let unreadable = || Some(self.unreadable.get(&Key::Status(lrn))?.mod_revision);
+        readable.or_else(unreadable).unwrap_or_default()
     }
 
     /// The request, where there is one to be understood.

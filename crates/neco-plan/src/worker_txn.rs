@@ -40,9 +40,7 @@ fn request_unchanged(view: &View) -> Compare {
 }
 
 fn own_status_unchanged(view: &View, lrn: Lrn) -> Compare {
-    let readable = view.statuses.get(&lrn).map(|status| status.mod_revision);
-    let unreadable = view.unreadable_statuses.get(&lrn).map(|(revision, _)| *revision);
-    Compare::unchanged(&Key::Status(lrn), readable.or(unreadable).unwrap_or_default())
+    Compare::unchanged(&Key::Status(lrn), view.status_revision(lrn))
 }
 
 fn post_txn(view: &View, me: &Local, post: &Post, write: &StatusWrite) -> Txn {

@@ -10,7 +10,7 @@ mod store;
 
 pub use outage::Outage;
 pub use settings::{Settings, SettingsProblem};
-pub use source::{ConfiguredSource, Secrets, SourceError, Sources, release_source};
+pub use source::{ConfiguredSource, SourceError, Sources, release_source, secret};
 pub use store::{ConnectError, connect, store_options};
 
 /// An error with its causes, in one line.

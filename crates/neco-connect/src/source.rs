@@ -6,37 +6,24 @@ use async_trait::async_trait;
 use neco_base::Secret;
 use neco_process::config::ReleaseConfig;
 use neco_releases::{GithubClient, Options, ReleaseError, ReleaseSource, Url};
-use neco_schema::{ConfigKey, Key, Range};
+use neco_schema::{ConfigKey, Key, KeyValue, Range};
 use neco_store::{Store, StoreError};
 
 use crate::{Settings, one_line};
 
-/// The secret settings, read when they are needed and never kept in a view.
-#[derive(Clone, Debug, Default)]
-pub struct Secrets {
-    /// `config/github-token`.
-    pub github_token: Option<Secret>,
-    /// `config/notification/slack`.
-    pub slack: Option<Secret>,
+/// A secret as it is stored, without the white space around it; `None` if there is nothing else. Secrets are read when
+/// they are needed and never kept in a view.
+pub fn secret(stored: &KeyValue) -> Option<Secret> {
+    let text = Secret::new(String::from_utf8_lossy(&stored.value).into_owned());
+    let trimmed = text.reveal().trim();
+    (!trimmed.is_empty()).then(|| Secret::from(trimmed))
 }
 
-impl Secrets {
-    /// Reads them.
-    ///
-    /// # Errors
-    /// etcd does not answer.
-    pub async fn read(store: &dyn Store) -> Result<Self, StoreError> {
-        let token = Key::Config(ConfigKey::GithubToken);
-        let slack = Key::Config(ConfigKey::Slack);
-        let snapshot = store.read(&[Range::from(&token), Range::from(&slack)], None).await?;
-        let text = |key: &Key| {
-            let kv = snapshot.kvs.get(&key.to_string())?;
-            let text = Secret::new(String::from_utf8_lossy(&kv.value).into_owned());
-            let trimmed = text.reveal().trim();
-            (!trimmed.is_empty()).then(|| Secret::from(trimmed))
-        };
-        Ok(Self { github_token: text(&token), slack: text(&slack) })
-    }
+/// The token for the API of releases, if there is one.
+async fn github_token(store: &dyn Store) -> Result<Option<Secret>, StoreError> {
+    let key = Key::Config(ConfigKey::GithubToken);
+    let snapshot = store.read(&[Range::from(&key)], None).await?;
+    Ok(snapshot.kvs.get(&key.to_string()).and_then(secret))
 }
 
 /// Why there is no release source.
@@ -108,22 +95,16 @@ impl ConfiguredSource {
 #[async_trait]
 impl Sources for ConfiguredSource {
     async fn source(&self, settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String> {
-        let secrets = Secrets::read(&*self.store).await.map_err(|error| one_line(&error))?;
+        let token = github_token(&*self.store).await.map_err(|error| one_line(&error))?;
         let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        let same =
-            |kept: &Client| kept.proxy == settings.proxy && kept.token == secrets.github_token;
+        let same = |kept: &Client| kept.proxy == settings.proxy && kept.token == token;
         if let Some(kept) = kept.as_ref().filter(|kept| same(kept)) {
             return Ok(Arc::clone(&kept.client) as Arc<dyn ReleaseSource>);
         }
-        let client =
-            release_source(&self.config, settings.proxy.clone(), secrets.github_token.clone())
-                .map_err(|error| one_line(&error))?;
+        let client = release_source(&self.config, settings.proxy.clone(), token.clone())
+            .map_err(|error| one_line(&error))?;
         let client = Arc::new(client);
-        *kept = Some(Client {
-            proxy: settings.proxy.clone(),
-            token: secrets.github_token,
-            client: Arc::clone(&client),
-        });
+        *kept = Some(Client { proxy: settings.proxy.clone(), token, client: Arc::clone(&client) });
         Ok(client)
     }
 }

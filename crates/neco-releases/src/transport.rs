@@ -64,24 +64,16 @@ impl Transport {
             value.set_sensitive(true);
             Ok::<_, ReleaseError>(value)
         });
-        let mut http = reqwest::Client::builder()
+        let http = outbound(&home, options.proxy).map_err(|_| {
+            let proxy = options.proxy.map(shown).unwrap_or_default();
+            option("proxy", format!("{proxy:?} is no proxy URL"))
+        })?;
+        let http = http
             .user_agent(options.user_agent)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
             .connect_timeout(options.connect_timeout)
             .pool_idle_timeout(Duration::from_secs(90))
             .pool_max_idle_per_host(1)
             .tcp_keepalive(Duration::from_secs(30));
-        match options.proxy {
-            Some(proxy) => {
-                let proxy = reqwest::Proxy::all(proxy.clone())
-                    .map_err(|_| option("proxy", format!("{:?} is no proxy URL", shown(proxy))))?;
-                http = http.proxy(proxy);
-            }
-            // Proxy variables of the environment are meant for the world outside.
-            None if is_loopback(&home) => http = http.no_proxy(),
-            None => {}
-        }
         let http =
             http.build().map_err(|source| ReleaseError::Transport { url: shown(&home), source })?;
         let transport = Self {
@@ -207,6 +199,23 @@ impl Transport {
             _ => Ok(()),
         }
     }
+}
+
+/// A client that asks `to`, through `proxy` if there is one. It follows no redirect and tells nobody where it came from:
+/// what goes along with a request, and what stands in its address, is for one host alone.
+///
+/// # Errors
+/// The proxy is none.
+pub fn outbound(to: &Url, proxy: Option<&Url>) -> Result<reqwest::ClientBuilder, reqwest::Error> {
+    install_crypto();
+    let client =
+        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false);
+    Ok(match proxy {
+        Some(proxy) => client.proxy(reqwest::Proxy::all(proxy.clone())?),
+        // Proxy variables of the environment are meant for the world outside.
+        None if is_loopback(to) => client.no_proxy(),
+        None => client,
+    })
 }
 
 /// `url` without what may be secret in it: user, password, query, fragment.

@@ -1,14 +1,13 @@
 //! Notices to a webhook that takes Slack's attachments.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_base::Secret;
-use neco_connect::Settings;
-use neco_releases::Url;
+use neco_connect::{Settings, secret};
+use neco_releases::{Url, outbound};
 use neco_schema::{ConfigKey, Key, Outcome, Range, RequestKind, Revision, Timestamp};
 use neco_store::Store;
 use serde_json::{Value, json};
@@ -34,7 +33,6 @@ struct Webhook {
 impl Slack {
     /// Notices about the data centre `cluster`; webhook and proxy are read from `store` each time.
     pub fn new(store: Arc<dyn Store>, cluster: String) -> Self {
-        neco_process::crypto::install_crypto_provider();
         Self { store, cluster }
     }
 
@@ -44,10 +42,7 @@ impl Slack {
         let read = self.store.read(&ranges, None).await;
         let read = read.map_err(|error| neco_connect::one_line(&error))?;
         let Some(stored) = read.kvs.get(&slack.to_string()) else { return Ok(None) };
-        let url = Secret::new(String::from_utf8_lossy(&stored.value).trim().to_owned());
-        if url.reveal().is_empty() {
-            return Ok(None);
-        }
+        let Some(url) = secret(stored) else { return Ok(None) };
         let proxy = read.kvs.get(&proxy.to_string()).map(|kv| (ConfigKey::Proxy, kv.value.clone()));
         let settings = Settings::read(&BTreeMap::from_iter(proxy));
         match settings.problems.first() {
@@ -55,27 +50,6 @@ impl Slack {
             None => Ok(Some(Webhook { url, since: stored.create_revision, proxy: settings.proxy })),
         }
     }
-}
-
-/// A client for one notice. The address is a secret: it goes to nobody but the webhook itself.
-fn client(url: &Url, proxy: Option<Url>) -> Result<reqwest::Client, reqwest::Error> {
-    let mut client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .timeout(SEND_WITHIN);
-    match proxy {
-        Some(proxy) => client = client.proxy(reqwest::Proxy::all(proxy)?),
-        // Proxy variables of the environment are meant for the world outside.
-        None if is_loopback(url) => client = client.no_proxy(),
-        None => {}
-    }
-    client.build()
-}
-
-fn is_loopback(url: &Url) -> bool {
-    // A host in brackets is an IPv6 address.
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[async_trait]
@@ -97,7 +71,8 @@ impl Notify for Slack {
             let error = error.without_url();
             format!("the webhook cannot be reached: {}", neco_connect::one_line(&error))
         };
-        let client = client(&url, webhook.proxy).map_err(unreachable)?;
+        let client = outbound(&url, webhook.proxy.as_ref()).map_err(unreachable)?;
+        let client = client.timeout(SEND_WITHIN).build().map_err(unreachable)?;
         let body = attachment(&self.cluster, told);
         let answer = client.post(url).json(&body).send().await.map_err(unreachable)?;
         if answer.status().is_success() {

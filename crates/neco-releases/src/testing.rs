@@ -26,6 +26,7 @@ struct Inner {
     releases: Vec<ListedRelease>,
     content: BTreeMap<Url, Vec<u8>>,
     down: bool,
+    asked: u32,
 }
 
 impl FakeReleases {
@@ -78,6 +79,11 @@ impl FakeReleases {
         self.lock().down = down;
     }
 
+    /// How often a version was asked for.
+    pub fn asked(&self) -> u32 {
+        self.lock().asked
+    }
+
     fn up(&self) -> Result<MutexGuard<'_, Inner>, ReleaseError> {
         let inner = self.lock();
         if inner.down {
@@ -117,7 +123,8 @@ impl ReleaseSource for FakeReleases {
         version: &NecoVersion,
     ) -> Result<Option<Release>, ReleaseError> {
         let tag = env.tag(version);
-        let inner = self.up()?;
+        let mut inner = self.up()?;
+        inner.asked += 1;
         let found = inner.releases.iter().find(|release| release.tag == tag && !release.draft);
         Ok(found.map(|release| Release::new(version.clone(), release.clone())))
     }

@@ -1,7 +1,6 @@
 //! The updater's engine on the in-memory store: what it writes, what it waits for, and that nothing ends it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,12 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use neco_connect::{Settings, Sources};
 use neco_process::clock::SystemClock;
+use neco_releases::ReleaseSource;
 use neco_releases::testing::FakeReleases;
-use neco_releases::{Asset, Downloaded, Limits, Progress, Release, ReleaseError, ReleaseSource};
 use neco_schema::{
-    Alive, Condition, ConfigKey, Environment, HistoryRecord, Key, Lrn, NecoVersion, Op, Outcome,
-    PackageRef, Range, Record, RequestId, RequestKind, Revision, Target, Timestamp, Txn,
-    UpdateRequest, UpdateStatus, prefixes,
+    Alive, Condition, ConfigKey, HistoryRecord, Key, Lrn, NecoVersion, Op, Outcome, Range, Record,
+    RequestId, RequestKind, Revision, Target, Timestamp, Txn, UpdateRequest, UpdateStatus,
+    prefixes,
 };
 use neco_store::{MemoryStore, Store};
 use neco_updater::{Context, Engine, Local, Notify, Outline, Probe, Told};
@@ -24,58 +23,35 @@ const WITHIN: Duration = Duration::from_secs(30);
 const OLD: &str = "2026.11.20-40151";
 const NEW: &str = "2026.11.21-40152";
 
-/// Releases in memory; counts how often they are asked for, and panics as often as it is told to.
+/// Panics that were ordered.
+#[derive(Default)]
+struct Panics(AtomicU32);
+
+impl Panics {
+    fn order(&self, times: u32) {
+        self.0.store(times, Ordering::SeqCst);
+    }
+
+    /// Panics, if one is due.
+    fn carry_out(&self) {
+        let left = |panics: u32| panics.checked_sub(1);
+        let due = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
+        assert!(due.is_err(), "a panic that was asked for");
+    }
+}
+
+/// Releases in memory.
 #[derive(Default)]
 struct Source {
-    releases: FakeReleases,
-    asked: AtomicU32,
-    panics: AtomicU32,
+    releases: Arc<FakeReleases>,
+    panics: Panics,
 }
 
-struct Shared(Arc<Source>);
-
 #[async_trait]
-impl Sources for Shared {
+impl Sources for Source {
     async fn source(&self, _settings: &Settings) -> Result<Arc<dyn ReleaseSource>, String> {
-        let left = |panics: u32| panics.checked_sub(1);
-        let due = self.0.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
-        assert!(due.is_err(), "a panic that was asked for");
-        Ok(Arc::clone(&self.0) as Arc<dyn ReleaseSource>)
-    }
-}
-
-#[async_trait]
-impl ReleaseSource for Source {
-    async fn newest(&self, env: Environment) -> Result<Option<Release>, ReleaseError> {
-        self.releases.newest(env).await
-    }
-
-    async fn by_version(
-        &self,
-        env: Environment,
-        version: &NecoVersion,
-    ) -> Result<Option<Release>, ReleaseError> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        self.releases.by_version(env, version).await
-    }
-
-    async fn resolve(&self, release: &Release, name: &str) -> Result<PackageRef, ReleaseError> {
-        self.releases.resolve(release, name).await
-    }
-
-    async fn fetch(
-        &self,
-        asset: &Asset,
-        expected: Option<&PackageRef>,
-        dest: &Path,
-        limits: &Limits,
-        progress: &(dyn Fn(Progress) + Send + Sync),
-    ) -> Result<Downloaded, ReleaseError> {
-        self.releases.fetch(asset, expected, dest, limits, progress).await
-    }
-
-    async fn read(&self, asset: &Asset, limit: u64) -> Result<Vec<u8>, ReleaseError> {
-        self.releases.read(asset, limit).await
+        self.panics.carry_out();
+        Ok(Arc::clone(&self.releases) as Arc<dyn ReleaseSource>)
     }
 }
 
@@ -86,7 +62,7 @@ struct Recorded {
     ended: Mutex<Vec<HistoryRecord>>,
     failures: Mutex<u32>,
     since: Mutex<Option<Revision>>,
-    panics: AtomicU32,
+    panics: Panics,
 }
 
 #[async_trait]
@@ -101,9 +77,7 @@ impl Notify for Recorded {
 
     async fn send(&self, told: &Told) -> Result<(), String> {
         let Told::Ended(record) = told else {
-            let left = |panics: u32| panics.checked_sub(1);
-            let due = self.panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
-            assert!(due.is_err(), "a panic that was asked for");
+            self.panics.carry_out();
             self.begun.lock().unwrap().push(told.clone());
             return Ok(());
         };
@@ -180,7 +154,7 @@ impl Bench {
         let context = Arc::new(Context::new(
             Arc::new(self.store.clone()),
             Arc::new(SystemClock::default()),
-            Arc::new(Shared(Arc::clone(&self.source))),
+            Arc::clone(&self.source) as Arc<dyn Sources>,
             vec![Arc::clone(&self.trouble) as Arc<dyn Probe>],
             Arc::clone(&self.notices) as Arc<dyn Notify>,
             Local { host: host.to_owned(), ..self.local.clone() },
@@ -525,34 +499,36 @@ async fn every_ended_request_is_told_once_however_long_the_webhook_was_down() {
     bench.end().await;
 }
 
+/// The order to go to NEW, given at some second.
+fn named(second: i64) -> Op {
+    let target = Target {
+        version: version(NEW),
+        pinned: true,
+        allow_downgrade: false,
+        allow_no_way_back: false,
+        by: "ops".to_owned(),
+        reason: "now".to_owned(),
+        at: Timestamp::from_unix(second),
+        unknown: serde_json::Map::new(),
+    };
+    Op::put(&Key::Target, &target)
+}
+
 #[tokio::test]
 async fn a_version_that_does_not_exist_is_asked_for_again_after_a_while_or_when_it_is_ordered_again()
  {
     let mut bench = Bench::new().await;
     bench.put(Key::Config(ConfigKey::CheckUpdateInterval), "3600000000000").await;
-    let order = |second: i64| {
-        let target = Target {
-            version: version(NEW),
-            pinned: true,
-            allow_downgrade: false,
-            allow_no_way_back: false,
-            by: "ops".to_owned(),
-            reason: "now".to_owned(),
-            at: Timestamp::from_unix(second),
-            unknown: serde_json::Map::new(),
-        };
-        Op::put(&Key::Target, &target)
-    };
-    bench.write(order(1)).await;
+    bench.write(named(1)).await;
     bench.start("boot-0");
     bench.waits_for("release release-2026.11.21-40152 does not exist").await;
     let looks = || bench.contexts[0].observed().borrow().looks;
-    let (enough, asked) = (looks() + 5, || bench.source.asked.load(Ordering::SeqCst));
+    let (enough, asked) = (looks() + 5, || bench.source.releases.asked());
     bench.until("five more looks", async || (looks() >= enough).then_some(())).await;
     assert_eq!(asked(), 1);
     bench.waits_for("does not exist").await;
     bench.publish(NEW);
-    bench.write(order(2)).await;
+    bench.write(named(2)).await;
     bench.requested(NEW).await;
     assert_eq!(asked(), 2);
     bench.end().await;
@@ -570,17 +546,7 @@ async fn a_release_without_its_signature_is_not_published_yet() {
     let known = async || bench.store.read(&known, None).await.unwrap().kvs.pop_first();
     assert_eq!(known().await, None);
     // Naming it makes it no more complete.
-    let target = Target {
-        version: version(NEW),
-        pinned: true,
-        allow_downgrade: false,
-        allow_no_way_back: false,
-        by: "ops".to_owned(),
-        reason: "now".to_owned(),
-        at: Timestamp::from_unix(1),
-        unknown: serde_json::Map::new(),
-    };
-    bench.write(Op::put(&Key::Target, &target)).await;
+    bench.write(named(1)).await;
     bench
         .waits_for(&format!("{NEW} cannot be requested: release release-{NEW} is not complete"))
         .await;
@@ -597,8 +563,8 @@ async fn a_release_without_its_signature_is_not_published_yet() {
 #[tokio::test]
 async fn a_leader_whose_helpers_break_begins_another_term_with_new_ones() {
     let mut bench = Bench::new().await;
-    bench.source.panics.store(1, Ordering::SeqCst);
-    bench.notices.panics.store(1, Ordering::SeqCst);
+    bench.source.panics.order(1);
+    bench.notices.panics.order(1);
     bench.start("boot-0");
     let first = bench.requested(OLD).await;
     bench.complete(&first).await;

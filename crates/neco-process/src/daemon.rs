@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,16 @@ pub async fn wait_for_config(root: &Path, stop: &CancellationToken) -> Option<Co
             biased;
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(READ_AGAIN) => {}
+        }
+    }
+}
+
+/// Puts what a daemon observes on its status page, as long as it observes.
+pub async fn follow<T: Serialize>(mut observed: watch::Receiver<T>, page: watch::Sender<Value>) {
+    loop {
+        page.send_replace(serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default());
+        if observed.changed().await.is_err() {
+            return;
         }
     }
 }

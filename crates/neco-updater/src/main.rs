@@ -11,7 +11,7 @@ use neco_host::Root;
 use neco_plan::GroupShape;
 use neco_process::clock::SystemClock;
 use neco_process::config::Unsigned;
-use neco_process::daemon::{installed_version, serve, wait_for_config};
+use neco_process::daemon::{follow, installed_version, serve, wait_for_config};
 use neco_process::exit::{self, ExitCode, Failure};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
@@ -91,16 +91,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     ));
     let (_readiness, readiness) = watch::channel(Readiness::Ready);
     let (status, status_page) = watch::channel(serde_json::Value::Null);
-    let mut observed = context.observed();
-    let pages = tokio::spawn(async move {
-        loop {
-            let value = serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default();
-            status.send_replace(value);
-            if observed.changed().await.is_err() {
-                return;
-            }
-        }
-    });
+    let pages = tokio::spawn(follow(context.observed(), status));
     let listener = config
         .listen
         .of("updater")

@@ -16,7 +16,7 @@ use neco_host::{
 use neco_plan::{JournalState, Local};
 use neco_process::clock::{Clock, SystemClock};
 use neco_process::config::{self, Config};
-use neco_process::daemon::{installed_version, serve, wait_for_config};
+use neco_process::daemon::{follow, installed_version, serve, wait_for_config};
 use neco_process::exit::{self, ExitCode, Failure, OrFail};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
@@ -28,7 +28,7 @@ use neco_schema::NecoVersion;
 use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
 use neco_worker::{
-    About, Engine, Exit, Identity, Observation, RecipeSteps, Shared, StepHost, kept, shape, wall,
+    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, kept, shape, wall,
 };
 use tokio::sync::watch;
 
@@ -274,19 +274,6 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             tracing::info!("ending for the new binary");
             // The original's code for it; its meaning on this program's own scale does not apply here.
             Ok(ExitCode::NothingYet)
-        }
-    }
-}
-
-/// Puts what is observed on the status page, from now on.
-async fn follow(
-    mut observed: watch::Receiver<Observation>,
-    page: watch::Sender<serde_json::Value>,
-) {
-    loop {
-        page.send_replace(serde_json::to_value(&*observed.borrow_and_update()).unwrap_or_default());
-        if observed.changed().await.is_err() {
-            return;
         }
     }
 }

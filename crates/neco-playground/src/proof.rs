@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use neco_host::Installed;
-use neco_plan::View;
-use neco_schema::{Condition, Lrn, NecoVersion, UpdateStatus};
+use neco_schema::{Condition, NecoVersion};
 use serde::Serialize;
 
+use crate::state::completed;
 use crate::{BootServer, Site, SiteError, state_text};
 
 /// How long daemons that have just been replaced may take to say that they run.
@@ -72,14 +72,6 @@ pub async fn prove(
     }
     let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
     Ok(Summary { outcome: "completed", from: from.clone(), to: to.clone(), servers, seconds })
-}
-
-/// The status by which a server has completed `version` in the request that stands.
-fn completed<'v>(view: &'v View, lrn: Lrn, version: &NecoVersion) -> Option<&'v UpdateStatus> {
-    let request = view.current().filter(|request| request.version == *version)?;
-    let member = request.members().contains(&lrn);
-    let status = view.status_of(request, lrn).filter(|_| member)?;
-    (status.value.cond == Condition::Complete).then_some(&status.value)
 }
 
 /// Waits until the server has `version` on its disk and its daemons run it; returns its worker.
@@ -161,8 +153,6 @@ impl Summary {
 
 #[cfg(test)]
 mod tests {
-    use neco_schema::{KeyValue, Revision, Snapshot};
-
     use super::*;
 
     fn summary() -> Summary {
@@ -181,47 +171,6 @@ mod tests {
             servers: vec![server(0), server(1)],
             seconds: 12.3,
         }
-    }
-
-    /// What etcd holds, given key by key as Go writes it.
-    fn view(kvs: &[(&str, &str)]) -> View {
-        let mut snapshot = Snapshot::default();
-        for (key, value) in kvs {
-            let kv = KeyValue {
-                key: (*key).to_owned(),
-                value: value.as_bytes().to_vec(),
-                create_revision: Revision(1),
-                mod_revision: Revision(1),
-                version: 1,
-                lease: None,
-            };
-            snapshot.kvs.insert((*key).to_owned(), kv);
-        }
-        View::assemble(&snapshot)
-    }
-
-    #[test]
-    fn only_a_member_that_has_completed_this_version_has_completed_it() {
-        let request = |version: &str| {
-            format!(
-                r#"{{"version":"{version}","servers":[0],"stop":false,"started_at":"2026-11-21T08:00:00Z"}}"#
-            )
-        };
-        let status = |version: &str, cond: i64| {
-            format!(r#"{{"version":"{version}","step":18,"cond":{cond},"message":""}}"#)
-        };
-        let (old, new) = ("2026.11.20-40151", "2026.11.21-40152");
-        let done = |request: Option<&str>, lrn: u32, status: &str| {
-            let mut kvs = vec![("status/bootservers/0", status), ("status/bootservers/1", status)];
-            kvs.extend(request.map(|request| ("status/current", request)));
-            let version = new.parse().expect("a version");
-            completed(&view(&kvs), Lrn::new(lrn), &version).is_some()
-        };
-        assert!(done(Some(&request(new)), 0, &status(new, 3)));
-        assert!(!done(Some(&request(new)), 0, &status(new, 1)), "it still runs");
-        assert!(!done(Some(&request(new)), 1, &status(new, 3)), "it is no member");
-        assert!(!done(Some(&request(old)), 0, &status(old, 3)), "another version");
-        assert!(!done(None, 0, &status(new, 3)), "no request");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use neco_plan::View;
-use neco_schema::{Condition, Lrn, NecoVersion, Outcome, RequestId, UpdateRequest};
+use neco_schema::{Condition, Lrn, NecoVersion, Outcome, RequestId, UpdateRequest, UpdateStatus};
 
 /// How far a server is with the current request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +42,23 @@ pub fn standings(view: &View) -> Vec<Standing> {
 /// Whether every member of a request for `version` has completed it, and that is recorded.
 pub fn is_completed(view: &View, version: &NecoVersion) -> bool {
     view.current().is_some_and(|request| {
-        let complete = |lrn: &Lrn| {
-            let status = view.status_of(request, *lrn);
-            status.is_some_and(|status| status.value.cond == Condition::Complete)
-        };
+        let complete = |lrn: &Lrn| completed(view, *lrn, version).is_some();
         request.version == *version
             && request.members().iter().all(complete)
             && outcome_of(view, request) == Some(Outcome::Completed)
     })
+}
+
+/// The status by which a member has completed `version` in the request that stands.
+pub(crate) fn completed<'v>(
+    view: &'v View,
+    lrn: Lrn,
+    version: &NecoVersion,
+) -> Option<&'v UpdateStatus> {
+    let request = view.current().filter(|request| request.version == *version)?;
+    let member = request.members().contains(&lrn);
+    let status = view.status_of(request, lrn).filter(|_| member)?;
+    (status.value.cond == Condition::Complete).then_some(&status.value)
 }
 
 /// Whether a request for `version` is stopped for good.
@@ -108,4 +117,52 @@ pub fn state_text(view: &View) -> String {
 /// The beginning of an identity, enough to tell requests apart.
 pub(crate) fn short(id: &RequestId) -> &str {
     id.as_str().get(..8).unwrap_or(id.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use neco_schema::{KeyValue, Revision, Snapshot};
+
+    use super::*;
+
+    /// What etcd holds, given key by key as Go writes it.
+    fn view(kvs: &[(&str, &str)]) -> View {
+        let mut snapshot = Snapshot::default();
+        for (key, value) in kvs {
+            let kv = KeyValue {
+                key: (*key).to_owned(),
+                value: value.as_bytes().to_vec(),
+                create_revision: Revision(1),
+                mod_revision: Revision(1),
+                version: 1,
+                lease: None,
+            };
+            snapshot.kvs.insert((*key).to_owned(), kv);
+        }
+        View::assemble(&snapshot)
+    }
+
+    #[test]
+    fn only_a_member_that_has_completed_this_version_has_completed_it() {
+        let request = |version: &str| {
+            format!(
+                r#"{{"version":"{version}","servers":[0],"stop":false,"started_at":"2026-11-21T08:00:00Z"}}"#
+            )
+        };
+        let status = |version: &str, cond: i64| {
+            format!(r#"{{"version":"{version}","step":18,"cond":{cond},"message":""}}"#)
+        };
+        let (old, new) = ("2026.11.20-40151", "2026.11.21-40152");
+        let done = |request: Option<&str>, lrn: u32, status: &str| {
+            let mut kvs = vec![("status/bootservers/0", status), ("status/bootservers/1", status)];
+            kvs.extend(request.map(|request| ("status/current", request)));
+            let version = new.parse().expect("a version");
+            completed(&view(&kvs), Lrn::new(lrn), &version).is_some()
+        };
+        assert!(done(Some(&request(new)), 0, &status(new, 3)));
+        assert!(!done(Some(&request(new)), 0, &status(new, 1)), "it still runs");
+        assert!(!done(Some(&request(new)), 1, &status(new, 3)), "it is no member");
+        assert!(!done(Some(&request(old)), 0, &status(old, 3)), "another version");
+        assert!(!done(None, 0, &status(new, 3)), "no request");
+    }
 }

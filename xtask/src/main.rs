@@ -7,6 +7,7 @@ mod build;
 mod exit;
 mod git;
 mod layers;
+mod lock;
 mod package;
 mod run;
 mod tools;

@@ -5,15 +5,15 @@ mod control;
 mod tree;
 mod version;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::build::{Programs, SHIPPED};
 use crate::exit::{Doing, Done};
 use crate::git;
-use crate::run;
 use crate::workspace::Workspace;
+use crate::{lock, run};
 use tree::Tree;
 pub(crate) use version::Version;
 
@@ -64,9 +64,7 @@ pub(crate) fn pack_with(
     fs::create_dir_all(out).doing(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("neco_{version}_amd64.deb"));
     // Two verbs at once would fill the same folder.
-    let lock = out.join(".lock");
-    let lock = File::create(&lock).doing(|| format!("cannot create {}", lock.display()))?;
-    lock.lock().doing(|| format!("cannot lock {}", out.display()))?;
+    let _lock = lock::hold(&out.join(".lock"))?;
     let epoch = source_date(workspace, version)?;
 
     let mut tree = Tree::create(out.join(format!(".neco_{version}.stage")))?;

@@ -7,14 +7,14 @@
 mod apt;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::exit::{Doing, Done, Failure};
-use crate::run;
 use crate::workspace::Workspace;
+use crate::{lock, run};
 use apt::Apt;
 
 /// Set to `1`, the system's programs are passed over, so that the unpacked ones can be tried on a
@@ -103,9 +103,7 @@ impl Tools {
         if let Ok(tools) = Self::look(&dir)? {
             return Ok(tools);
         }
-        let lock = dir.join("lock");
-        let lock = File::create(&lock).doing(|| format!("cannot create {}", lock.display()))?;
-        lock.lock().doing(|| "cannot lock target/tools".into())?;
+        let _lock = lock::hold(&dir.join("lock"))?;
         // Another verb may have brought them while this one waited for the lock.
         let missing = match Self::look(&dir)? {
             Ok(tools) => return Ok(tools),

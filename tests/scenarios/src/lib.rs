@@ -7,11 +7,13 @@
 //! `cargo xtask test` builds the packages that the sites install, and says in `NECO_PACKAGES` where they are.
 
 mod observer;
+mod operator;
 mod recording;
 mod scenario;
 mod trail;
 mod webhook;
 
+pub use operator::{Told, daemons, necoctl, processes, restarted};
 pub use recording::{Event, Recording};
 pub use scenario::{LONG, Scenario, attempts, lines, now};
 pub use trail::Trail;

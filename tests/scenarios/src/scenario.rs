@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::observer::{self, Observer};
+use crate::operator::daemons;
 use crate::recording::{Event, Recording};
 use crate::trail::{Trail, values_of};
 use crate::webhook::{self, Webhook};
@@ -253,10 +254,7 @@ impl Scenario {
 
     /// The processes of all daemons.
     pub fn processes(&self) -> Vec<(String, Option<u32>)> {
-        let daemons = self
-            .servers()
-            .iter()
-            .flat_map(|server| std::iter::once(server.worker()).chain(server.updater()));
+        let daemons = self.servers().iter().flat_map(daemons);
         daemons.map(|daemon| (daemon.name().to_owned(), daemon.pid())).collect()
     }
 

@@ -1,46 +1,10 @@
 //! No etcd, no configuration.
 
-use std::process::Output;
-
 use neco_plan::invariants::Fact;
-use neco_playground::BootServer;
-use neco_scenarios::{LONG, Scenario, lines};
-use tokio::process::Command;
+use neco_scenarios::{Scenario, daemons, lines, necoctl, processes, restarted};
 
 /// How often one thing may be said of one outage: by the loop, and by what runs beside it.
 const SAID: usize = 3;
-
-/// Ends the daemons of a server in order and starts them again; says which processes run now.
-async fn restarted(server: &BootServer) -> Vec<u32> {
-    let daemons: Vec<_> = std::iter::once(server.worker()).chain(server.updater()).collect();
-    let mut processes = Vec::new();
-    for daemon in daemons {
-        daemon.stop().await;
-        daemon.up().await;
-        processes.push(daemon.successor_of(0, LONG).await.expect("it starts"));
-    }
-    processes
-}
-
-fn processes(server: &BootServer) -> Vec<u32> {
-    let daemons = std::iter::once(server.worker()).chain(server.updater());
-    daemons.filter_map(neco_playground::Daemon::pid).collect()
-}
-
-/// Runs the command line of a server.
-async fn necoctl(server: &BootServer, arguments: &[&str]) -> Output {
-    Command::new(server.root().join("usr/bin/necoctl"))
-        .arg("--root")
-        .arg(server.root())
-        .args(arguments)
-        .output()
-        .await
-        .expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
@@ -61,8 +25,8 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
     }
     // The command line tells what this server knows, and that it may be old.
     let told = necoctl(scenario.server(0), &["status", "--timeout=2s", "--output=json"]).await;
-    assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
-    let status: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let told = told.ended(2);
+    let status: serde_json::Value = serde_json::from_str(&told.out).expect("JSON");
     assert_eq!(status["stale"], true, "{status}");
     assert!(status["reason"].as_str().is_some_and(|why| why.contains("etcd")), "{status}");
     for daemon in status["daemons"].as_array().expect("daemons") {
@@ -72,8 +36,7 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
     }
     for verb in ["status", "why"] {
         let told = necoctl(scenario.server(0), &[verb, "--timeout=2s"]).await;
-        assert_eq!(told.status.code(), Some(2), "{}", text(&told.stderr));
-        let told = text(&told.stdout);
+        let told = told.ended(2).out;
         assert!(told.starts_with("STALE: ") && told.contains("neco-worker"), "{told}");
     }
     let version = scenario.publish_update().await;
@@ -106,9 +69,7 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
     let said = lines(victim, "neco-worker", &["does not exist"]);
     assert_eq!(said.len(), 1, "{said:#?}");
     // The command line ends with the same report, and with what the design says of a failure.
-    let status = necoctl(victim, &["status"]).await;
-    let report = text(&status.stderr);
-    assert_eq!(status.status.code(), Some(1), "{report}");
+    let report = necoctl(victim, &["status"]).await.ended(1).err;
     for key in ["3 problems", "endpoints", "timeout", "release.unsigned"] {
         assert!(report.contains(key), "{report}");
     }
@@ -122,8 +83,7 @@ async fn daemons_stay_up_without_etcd_and_without_a_configuration_and_go_on() {
             assert!(said.len() <= SAID, "boot-{}: {said:#?}", server.lrn());
             assert!(!lines(server, daemon, &["etcd answers again"]).is_empty());
         }
-        let daemons = std::iter::once(server.worker()).chain(server.updater());
-        let ends: Vec<_> = daemons.flat_map(|daemon| daemon.state().exits).collect();
+        let ends: Vec<_> = daemons(server).flat_map(|daemon| daemon.state().exits).collect();
         for process in processes {
             let end = ends.iter().find(|exited| exited.pid == process).expect("replaced");
             let planned = matches!(end.status.code(), Some(0 | 3)) || end.status.code().is_none();

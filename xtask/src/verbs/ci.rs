@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::deny::Deny;
 use super::test::{self, Count};
 use crate::args::Args;
 use crate::exit::{Doing, Done, Failure};
@@ -19,9 +20,6 @@ usage: cargo xtask ci
 Format, layers, lints, generated pages, tests, dependencies' licences and sources, the playground,
 and, when root, the playground once more as an unprivileged user. Every phase runs, whatever the ones
 before it said. The last line is the count of tests, `N passed, N failed`.";
-
-/// The version of cargo-deny that is built into target/tools.
-const CARGO_DENY: &str = "0.20.2";
 
 /// A playground that has not ended by then hangs.
 const PLAYGROUND_LIMIT: &str = "15m";
@@ -72,12 +70,14 @@ pub(super) fn run(args: Vec<String>) -> Done {
     phases.run("layers", || super::layers::run(Vec::new()));
     phases.run("clippy", || clippy(&workspace));
     phases.run("docs", || super::docs::run(vec!["--check".into()]));
+    // The tests wait more than they compute; this is done by the time it is needed.
+    let deny = Deny::begin(&workspace);
     phases.run("test", || {
         let (counted, outcome) = test::all_tests(&[], false);
         count = counted;
         outcome
     });
-    phases.run("deny", || deny(&workspace));
+    phases.run("deny", || deny?.check(&workspace));
     phases.run("playground", || verb(&["playground"]));
     if is_root() {
         phases.run("playground as a user", || verb(&["as-user", "playground"]));
@@ -103,24 +103,6 @@ fn clippy(workspace: &Workspace) -> Done {
     tools.lend(&mut command);
     command.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     run::succeed(&mut command)
-}
-
-/// Advisories are left out: they need a database from the network, and change without a commit.
-fn deny(workspace: &Workspace) -> Done {
-    run::succeed(workspace.cargo().args(["fetch", "--locked"]))?;
-    let tools = Tools::bring(workspace)?;
-    let program = tools.dir.join("bin").join("cargo-deny");
-    let version = run::capture(Command::new(&program).arg("--version"));
-    if !version.is_ok_and(|version| version.trim() == format!("cargo-deny {CARGO_DENY}")) {
-        let mut install = workspace.cargo();
-        install.args(["install", "--quiet", "--debug", "--locked", "--root"]).arg(&tools.dir);
-        install.env("CARGO_TARGET_DIR", tools.dir.join("build"));
-        install.env("CARGO_PROFILE_DEV_DEBUG", "false");
-        run::succeed(install.arg(format!("cargo-deny@{CARGO_DENY}")))?;
-    }
-    let mut command = Command::new(&program);
-    command.current_dir(&workspace.root);
-    run::succeed(command.args(["--offline", "check", "bans", "licenses", "sources"]))
 }
 
 /// Another verb, as a process of its own that is not waited for forever.

@@ -3,6 +3,7 @@
 mod as_user;
 mod ci;
 mod deb;
+mod deny;
 mod docs;
 mod layers;
 mod playground;

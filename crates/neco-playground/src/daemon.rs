@@ -96,11 +96,20 @@ enum Order {
 impl Daemon {
     /// Starts `program` and keeps it running; `dir` is held until the process is gone.
     pub(crate) fn start(program: Program, dir: Arc<SiteDir>) -> Self {
+        Self::supervised(program, dir, true)
+    }
+
+    /// Keeps `program` running from [`up`](Self::up) on.
+    pub(crate) fn down_at_first(program: Program, dir: Arc<SiteDir>) -> Self {
+        Self::supervised(program, dir, false)
+    }
+
+    fn supervised(program: Program, dir: Arc<SiteDir>, up: bool) -> Self {
         // One order at a time: each caller waits for its answer.
         let (orders, inbox) = mpsc::channel(1);
         let (report, state) = watch::channel(DaemonState::default());
         let name = program.name.clone();
-        let owner = tokio::spawn(supervise(program, dir, inbox, report)).abort_handle();
+        let owner = tokio::spawn(supervise(program, dir, up, inbox, report)).abort_handle();
         Self { name, orders, state, owner }
     }
 
@@ -212,9 +221,13 @@ impl Drop for Owned {
 async fn supervise(
     program: Program,
     dir: Arc<SiteDir>,
+    up: bool,
     mut orders: mpsc::Receiver<Order>,
     report: watch::Sender<DaemonState>,
 ) {
+    if !up && !wait_for_up(&mut orders).await {
+        return;
+    }
     let mut delay = RESTART[0];
     loop {
         let (began, at) = (Instant::now(), SystemTime::now());
@@ -351,14 +364,17 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
-    fn sh(dir: &Arc<SiteDir>, script: &str) -> Daemon {
-        let program = Program {
+    fn script(dir: &Arc<SiteDir>, script: &str) -> Program {
+        Program {
             name: "sh".to_owned(),
             path: "/bin/sh".into(),
             args: vec!["-c".to_owned(), script.to_owned()],
             output: dir.path().join("output"),
-        };
-        Daemon::start(program, Arc::clone(dir))
+        }
+    }
+
+    fn sh(dir: &Arc<SiteDir>, text: &str) -> Daemon {
+        Daemon::start(script(dir, text), Arc::clone(dir))
     }
 
     async fn running(daemon: &Daemon) -> u32 {
@@ -409,6 +425,18 @@ mod tests {
         assert_ne!(running(&daemon).await, first);
         daemon.kill().await;
         assert_eq!(daemon.state().starts, 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_down_at_first_begins_when_it_is_wanted() {
+        let dir = SiteDir::temporary().expect("a directory");
+        let daemon = Daemon::down_at_first(script(&dir, "exec sleep 600"), Arc::clone(&dir));
+        // Answered while it is down.
+        daemon.kill().await;
+        assert_eq!((daemon.pid(), daemon.state().starts), (None, 0));
+        daemon.up().await;
+        running(&daemon).await;
+        daemon.kill().await;
     }
 
     #[tokio::test]

@@ -43,9 +43,9 @@ impl SiteDir {
         self.dir.path()
     }
 
-    /// The root of a boot server.
-    pub(crate) fn root_of(&self, lrn: u32) -> PathBuf {
-        self.path().join(format!("server-{lrn}"))
+    /// The root of a machine.
+    pub(crate) fn root_of(&self, machine: u32) -> PathBuf {
+        self.path().join(format!("server-{machine}"))
     }
 }
 

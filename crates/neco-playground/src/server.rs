@@ -1,6 +1,5 @@
 //! One boot server: a root of its own, its daemons, its power switch.
 
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +10,14 @@ use neco_host::{
     verify_package,
 };
 use neco_process::ready::ReadyFile;
-use neco_schema::{Lrn, NecoVersion};
+use neco_schema::Lrn;
 use neco_systemd::Recorder;
 use nix::sys::signal::Signal;
 
 use crate::SiteError;
 use crate::daemon::{Daemon, Program};
 use crate::dir::{SiteDir, kill_detached};
+use crate::layout::{Setup, boot_id, lay_out};
 
 /// How many boot servers run an updater beside their worker.
 pub(crate) const UPDATERS: u32 = 2;
@@ -27,16 +27,6 @@ pub const SESSION_TTL: Duration = Duration::from_secs(5);
 
 /// The name of the package.
 const PACKAGE: &str = "neco";
-
-/// What a new server is told.
-pub(crate) struct Setup<'a> {
-    pub(crate) endpoints: &'a [String],
-    pub(crate) api_url: &'a str,
-    pub(crate) public_key: &'a Path,
-    /// The first package, signed.
-    pub(crate) package: &'a Path,
-    pub(crate) version: &'a NecoVersion,
-}
 
 /// A boot server of a site.
 #[derive(Debug)]
@@ -48,14 +38,16 @@ pub struct BootServer {
 }
 
 impl BootServer {
-    /// Makes the root, and installs the first package as every later one will be: verified.
+    /// Makes the root of a machine with this rack number, and installs the first package as every later one will be:
+    /// verified.
     pub(crate) async fn install(
         dir: &Arc<SiteDir>,
+        machine: u32,
         lrn: u32,
         setup: &Setup<'_>,
     ) -> Result<PathBuf, SiteError> {
-        let root = dir.root_of(lrn);
-        lay_out(&root, lrn, setup)?;
+        let root = dir.root_of(machine);
+        lay_out(&root, machine, lrn, setup)?;
         let below = Root::new(&root).map_err(SiteError::io("using", &root))?;
         let keys = TrustedKeys::load(&below).map_err(|source| SiteError::Keys { lrn, source })?;
         let signature = PathBuf::from(format!("{}.minisig", setup.package.display()));
@@ -69,6 +61,21 @@ impl BootServer {
 
     /// Starts the daemons of the server in `root`.
     pub(crate) fn start(dir: &Arc<SiteDir>, lrn: u32, root: PathBuf) -> Self {
+        Self::with(dir, lrn, root, lrn < UPDATERS, Daemon::start)
+    }
+
+    /// The server in `root`, switched off; it has no updater.
+    pub(crate) fn spare(dir: &Arc<SiteDir>, lrn: u32, root: PathBuf) -> Self {
+        Self::with(dir, lrn, root, false, Daemon::down_at_first)
+    }
+
+    fn with(
+        dir: &Arc<SiteDir>,
+        lrn: u32,
+        root: PathBuf,
+        updates: bool,
+        begin: fn(Program, Arc<SiteDir>) -> Daemon,
+    ) -> Self {
         let daemon = |name: &str, options: &[&str]| {
             let log = |name: String| root.join("var/log/neco").join(name);
             let mut args = vec!["--root".to_owned(), root.display().to_string()];
@@ -85,11 +92,11 @@ impl BootServer {
                 args,
                 output: log(format!("{short}.out")),
             };
-            Daemon::start(program, Arc::clone(dir))
+            begin(program, Arc::clone(dir))
         };
         let ttl = format!("{}s", SESSION_TTL.as_secs());
         let worker = daemon("neco-worker", &["--sandbox", "--ready-within", "20s"]);
-        let updater = (lrn < UPDATERS).then(|| daemon("neco-updater", &["--session-ttl", &ttl]));
+        let updater = updates.then(|| daemon("neco-updater", &["--session-ttl", &ttl]));
         Self { lrn: Lrn::new(lrn), root, worker, updater }
     }
 
@@ -247,64 +254,4 @@ impl BootServer {
         };
         tokio::join!(self.worker.stop(), updater);
     }
-}
-
-/// Writes what the operating system and setup would have written.
-fn lay_out(root: &Path, lrn: u32, setup: &Setup<'_>) -> Result<(), SiteError> {
-    let mut config = String::from("endpoints:\n");
-    for endpoint in setup.endpoints {
-        config.push_str(&format!("  - {endpoint}\n"));
-    }
-    config.push_str("prefix: /neco/\nrelease:\n  owner: cybozu-go\n  repository: neco\n");
-    config.push_str(&format!("  api_url: {}\n", setup.api_url));
-    // As on a system with merged directories.
-    let (usr, lib) = (root.join("usr/lib"), root.join("lib"));
-    std::fs::create_dir_all(&usr).map_err(SiteError::io("making", &usr))?;
-    symlink("usr/lib", &lib).map_err(SiteError::io("linking", &lib))?;
-    for dir in ["var/log/neco", "var/lib/neco", "var/cache/neco"] {
-        let path = root.join(dir);
-        std::fs::create_dir_all(&path).map_err(SiteError::io("making", &path))?;
-    }
-    let key =
-        std::fs::read(setup.public_key).map_err(SiteError::io("reading", setup.public_key))?;
-    let files = [
-        ("etc/neco/rack", format!("{lrn}\n")),
-        ("etc/neco/cluster", "playground\n".to_owned()),
-        ("etc/neco/config.yml", config),
-        ("etc/hostname", format!("boot-{lrn}\n")),
-        ("etc/machine-id", format!("{}\n", machine_id(lrn))),
-        ("etc/os-release", OS_RELEASE.to_owned()),
-    ];
-    for (path, text) in files {
-        write(&root.join(path), text.as_bytes())?;
-    }
-    write(&root.join("etc/neco/release-keys/playground.pub"), &key)?;
-    boot_id(root)
-}
-
-const OS_RELEASE: &str = "\
-NAME=\"Ubuntu\"
-ID=ubuntu
-VERSION_ID=\"22.04\"
-VERSION_CODENAME=jammy
-PRETTY_NAME=\"Ubuntu 22.04 LTS\"
-";
-
-/// A machine of its own for every server: 32 hex digits.
-fn machine_id(lrn: u32) -> String {
-    format!("{:032x}", 0x6e65_636f_0000_0000_0000_0000_0000_0001_u128 + u128::from(lrn))
-}
-
-/// Begins a boot.
-fn boot_id(root: &Path) -> Result<(), SiteError> {
-    const SOURCE: &str = "/proc/sys/kernel/random/uuid";
-    let id = std::fs::read(SOURCE).map_err(SiteError::io("reading", SOURCE))?;
-    write(&root.join("run/neco/boot-id"), &id)
-}
-
-fn write(path: &Path, content: &[u8]) -> Result<(), SiteError> {
-    let dir = path.parent().unwrap_or(path);
-    std::fs::create_dir_all(dir)
-        .and_then(|()| std::fs::write(path, content))
-        .map_err(SiteError::io("writing", path))
 }

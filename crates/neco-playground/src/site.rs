@@ -2,21 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use neco_etcd::{Cluster, ClusterOptions};
-use neco_plan::{View, operator_ranges};
-use neco_schema::{ConfigKey, Environment, Key, Lrn, NecoVersion, Op, Snapshot, Txn};
-use neco_store::{Election, EtcdStore, Follower, Options, Store};
+use neco_schema::{ConfigKey, Environment, Key, Lrn, NecoVersion, Op, Txn};
+use neco_store::{Election, EtcdStore, Options, Store};
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use crate::dir::SiteDir;
 use crate::flawed::Flaw;
+use crate::layout::Setup;
 use crate::mirror::Publisher;
-use crate::server::{BootServer, Setup};
-use crate::state::{is_completed, is_stopped, state_text};
+use crate::server::BootServer;
 use crate::{Package, Packages, SiteError};
 
 /// How many etcd members a site has.
@@ -28,14 +28,8 @@ pub const SERVERS: std::ops::RangeInclusive<u32> = 2..=5;
 /// How often the updaters look for a release.
 const POLL: Duration = Duration::from_secs(1);
 
-/// How long it may be quiet until a waiting look is taken anyway.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-
 /// How long the orderly end of a site may take; what is left is killed then.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// How many log lines of each daemon stand in a report of failure.
-const TAIL: usize = 12;
 
 /// How a site is built.
 #[derive(Clone, Debug)]
@@ -48,15 +42,6 @@ pub struct SiteOptions {
     pub parent: Option<PathBuf>,
 }
 
-/// Everything in etcd at one revision.
-#[derive(Clone, Debug)]
-pub struct Look {
-    /// As it stands.
-    pub snapshot: Snapshot,
-    /// Parsed.
-    pub view: View,
-}
-
 /// A running site. Whatever becomes of this value, no process and no file of the site stays behind.
 #[derive(Debug)]
 pub struct Site {
@@ -66,6 +51,10 @@ pub struct Site {
     publisher: Publisher,
     etcd: Mutex<Cluster>,
     packages: Packages,
+    /// The first package, signed.
+    first: PathBuf,
+    /// How many machines there are, spares included.
+    machines: AtomicU32,
     dir: Arc<SiteDir>,
 }
 
@@ -96,13 +85,41 @@ impl Site {
             package: &package,
             version: &first.version,
         };
-        let install = |lrn| BootServer::install(&dir, lrn, &setup);
+        let install = |lrn| BootServer::install(&dir, lrn, lrn, &setup);
         let roots = try_join_all((0..count).map(install)).await?;
         let store = Arc::new(EtcdStore::connect(Options::new(endpoints.iter().cloned())).await?);
         store.commit(&first_keys(count, &first.version)).await?;
         let servers = (0..count).zip(roots);
         let servers = servers.map(|(lrn, root)| BootServer::start(&dir, lrn, root)).collect();
-        Ok(Self { servers, store, publisher, etcd: Mutex::new(etcd), packages, dir })
+        let etcd = Mutex::new(etcd);
+        let (first, machines) = (package, AtomicU32::new(count));
+        Ok(Self { servers, store, publisher, etcd, packages, first, machines, dir })
+    }
+
+    /// Installs the first package on one more machine with this rack number, and leaves it switched off:
+    /// [`BootServer::power_on`] starts it. It runs no updater, is not registered, and is none of
+    /// [`servers`](Self::servers) until it is [added](Self::add). Another server may have the same number: such mistakes
+    /// are made.
+    ///
+    /// # Errors
+    /// The package cannot be installed.
+    pub async fn install_spare(&self, lrn: u32) -> Result<BootServer, SiteError> {
+        let machine = self.machines.fetch_add(1, Ordering::Relaxed);
+        let (endpoints, api_url) = (self.etcd().await.endpoints(), self.publisher.api_url());
+        let setup = Setup {
+            endpoints: &endpoints,
+            api_url: &api_url,
+            public_key: self.publisher.public_key(),
+            package: &self.first,
+            version: self.packages.first(),
+        };
+        let root = BootServer::install(&self.dir, machine, lrn, &setup).await?;
+        Ok(BootServer::spare(&self.dir, lrn, root))
+    }
+
+    /// Counts a spare among the servers of the site.
+    pub fn add(&mut self, spare: BootServer) {
+        self.servers.push(spare);
     }
 
     /// Where everything of the site lies.
@@ -125,7 +142,8 @@ impl Site {
     /// # Panics
     /// If there is no such server.
     pub fn server(&self, lrn: u32) -> &BootServer {
-        &self.servers[lrn as usize]
+        let found = self.servers.iter().find(|server| server.lrn() == Lrn::new(lrn));
+        found.unwrap_or_else(|| panic!("the site has no boot server {lrn}"))
     }
 
     /// The servers that run an updater.
@@ -173,23 +191,6 @@ impl Site {
         self.publisher.other_public_key()
     }
 
-    /// Everything in etcd, parsed.
-    ///
-    /// # Errors
-    /// etcd does not answer.
-    pub async fn view(&self) -> Result<View, SiteError> {
-        Ok(self.look().await?.view)
-    }
-
-    /// Everything in etcd, as it stands and parsed.
-    ///
-    /// # Errors
-    /// etcd does not answer.
-    pub async fn look(&self) -> Result<Look, SiteError> {
-        let snapshot = self.store.read(&operator_ranges(), None).await?;
-        Ok(Look { view: View::assemble(&snapshot), snapshot })
-    }
-
     /// The server whose updater leads, if one does.
     ///
     /// # Errors
@@ -202,86 +203,9 @@ impl Site {
         Ok(lrn.and_then(|lrn: Lrn| self.servers.iter().find(|server| server.lrn() == lrn)))
     }
 
-    /// Waits until `holds` says so of a view. It is asked again whenever something changes, and at least twice a second.
-    ///
-    /// # Errors
-    /// It did not come in time: with the last state, and the ends of the logs.
-    pub async fn wait_for(
-        &self,
-        what: &str,
-        within: Duration,
-        mut holds: impl FnMut(&View) -> bool,
-    ) -> Result<View, SiteError> {
-        Ok(self.watch(what, within, |look| holds(&look.view)).await?.view)
-    }
-
-    /// The same, with everything in etcd as it stands beside the view.
-    ///
-    /// # Errors
-    /// As [`wait_for`](Self::wait_for).
-    pub async fn watch(
-        &self,
-        what: &str,
-        within: Duration,
-        mut holds: impl FnMut(&Look) -> bool,
-    ) -> Result<Look, SiteError> {
-        let deadline = Instant::now() + within;
-        let store: Arc<dyn Store> = self.store.clone();
-        let mut follower = Follower::every(store, operator_ranges(), LOOK_EVERY);
-        let mut last = None;
-        loop {
-            // A read during an outage of etcd takes its own bound; the next may succeed.
-            match timeout_at(deadline, self.look()).await {
-                Ok(Ok(look)) if holds(&look) => return Ok(look),
-                Ok(Ok(look)) => last = Some(look.view),
-                Ok(Err(error)) => {
-                    tracing::debug!(error = %neco_connect::one_line(&error), "looking again");
-                }
-                Err(_) => {}
-            }
-            if Instant::now() >= deadline {
-                return Err(self.too_late(what, within, last.as_ref()));
-            }
-            let next = (Instant::now() + LOOK_EVERY).min(deadline);
-            let _ = timeout_at(next, follower.changed()).await;
-        }
-    }
-
-    /// Waits until all servers have completed a request for `version`, and until that is recorded.
-    ///
-    /// # Errors
-    /// As [`wait_for`](Self::wait_for); the request was stopped, and nobody but an operator or a newer release goes on.
-    pub async fn wait_completed(
-        &self,
-        version: &NecoVersion,
-        within: Duration,
-        mut draw: impl FnMut(&Look),
-    ) -> Result<View, SiteError> {
-        let what = format!("the completion of {version}");
-        let look = self.watch(&what, within, |look| {
-            draw(look);
-            is_completed(&look.view, version) || is_stopped(&look.view, version)
-        });
-        let view = look.await?.view;
-        if is_completed(&view, version) {
-            return Ok(view);
-        }
-        Err(SiteError::Ended { version: version.to_string(), state: state_text(&view) })
-    }
-
-    /// The error of somebody who waited in vain.
-    pub(crate) fn too_late(&self, what: &str, within: Duration, last: Option<&View>) -> SiteError {
-        let mut state = last.map_or_else(|| "etcd did not answer\n".to_owned(), state_text);
-        for server in &self.servers {
-            let logged = server.log_tail(TAIL);
-            state.push_str(&format!("boot-{} logged last:\n{logged}", server.lrn()));
-        }
-        SiteError::Deadline { what: what.to_owned(), within, state }
-    }
-
     /// Ends everything in order.
     pub async fn stop(self) {
-        let Self { servers, store, publisher, etcd, packages: _, dir } = self;
+        let Self { servers, store, publisher, etcd, dir, .. } = self;
         let all = async {
             join_all(servers.iter().map(BootServer::stop)).await;
             drop((servers, store));

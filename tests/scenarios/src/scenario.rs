@@ -107,6 +107,13 @@ impl Scenario {
         scenario
     }
 
+    /// Counts a spare of [`Site::install_spare`] among the servers that the verdict is about.
+    pub fn add(&mut self, spare: BootServer) {
+        let (lrn, version) = (spare.lrn(), self.packages().first().clone());
+        self.fact(Fact::Installed { lrn, version, sha256: None, way_back: false });
+        self.site.add(spare);
+    }
+
     /// Publishes the sound package of the update, and gives its version.
     ///
     /// # Panics

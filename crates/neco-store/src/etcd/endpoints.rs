@@ -201,7 +201,7 @@ impl Endpoints {
         let mut doubtful = false;
         loop {
             let mut last = None;
-            let mut lasting = 0;
+            let (mut lasting, mut certain) = (0, 0);
             let round = shared.round();
             for endpoint in &round {
                 let trouble = match shared.attempt(endpoint, end, asked, &run).await {
@@ -221,6 +221,7 @@ impl Endpoints {
                 tracing::debug!(reason = trouble.reason, "a try on etcd failed");
                 doubtful |= trouble.sent && repeat != Repeat::Always;
                 lasting += usize::from(trouble.lasting.is_some());
+                certain += usize::from(trouble.certain);
                 let give_up = Instant::now() >= end || (doubtful && repeat == Repeat::Never);
                 last = Some(trouble);
                 if give_up {
@@ -231,7 +232,8 @@ impl Endpoints {
             let out_of_time = Instant::now() + wait >= end;
             if let Some(trouble) = last {
                 let all_lasting = lasting == round.len();
-                if out_of_time || all_lasting || (doubtful && repeat == Repeat::Never) {
+                let all_certain = certain == round.len();
+                if out_of_time || all_certain || (doubtful && repeat == Repeat::Never) {
                     let within = started.elapsed();
                     return Err((self.gave_up(trouble, all_lasting, doubtful, within), doubtful));
                 }

@@ -31,6 +31,8 @@ pub(super) struct Trouble {
     pub(super) reason: String,
     /// The error that a call ends with if all endpoints fail like this.
     pub(super) lasting: Option<StoreError>,
+    /// Whether that error is known to stay, so that nothing is gained by trying until the deadline.
+    pub(super) certain: bool,
     pub(super) source: Option<Arc<Error>>,
 }
 
@@ -41,6 +43,7 @@ impl Trouble {
             avoid: true,
             reason: format!("{url} gave no answer for {}s", after.as_secs_f64()),
             lasting: None,
+            certain: false,
             source: None,
         }
     }
@@ -87,6 +90,8 @@ const NO_CLIENT_CERT: &str =
     "the server may require a client certificate: set tls-cert-file and tls-key-file";
 const REFUSED_CERT: &str =
     "the server does not accept the client certificate: check tls-cert-file and tls-key-file";
+const DROPPED_CERT: &str =
+    "the server may not accept the client certificate: check tls-cert-file and tls-key-file";
 const UNKNOWN_CA: &str =
     "set tls-ca-file to the certificate of the authority that signed the server's";
 const WRONG_CERT: &str = "check the server's certificate: its names, dates and authority";
@@ -162,33 +167,52 @@ pub(super) fn judge(error: Error, peer: Peer<'_>, asked: Asked) -> Verdict {
 
 fn again(sent: bool, avoid: bool, error: Error, peer: Peer<'_>) -> Verdict {
     let heard = heard(&error);
-    let lasting = remedy(&heard, peer).map(|remedy| StoreError::Tls {
+    let remedy = remedy(&heard, peer);
+    let lasting = remedy.map(|remedy| StoreError::Tls {
         endpoint: peer.url.to_owned(),
         reason: heard.clone(),
-        remedy,
+        remedy: remedy.text(),
     });
-    let reason = match &lasting {
-        Some(_) => format!("{}: {heard} ({})", peer.url, remedy(&heard, peer).unwrap_or_default()),
+    let reason = match remedy {
+        Some(remedy) => format!("{}: {heard} ({})", peer.url, remedy.text()),
         None => format!("{}: {heard}", peer.url),
     };
-    Verdict::Again(Trouble { sent, avoid, reason, lasting, source: Some(Arc::new(error)) })
+    let certain = matches!(remedy, Some(Remedy::Sure(_)));
+    Verdict::Again(Trouble { sent, avoid, reason, lasting, certain, source: Some(Arc::new(error)) })
 }
 
 /// What to do about a connection that fails for a reason that stays.
-fn remedy(heard: &str, peer: Peer<'_>) -> Option<&'static str> {
+#[derive(Clone, Copy)]
+enum Remedy {
+    /// It stays until somebody does that.
+    Sure(&'static str),
+    /// It may also be a server that is going away.
+    Perhaps(&'static str),
+}
+
+impl Remedy {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Sure(text) | Self::Perhaps(text) => text,
+        }
+    }
+}
+
+fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
     if !peer.is_tls() {
         return None;
     }
     let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
     if hears(&["UnknownIssuer", "BadSignature"]) {
-        Some(UNKNOWN_CA)
+        Some(Remedy::Sure(UNKNOWN_CA))
     } else if hears(&["invalid peer certificate"]) {
-        Some(WRONG_CERT)
+        Some(Remedy::Sure(WRONG_CERT))
     } else if hears(&["received fatal alert"]) {
-        Some(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT })
-    // A server that misses the certificate drops the connection after the handshake.
+        Some(Remedy::Sure(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT }))
+    // A server that misses the certificate, or another one, drops the connection after the handshake; whether its alert is
+    // read before that is a matter of luck.
     } else if hears(&["connection closed", "operation was canceled", "connection reset"]) {
-        (!peer.has_identity).then_some(NO_CLIENT_CERT)
+        Some(Remedy::Perhaps(if peer.has_identity { DROPPED_CERT } else { NO_CLIENT_CERT }))
     } else {
         None
     }
@@ -235,7 +259,11 @@ mod tests {
     use crate::Severity;
 
     fn judged(code: Code, said: &str) -> Verdict {
-        let peer = Peer { url: "https://boot-0:2379", user: Some("neco"), has_identity: false };
+        judged_with(false, code, said)
+    }
+
+    fn judged_with(has_identity: bool, code: Code, said: &str) -> Verdict {
+        let peer = Peer { url: "https://boot-0:2379", user: Some("neco"), has_identity };
         judge(Error::GRpcStatus(Status::new(code, said)), peer, Asked::default())
     }
 
@@ -279,11 +307,16 @@ mod tests {
 
     #[test]
     fn a_dropped_connection_hints_at_the_client_certificate() {
-        let Verdict::Again(trouble) = judged(Code::Cancelled, "operation was canceled") else {
-            panic!("it may pass");
-        };
-        assert!(trouble.reason.contains("may require a client certificate"), "{}", trouble.reason);
-        let lasting = trouble.lasting.expect("it may also stay");
-        assert_eq!(lasting.severity(), Severity::AskAPerson);
+        for (has_identity, hint) in [
+            (false, "may require a client certificate"),
+            (true, "may not accept the client certificate"),
+        ] {
+            let verdict = judged_with(has_identity, Code::Cancelled, "operation was canceled");
+            let Verdict::Again(trouble) = verdict else { panic!("it may pass") };
+            assert!(trouble.reason.contains(hint), "{}", trouble.reason);
+            let lasting = trouble.lasting.expect("it may also stay");
+            assert_eq!(lasting.severity(), Severity::AskAPerson);
+            assert!(!trouble.certain, "it is tried again until the deadline");
+        }
     }
 }

@@ -3,12 +3,10 @@
 //!
 //! What the original calls `ErrNotFound` is `None` here, `ErrNoLeader` is `Refused`.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Etcd, memory_rig};
+use crate::common::{Etcd, memory_rig};
 use neco_schema::{
     Compare, Condition, ConfigKey, ContentsStatus, Environment, Key, LeaseId, Lrn, NecoVersion, Op,
     Range, Record, Revision, Timestamp, Txn, UpdateRequest, UpdateStatus, parse_config_value,

@@ -1,8 +1,6 @@
 //! The in-memory store does what every store must do.
 
-mod common;
-
-use common::memory_rig;
+use crate::common::memory_rig;
 use neco_testkit::store::{contract, lists};
 
 #[tokio::test(start_paused = true)]

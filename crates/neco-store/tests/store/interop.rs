@@ -1,11 +1,9 @@
 //! Our elections and Go's, which the server itself runs for its election service, are one.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::Etcd;
+use crate::common::Etcd;
 use etcd_client::{Client, LeaderKey, ResignOptions};
 use neco_store::{Election, Session, Store};
 use neco_testkit::store::{Rig, all, eventually};

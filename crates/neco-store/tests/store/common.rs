@@ -1,5 +1,4 @@
 //! What the tests on real etcd share.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,17 +10,17 @@ use neco_testkit::store::Rig;
 use tempfile::TempDir;
 
 /// A server whose data are in memory where there is such a place: tests write a lot.
-pub struct Etcd {
+pub(crate) struct Etcd {
     pub server: Server,
     _data: Option<TempDir>,
 }
 
 impl Etcd {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(MemberConfig::default()).await
     }
 
-    pub async fn start_with(config: MemberConfig) -> Self {
+    pub(crate) async fn start_with(config: MemberConfig) -> Self {
         let data = in_memory();
         let config = match &data {
             Some(dir) => config.data_dir(dir.path().join("data")),
@@ -31,23 +30,23 @@ impl Etcd {
         Self { server, _data: data }
     }
 
-    pub async fn store(&self, prefix: &str) -> EtcdStore {
+    pub(crate) async fn store(&self, prefix: &str) -> EtcdStore {
         connect([self.server.client_url()], prefix).await
     }
 
-    pub async fn rig(&self, prefix: &str) -> Rig {
+    pub(crate) async fn rig(&self, prefix: &str) -> Rig {
         rig(self.store(prefix).await)
     }
 }
 
 /// Several members, likewise.
-pub struct Members {
+pub(crate) struct Members {
     pub cluster: Cluster,
     _data: Option<TempDir>,
 }
 
 impl Members {
-    pub async fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
         let data = in_memory();
         let options = ClusterOptions {
             member: Some(MemberConfig::new("etcd-").fsync(false)),
@@ -58,7 +57,7 @@ impl Members {
         Self { cluster, _data: data }
     }
 
-    pub async fn store(&self) -> EtcdStore {
+    pub(crate) async fn store(&self) -> EtcdStore {
         connect(self.cluster.endpoints(), "/neco/").await
     }
 }
@@ -67,7 +66,10 @@ fn in_memory() -> Option<TempDir> {
     tempfile::Builder::new().prefix("neco-store-").tempdir_in(Path::new("/dev/shm")).ok()
 }
 
-pub async fn connect(endpoints: impl IntoIterator<Item = String>, prefix: &str) -> EtcdStore {
+pub(crate) async fn connect(
+    endpoints: impl IntoIterator<Item = String>,
+    prefix: &str,
+) -> EtcdStore {
     let options = Options {
         prefix: prefix.to_owned(),
         deadline: Duration::from_secs(30),
@@ -76,7 +78,7 @@ pub async fn connect(endpoints: impl IntoIterator<Item = String>, prefix: &str) 
     EtcdStore::connect(options).await.expect("the options are usable")
 }
 
-pub fn rig(store: EtcdStore) -> Rig {
+pub(crate) fn rig(store: EtcdStore) -> Rig {
     Rig {
         store: Arc::new(store.clone()),
         compact: Arc::new(move |at| {
@@ -86,7 +88,7 @@ pub fn rig(store: EtcdStore) -> Rig {
     }
 }
 
-pub fn memory_rig() -> Rig {
+pub(crate) fn memory_rig() -> Rig {
     let store = MemoryStore::default();
     Rig {
         store: Arc::new(store.clone()),

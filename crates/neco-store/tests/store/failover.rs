@@ -1,11 +1,9 @@
 //! Members die, hang and come back; calls and watches go on.
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Members, connect};
+use crate::common::{Members, connect};
 use neco_etcd::{MemberConfig, Server};
 use neco_schema::{Compare, CompareTarget, Revision, Txn};
 use neco_store::{
@@ -233,7 +231,7 @@ async fn dead_endpoints_cost_no_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_compaction_past_the_cursor_is_lost_and_not_skipped() {
-    let mut etcd = common::Etcd::start().await;
+    let mut etcd = crate::common::Etcd::start().await;
     let store = etcd.store("/neco/").await;
     let Ok(Committed::Done(first)) = store.commit(&put("a", "1")).await else { panic!("done") };
     let mut watch = store.watch(&[all("")], first).await.expect("a watch");

@@ -1,8 +1,6 @@
 //! Large values and large transactions.
 
-mod common;
-
-use common::Etcd;
+use crate::common::Etcd;
 use neco_schema::{Op, Range, Txn};
 use neco_store::{Committed, Severity, Store, StoreError};
 use neco_testkit::store::{all, op_put, put};

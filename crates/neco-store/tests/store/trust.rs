@@ -1,11 +1,9 @@
 //! Certificates, users, passwords, and how their errors read.
 
-mod common;
-
 use std::fs;
 use std::time::Duration;
 
-use common::Etcd;
+use crate::common::Etcd;
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use neco_base::Secret;
 use neco_etcd::{MemberConfig, ServerTls};
@@ -99,7 +97,7 @@ async fn client_certificates_open_the_door() {
 
     let (cert, key) = stranger.issue();
     let wrong_cert = Options { cert: Some(cert), key: Some(Secret::new(key)), ..right.clone() };
-    told(error_of(wrong_cert).await, "does not accept the client certificate");
+    told(error_of(wrong_cert).await, "not accept the client certificate");
 
     let nonsense = Options { cert: Some(b"-----BEGIN CERTIFICATE-----".to_vec()), ..right };
     let error = EtcdStore::connect(nonsense).await.expect_err("no certificate");

@@ -1,11 +1,9 @@
 //! A transaction happens, and the connection breaks before its answer arrives.
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::{Etcd, connect};
+use crate::common::{Etcd, connect};
 use neco_schema::{Compare, CompareTarget, Op, Range, Txn};
 use neco_store::{Committed, EtcdStore, Store, StoreError};
 use neco_testkit::store::{eventually, one, op_put, put};

@@ -1,8 +1,6 @@
 //! Real etcd does what every store must do, and answers like the model of it.
 
-mod common;
-
-use common::Etcd;
+use crate::common::Etcd;
 use neco_testkit::store::{contract, lists};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -202,18 +202,12 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
                 .is_none_or(|status| status.value.cond != Condition::Complete)
         })
         .collect();
-    let names = behind.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let waited_for = || waited_for(view, request, step, &behind);
     if clock.request > limits.request {
-        return stop(format!(
-            "not finished within {:?}: boot servers {names} are in step {step}",
-            limits.request
-        ));
+        return stop(format!("not finished within {:?}: {}", limits.request, waited_for()));
     }
     if clock.step > limits.step {
-        return stop(format!(
-            "no progress within {:?}: boot servers {names} are in step {step}",
-            limits.step
-        ));
+        return stop(format!("no progress within {:?}: {}", limits.step, waited_for()));
     }
     if view.withdrawn.contains_key(&request.version) {
         return stop(format!("{} was withdrawn", request.version));
@@ -225,6 +219,17 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
         return Action::Stop { request: id, ending: Some(Ending::Superseded), cause };
     }
     Action::Wait(Waiting::Workers { step, behind })
+}
+
+/// Who of the members in the lowest step is waited for, in words: before the first step all wait for the first server.
+fn waited_for(view: &View, request: &UpdateRequest, step: u32, behind: &[Lrn]) -> String {
+    let goes_first = |lrn: &Lrn| behind.contains(lrn) && view.speaks_our_protocol(*lrn);
+    if let Some(first) = request.first_server().filter(|first| step == 0 && goes_first(first)) {
+        return format!("boot server {first}, which goes first, has not begun");
+    }
+    let names = behind.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (plural, are) = if behind.len() == 1 { ("", "is") } else { ("s", "are") };
+    format!("boot server{plural} {names} {are} in step {step}")
 }
 
 /// Whether a member of a finished request was taken out and registered again since: it may be a fresh machine, and its

@@ -447,14 +447,29 @@ mod rows {
         assert_eq!(look(elapsed(HOUR, Duration::from_secs(1_200))).name(), "wait-for-workers");
         let (_, cause) = stop_of(look(elapsed(HOUR + Duration::from_nanos(1), Duration::ZERO)));
         assert!(
-            cause.starts_with("not finished within") && cause.contains("boot servers 1 "),
+            cause.starts_with("not finished within")
+                && cause.contains("boot server 1 is in step 1"),
             "{cause}"
         );
         let (_, cause) = stop_of(look(elapsed(HOUR, Duration::from_secs(1_201))));
         assert!(
-            cause.starts_with("no progress within") && cause.contains("boot servers 1 "),
+            cause.starts_with("no progress within") && cause.contains("boot server 1 is in step 1"),
             "{cause}"
         );
+    }
+
+    #[test]
+    fn row_7_a_deadline_names_the_first_server_alone_while_all_wait_for_it() {
+        let request = request(&[0, 1]);
+        let mut cluster = Cluster::of(&[0, 1]);
+        cluster.release(V1).request(&request);
+        let late = elapsed(HOUR + Duration::from_nanos(1), Duration::ZERO);
+        let cause = |cluster: &Cluster| stop_of(next_action(&cluster.view(), &limits(), &late)).1;
+        let first = cause(&cluster);
+        assert!(first.ends_with("boot server 0, which goes first, has not begun"), "{first}");
+        cluster.status(0, &request, 1, Condition::Running);
+        let other = cause(&cluster);
+        assert!(other.ends_with("boot server 1 is in step 0"), "{other}");
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use command::{CommandError, CommandOutput};
 pub use detached::{DetachError, DetachedProcess, EnabledUnit, RunDetached};
 #[cfg(feature = "testing")]
 pub use detached::{FakeDetached, FakeUnit};
-pub use error::FileError;
-pub use fs::{FileSystem, Owner, RealFs};
+pub use error::{FileError, disk_trouble};
+pub use fs::{FileSystem, Owner, RealFs, SandboxFs};
 pub use hardware::{Hardware, HardwareError};
 pub use identity::IdentityError;
 pub use journal::{Journal, JournalError, JournalStore};

@@ -32,7 +32,7 @@ pub use held::{HELD_UNIT, Held};
 pub use look::Look;
 pub use packages::{Package, Packages};
 pub use proof::{ServerSummary, Summary, prove};
-pub use server::{BootServer, SESSION_TTL};
+pub use server::{ALIVE_TTL, BootServer, SESSION_TTL};
 pub use site::{SERVERS, Site, SiteOptions};
 pub use state::{Standing, has_settled, is_completed, outcome_of, standings, state_text};
 pub use story::play;

@@ -25,6 +25,9 @@ pub(crate) const UPDATERS: u32 = 2;
 /// How long the leadership of an updater outlasts its last sign of life.
 pub const SESSION_TTL: Duration = Duration::from_secs(5);
 
+/// How long a server is taken for alive after its worker's last sign of life.
+pub const ALIVE_TTL: Duration = Duration::from_secs(10);
+
 /// The name of the package.
 const PACKAGE: &str = "neco";
 
@@ -95,7 +98,11 @@ impl BootServer {
             begin(program, Arc::clone(dir))
         };
         let ttl = format!("{}s", SESSION_TTL.as_secs());
-        let worker = daemon("neco-worker", &["--sandbox", "--ready-within", "20s"]);
+        let alive_ttl = format!("{}s", ALIVE_TTL.as_secs());
+        let worker = daemon(
+            "neco-worker",
+            &["--sandbox", "--ready-within", "20s", "--alive-ttl", &alive_ttl],
+        );
         let updater = updates.then(|| daemon("neco-updater", &["--session-ttl", &ttl]));
         Self { lrn: Lrn::new(lrn), root, worker, updater }
     }
@@ -130,7 +137,8 @@ impl BootServer {
         Recorder::new(&self.root)
     }
 
-    /// Lets a call of its sandbox hang until [`release`](Self::release): `start UNIT`, `stop UNIT`, `pull IMAGE`.
+    /// Lets a call of its sandbox hang until [`release`](Self::release): `start UNIT`, `pull IMAGE`, `write PATH`,
+    /// `step NAME` and more, see [`Faults`](neco_sandbox::Faults).
     ///
     /// # Errors
     /// The file of faults cannot be written.

@@ -35,7 +35,7 @@ impl Recorder {
     /// The log of calls, relative to the root.
     pub const LOG: &str = "var/log/neco/containers.log";
     /// The faults, relative to the root.
-    pub const FAULTS: &str = "etc/neco/sandbox-faults.json";
+    pub const FAULTS: &str = Faults::FILE;
     /// How long a call may hang where nothing else is said.
     pub const DEADLINE: Duration = Duration::from_secs(600);
 

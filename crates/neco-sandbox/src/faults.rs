@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,14 @@ use serde::{Deserialize, Serialize};
 /// A text fails the call with that message. `{"hold": true}` lets the call hang until the entry is gone, so that a
 /// test can kill a process in the middle of it. The file is read anew by every call; whoever changes it by hand
 /// replaces it as a whole, as [`fail`](Self::fail), [`hold`](Self::hold) and [`clear`](Self::clear) do.
+///
+/// | Call | Asked by |
+/// |---|---|
+/// | `enable U`, `disable U`, `start U`, `stop U`, `restart U` | the units of neco-systemd |
+/// | `pull I`, `run I`, `exec N`, `stop N` | the containers of neco-runtime |
+/// | `write P` | `neco_host::SandboxFs`, when a new file is about to get its name |
+/// | `unpack N`, `place P` | the package manager of neco-host, before anything and before each file |
+/// | `step N`, `fetch F` | neco-worker, before a step does anything and in the middle of a download |
 #[derive(Clone, Debug)]
 pub struct Faults {
     path: PathBuf,
@@ -75,6 +83,9 @@ impl Faults {
     /// How often a held call looks at the file again.
     const LOOK: Duration = Duration::from_millis(20);
 
+    /// Where the file lies below the root of a sandbox.
+    pub const FILE: &str = "etc/neco/sandbox-faults.json";
+
     /// The faults that stand in the file at `path`, which need not exist. A held call fails after `deadline`.
     pub fn new(path: impl Into<PathBuf>, deadline: Duration) -> Self {
         Self { path: path.into(), deadline }
@@ -92,12 +103,20 @@ impl Faults {
         };
         match tokio::time::timeout(self.deadline, held).await {
             Ok(result) => result,
-            Err(_) => Err(FaultError::Held {
-                call: calls.join(", "),
-                path: self.path.clone(),
-                after: self.deadline,
-            }),
+            Err(_) => Err(self.held_too_long(calls)),
         }
+    }
+
+    /// The same for code that is not asynchronous; it blocks its thread.
+    pub fn pass_blocking(&self, calls: &[&str]) -> Result<(), FaultError> {
+        let deadline = Instant::now() + self.deadline;
+        while self.look(calls)?.is_some() {
+            if Instant::now() >= deadline {
+                return Err(self.held_too_long(calls));
+            }
+            std::thread::sleep(Self::LOOK);
+        }
+        Ok(())
     }
 
     /// From now on `call` fails with `message`.
@@ -119,6 +138,10 @@ impl Faults {
         self.change(|faults| {
             faults.remove(call);
         })
+    }
+
+    fn held_too_long(&self, calls: &[&str]) -> FaultError {
+        FaultError::Held { call: calls.join(", "), path: self.path.clone(), after: self.deadline }
     }
 
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Fault>)) -> Result<(), FaultError> {
@@ -214,6 +237,20 @@ mod tests {
         let (_folder, path) = file(r#"{"pull a": {"hold": true}}"#);
         let error = Faults::new(path, LONG).pass(&["pull a"]).await.expect_err("held");
         assert!(matches!(error, FaultError::Held { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_thread_is_held_until_its_entry_is_gone_or_its_deadline_has_passed() {
+        let (_folder, path) = file(r#"{"write /a": {"hold": true}, "write /b": "full"}"#);
+        let faults = Faults::new(&path, LONG);
+        assert_eq!(faults.pass_blocking(&["write /b"]).expect_err("asked").to_string(), "full");
+        let error = Faults::new(&path, Duration::ZERO).pass_blocking(&["write /a"]);
+        assert!(matches!(error, Err(FaultError::Held { .. })), "{error:?}");
+        std::thread::scope(|scope| {
+            let held = scope.spawn(|| faults.pass_blocking(&["write /a"]));
+            faults.clear("write /a").expect("writable");
+            held.join().expect("no panic").expect("passes");
+        });
     }
 
     #[tokio::test]

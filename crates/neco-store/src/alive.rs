@@ -10,11 +10,11 @@ use neco_schema::{Alive, Compare, Key, LeaseId, Lrn, Op, Range, Record, Revision
 
 use crate::{Committed, KeepAlive, Store, StoreError};
 
-/// How long a sign of life lasts without being renewed.
+/// How long a sign of life lasts without being renewed, where nothing else is said.
 pub const ALIVE_TTL: Duration = Duration::from_secs(30);
 
-/// How often to renew it.
-pub const BEAT_EVERY: Duration = Duration::from_secs(10);
+/// How often it is renewed before it runs out.
+const BEATS: u32 = 3;
 
 /// How often a record that changes under our hands is looked at again.
 const TRIES: usize = 5;
@@ -22,7 +22,7 @@ const TRIES: usize = 5;
 /// What became of a sign of life.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beat {
-    /// The record says what it should, and lasts for [`ALIVE_TTL`].
+    /// The record says what it should, and lasts.
     Ours,
     /// Another machine is this server.
     HeldByOther(Box<Alive>),
@@ -32,6 +32,7 @@ pub enum Beat {
 pub struct Heart {
     store: Arc<dyn Store>,
     key: Key,
+    ttl: Duration,
     lease: Option<LeaseId>,
 }
 
@@ -48,10 +49,21 @@ impl std::fmt::Debug for Heart {
 impl Heart {
     /// For this server. Nothing is written yet.
     pub fn new(store: Arc<dyn Store>, lrn: Lrn) -> Self {
-        Self { store, key: Key::Alive(lrn), lease: None }
+        Self { store, key: Key::Alive(lrn), ttl: ALIVE_TTL, lease: None }
     }
 
-    /// Makes sure that the record stands as given and lasts. To be called every [`BEAT_EVERY`] and
+    /// Lets the sign of life last this long without being renewed.
+    #[must_use]
+    pub fn lasting(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
+    }
+
+    /// How often to [renew](Self::beat) it.
+    pub fn beat_every(&self) -> Duration {
+        self.ttl / BEATS
+    }
+
+    /// Makes sure that the record stands as given and lasts. To be called every [`Self::beat_every`] and
     /// when the record changes. If the lease was lost, there is a new one.
     ///
     /// # Errors
@@ -115,7 +127,7 @@ impl Heart {
         {
             return Ok(lease);
         }
-        let lease = self.store.grant(ALIVE_TTL).await?;
+        let lease = self.store.grant(self.ttl).await?;
         self.lease = Some(lease);
         Ok(lease)
     }

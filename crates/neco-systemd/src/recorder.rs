@@ -39,7 +39,7 @@ impl Recorder {
     /// The log of effects, relative to the root.
     pub const LOG: &str = "var/log/neco/units.log";
     /// The faults, relative to the root.
-    pub const FAULTS: &str = "etc/neco/sandbox-faults.json";
+    pub const FAULTS: &str = Faults::FILE;
     /// How long a job may hang where nothing else is said.
     pub const DEADLINE: Duration = Duration::from_secs(90);
 

@@ -11,7 +11,7 @@ use neco_connect::{Outage, one_line};
 use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
 use neco_schema::{Alive, Condition};
-use neco_store::alive::BEAT_EVERY;
+use neco_store::alive::ALIVE_TTL;
 use neco_store::{Beat, Follower, Heart, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,8 @@ pub struct Engine {
 }
 
 /// What a living server tells about itself.
+    /// How long it is taken for alive after its last sign of life.
+    alive_ttl: Duration,
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The kernel's boot id.
@@ -92,9 +94,16 @@ impl Engine {
     }
 
     /// Runs until `stop` is cancelled or a new binary is to take over.
+            alive_ttl: ALIVE_TTL,
     pub async fn run(mut self, stop: CancellationToken) -> Exit {
         let local = self.shared.local();
         let started = Entry::ProcessStarted {
+    /// Lets a sign of life last this long.
+    #[must_use]
+    pub fn with_alive_ttl(self, alive_ttl: Duration) -> Self {
+        Self { alive_ttl, ..self }
+    }
+
             version: local.running.clone(),
             boot_id: self.identity.boot_id.clone(),
             pid: std::process::id(),
@@ -108,10 +117,14 @@ impl Engine {
             return Exit::Stopped;
         }
         let mut tasks = JoinSet::new();
-        let (shared, identity, installer) =
-            (Arc::clone(&self.shared), self.identity.clone(), Arc::clone(&self.installer));
+        let (shared, identity, installer, ttl) = (
+            Arc::clone(&self.shared),
+            self.identity.clone(),
+            Arc::clone(&self.installer),
+            self.alive_ttl,
+        );
         tasks.spawn(kept("sign of life", move || {
-            keep_alive(Arc::clone(&shared), identity.clone(), Arc::clone(&installer))
+            keep_alive(Arc::clone(&shared), identity.clone(), Arc::clone(&installer), ttl)
         }));
         let mut follower = Follower::new(Arc::clone(&self.shared.store), worker_ranges());
         loop {
@@ -437,10 +450,15 @@ pub(crate) fn mark_of(view: &View) -> Mark {
 }
 
 /// Tells everybody that this server lives, as long as the engine does.
-async fn keep_alive(shared: Arc<Shared>, identity: Identity, installer: Arc<dyn Installer>) {
+async fn keep_alive(
+    shared: Arc<Shared>,
+    identity: Identity,
+    installer: Arc<dyn Installer>,
+    ttl: Duration,
+) {
     /// How soon a change of what is open is told.
     const NOTICE_WITHIN: Duration = Duration::from_millis(250);
-    let mut heart = Heart::new(Arc::clone(&shared.store), shared.local().lrn);
+    let mut heart = Heart::new(Arc::clone(&shared.store), shared.local().lrn).lasting(ttl);
     let mut told: Option<(Alive, Duration)> = None;
     let mut retry = TRY_AGAIN.retry();
     loop {
@@ -455,8 +473,9 @@ async fn keep_alive(shared: Arc<Shared>, identity: Identity, installer: Arc<dyn 
             unknown: serde_json::Map::new(),
         };
         let now = shared.clock.monotonic();
-        let fresh =
-            told.as_ref().is_some_and(|(said, at)| *said == alive && now < *at + BEAT_EVERY);
+        let fresh = told
+            .as_ref()
+            .is_some_and(|(said, at)| *said == alive && now < *at + heart.beat_every());
         let mut pause = NOTICE_WITHIN;
         if !fresh {
             match heart.beat(&alive).await {

@@ -16,6 +16,7 @@ mod kept;
 mod observation;
 mod progress;
 mod running;
+pub mod sandbox;
 mod shared;
 mod steps;
 mod times;

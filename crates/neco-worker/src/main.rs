@@ -10,7 +10,7 @@ use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, connect, one_line};
 use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options};
 use neco_host::{
-    DetachedProcess, PackageCache, PackageManager, RealFs, Root, RunDetached, Sandbox, Unsigned,
+    DetachedProcess, PackageCache, PackageManager, Root, RunDetached, Sandbox, SandboxFs, Unsigned,
     address, identity,
 };
 use neco_plan::{JournalState, Local};
@@ -27,8 +27,9 @@ use neco_process::{crypto, notify, under};
 use neco_schema::NecoVersion;
 use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
+use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
-    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, kept, shape, wall,
+    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, shape, wall,
 };
 use tokio::sync::watch;
 
@@ -53,6 +54,9 @@ struct Cli {
     /// How long the recorder of containers takes for an image, with --sandbox.
     #[arg(long, default_value = "300ms", value_parser = neco_process::duration::parse, global = true, hide = true)]
     pull_time: Duration,
+    /// How long others take this server for alive after its last sign of life.
+    #[arg(long, default_value = "30s", value_parser = neco_process::duration::parse, global = true, hide = true)]
+    alive_ttl: Duration,
     /// Append logs to this file.
     #[arg(long, global = true)]
     logfile: Option<PathBuf>,
@@ -207,17 +211,21 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             () = tokio::time::sleep(retry.pause()) => {}
         }
     };
+    // The real drivers are still to come: see `Drivers`.
+    let faults = sandbox::faults(root.path());
     let host = Arc::new(StepHost {
         root: root.clone(),
-        fs: Arc::new(RealFs),
+        fs: Arc::new(SandboxFs::new(root.clone())),
         units: Arc::new(neco_systemd::Recorder::new(&cli.root)),
         runtime: Arc::new(neco_runtime::Recorder::new(&cli.root).with_pull_time(cli.pull_time)),
         shared: Arc::clone(&shared),
         about: about(&root, lrn),
     });
-    let steps = Arc::new(RecipeSteps::new(recipe, host)?);
+    let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host)?);
+    let steps = Arc::new(SandboxSteps::new(steps, faults.clone()));
     let sources: Arc<dyn Sources> =
         Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store)));
+    let sources = Arc::new(SandboxSources::new(sources, faults));
     let cache = PackageCache::in_dir(config.cache.join(PACKAGES));
     let fetcher = Fetcher::new(
         root.clone(),
@@ -262,7 +270,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         let keeper = Arc::clone(&keeper);
         async move { keeper.keep_way_back().await }
     }));
-    let exit = Engine::new(shared, steps, installer, identity).run(stop).await;
+    let engine = Engine::new(shared, steps, installer, identity).with_alive_ttl(cli.alive_ttl);
+    let exit = engine.run(stop).await;
     notify::stopping();
     tasks.shutdown().await;
     match exit {

@@ -5,6 +5,7 @@
 mod power_cut;
 #[cfg(feature = "testing")]
 mod recording;
+mod sandbox;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub use power_cut::PowerCut;
 #[cfg(feature = "testing")]
 pub use recording::{Call, Fault, RecordingFs};
+pub use sandbox::SandboxFs;
 
 /// File operations, each one call of the kernel as far as possible. Paths are real ones: a
 /// [`Root`](crate::Root) has already been applied.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_sandbox::FaultError;
 use neco_schema::{NecoVersion, VersionError};
 
 pub use self::dpkg::{Dpkg, DpkgOptions};
@@ -132,6 +133,9 @@ pub enum PackageError {
         source: serde_json::Error,
     },
     /// A sandbox holds one package, and this is another.
+    /// A sandbox was asked for a failure.
+    #[error("the package was not installed: {0}")]
+    Asked(#[from] FaultError),
     #[error("this sandbox holds package {holds}, so {package} cannot be installed into it")]
     OtherPackage {
         /// The package it holds.

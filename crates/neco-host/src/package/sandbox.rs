@@ -2,7 +2,7 @@
 //!
 //! Maintainer scripts do not run, and configuration files are treated like any other. A record says what is there;
 //! it is written before the first file moves and after the last one, so that an interruption is known and
-//! [`repair`](PackageManager::repair) can complete it.
+//! [`repair`](PackageManager::repair) can complete it. Both can be made to fail or to hang, see [`Faults`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_sandbox::Faults;
 use neco_schema::NecoVersion;
 use serde::{Deserialize, Serialize};
 
@@ -32,10 +33,14 @@ const LOCK: &str = "/var/lib/neco/sandbox.lock";
 /// How long unpacking may take.
 const UNPACK_WITHIN: Duration = Duration::from_secs(600);
 
+/// How long an installation may hang where it was asked to.
+const HELD_WITHIN: Duration = Duration::from_secs(600);
+
 /// Installs by unpacking below a root.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
     root: Root,
+    faults: Faults,
     lock_within: Duration,
 }
 
@@ -76,7 +81,8 @@ impl SandboxRecord {
 impl Sandbox {
     /// A sandbox below `root`.
     pub fn new(root: Root) -> Self {
-        Self { root, lock_within: Duration::from_secs(60) }
+        let faults = Faults::new(root.join(Faults::FILE), HELD_WITHIN);
+        Self { root, faults, lock_within: Duration::from_secs(60) }
     }
 
     /// The same, with another bound on waiting for a second process that installs.
@@ -177,6 +183,7 @@ impl Sandbox {
                     }
                 }
             }
+            self.faults.pass_blocking(&[&format!("place /{}", file.display())])?;
             std::fs::rename(&from, &to).doing("replacing", &to)?;
             changed.extend(to.parent().map(Path::to_owned));
         }
@@ -265,6 +272,7 @@ impl PackageManager for Sandbox {
         })
         .await?;
         check_intact(package).await?;
+        self.faults.pass(&[&format!("unpack {}", package.package())]).await?;
         let argv =
             ["dpkg-deb", "-x", &package.path().to_string_lossy(), &staging.to_string_lossy()];
         let output = command::run(&argv, &[], UNPACK_WITHIN, OnDrop::Kill).await?;

@@ -40,6 +40,14 @@ impl Args {
         Ok(Some(value))
     }
 
+    /// All words that are no flags, once the values of keys are taken out.
+    pub(crate) fn words(&mut self) -> Vec<String> {
+        let is_flag = |word: &String| word.starts_with('-');
+        let (flags, words) = std::mem::take(&mut self.left).into_iter().partition(is_flag);
+        self.left = flags;
+        words
+    }
+
     /// Everything behind a lone `--`.
     pub(crate) fn behind_dashes(&mut self) -> Vec<String> {
         match self.left.iter().position(|word| word == "--") {
@@ -78,6 +86,15 @@ mod tests {
             assert!(args.flag("--fast"));
             args.end().unwrap();
         }
+    }
+
+    #[test]
+    fn takes_out_words_and_leaves_flags() {
+        let mut args = args(&["memory", "--out", "x", "--fast", "barrier"]);
+        assert_eq!(args.value("--out").unwrap().as_deref(), Some("x"));
+        assert_eq!(args.words(), ["memory", "barrier"]);
+        assert!(args.flag("--fast"));
+        args.end().unwrap();
     }
 
     #[test]

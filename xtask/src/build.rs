@@ -23,6 +23,9 @@ pub(crate) const SHIPPED: [&str; 3] = ["neco-updater", "neco-worker", "necoctl"]
 /// The program that plays the whole system; never shipped.
 pub(crate) const PLAYGROUND: &str = "neco-playground";
 
+/// The program that measures; never shipped.
+pub(crate) const BENCH: &str = "neco-bench";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
@@ -64,6 +67,11 @@ impl Programs {
         Self::build(workspace, tools, Profile::Dev, &[&SHIPPED, &[PLAYGROUND]])
     }
 
+    /// The same with the program that measures, all of it as it is released.
+    pub(crate) fn with_bench(workspace: &Workspace, tools: &Tools) -> Done<Self> {
+        Self::build(workspace, tools, Profile::Release, &[&SHIPPED, &[BENCH]])
+    }
+
     fn build(
         workspace: &Workspace,
         tools: &Tools,
@@ -77,7 +85,7 @@ impl Programs {
             for name in *group {
                 let from = built.get(*name).ok_or_else(|| {
                     Failure::failed(format!(
-                        "the package {name} has no binary of that name (crates/{name}/src/main.rs)"
+                        "the package {name} has no binary of that name (src/main.rs)"
                     ))
                 })?;
                 copy_if_changed(from, &dir.join(name))?;

@@ -10,6 +10,7 @@ mod layers;
 mod lock;
 mod package;
 mod run;
+mod scratch;
 mod tools;
 mod verbs;
 mod workspace;

@@ -1,6 +1,7 @@
 //! The list of verbs; each is one file.
 
 mod as_user;
+mod bench;
 mod ci;
 mod deb;
 mod deny;
@@ -18,6 +19,7 @@ pub(crate) enum Verb {
     Setup,
     Playground,
     Test,
+    Bench,
     Ci,
     Deb,
     Layers,
@@ -26,10 +28,11 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Setup,
         Self::Playground,
         Self::Test,
+        Self::Bench,
         Self::Ci,
         Self::Deb,
         Self::Layers,
@@ -46,6 +49,7 @@ impl Verb {
             Self::Setup => "setup",
             Self::Playground => "playground",
             Self::Test => "test",
+            Self::Bench => "bench",
             Self::Ci => "ci",
             Self::Deb => "deb",
             Self::Layers => "layers",
@@ -60,6 +64,7 @@ impl Verb {
             Self::Setup => setup::HELP,
             Self::Playground => playground::HELP,
             Self::Test => test::HELP,
+            Self::Bench => bench::HELP,
             Self::Ci => ci::HELP,
             Self::Deb => deb::HELP,
             Self::Layers => layers::HELP,
@@ -84,6 +89,7 @@ impl Verb {
             Self::Setup => setup::run(args),
             Self::Playground => playground::run(args),
             Self::Test => test::run(args),
+            Self::Bench => bench::run(args),
             Self::Ci => ci::run(args),
             Self::Deb => deb::run(args),
             Self::Layers => layers::run(args),

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use crate::args::Args;
 use crate::build::Programs;
 use crate::exit::{Doing, Done, Failure};
+use crate::scratch;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
 
@@ -79,6 +80,9 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     let mut command = workspace.cargo();
     tools.lend(&mut command);
     command.env("NECO_BIN_DIR", &programs.dir).env("NECO_PACKAGES", packages);
+    if let Some(scratch) = scratch::in_memory() {
+        command.env(scratch::VARIABLE, scratch);
+    }
     command.args(["test", "--no-fail-fast"]);
     if chosen.is_empty() {
         command.arg("--workspace");

@@ -1,0 +1,241 @@
+//! How fast a package of 1 GiB comes from a mirror on loopback, until it is verified and durable, and what that takes of
+//! memory; beside `curl | tee FILE | sha256sum` and fsync of the same address.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use neco_etcd::{Cluster, ClusterOptions};
+use neco_playground::SiteError;
+use neco_process::exit::{ExitCode, Failure};
+use neco_releases::mirror::{Mirror, ServeOptions, serve};
+use neco_releases::{GithubClient, Options, ReleaseSource};
+use neco_schema::Environment;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpListener;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::fetch::{Fetched, READY};
+use crate::figure::{Budget, Figure, Unit};
+use crate::payload::{self, SIZE, Stage};
+use crate::proc_status::{Resident, megabytes};
+use crate::workbench::{LONG, failure};
+
+/// How often each of both is done; the order alternates.
+const RUNS: usize = 5;
+
+/// The design's budgets.
+const RATIO: f64 = 0.8;
+const GROWTH: f64 = 16.0;
+
+/// The package in the mirror, one that is fetched, and some air.
+const ROOM: u64 = 3 * SIZE;
+
+/// How often the memory of the fetching process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Fails unless there is room for two packages.
+pub(crate) fn need_room() -> Result<(), Failure> {
+    let dir = std::env::temp_dir();
+    let free = free_bytes(&dir).with_context(|| format!("looking at {}", dir.display()))?;
+    room(&dir, free)
+}
+
+fn room(dir: &Path, free: u64) -> Result<(), Failure> {
+    if free >= ROOM {
+        return Ok(());
+    }
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let error = anyhow::anyhow!(
+        "there are {:.1} GiB free in {}, and {:.0} are needed for a package of 1 GiB and its copies",
+        gib(free),
+        dir.display(),
+        gib(ROOM)
+    );
+    let hint = "make room, set TMPDIR to another disk, or name other measurements";
+    Err(Failure::new(ExitCode::CannotRun, error).with_hint(hint))
+}
+
+fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let found = nix::sys::statvfs::statvfs(dir)?;
+    Ok(found.blocks_available() * found.fragment_size())
+}
+
+/// Measures both, side by side.
+pub(crate) async fn measure() -> Result<Vec<Figure>, Failure> {
+    let bench = Bench::begin().await?;
+    let (mut ours, mut theirs, mut growth) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        for turn in [run % 2, (run + 1) % 2] {
+            if turn == 0 {
+                let (rate, grown) = bench.ours().await?;
+                ours.push(rate);
+                growth.push(grown);
+            } else {
+                theirs.push(bench.theirs().await?);
+            }
+        }
+    }
+    bench.mirror.stop().await;
+    let what = "a package of 1 GiB, verified and durable";
+    let pipe = "`curl | tee FILE | sha256sum`, fsync";
+    Ok(vec![
+        Figure::beside(what, Unit::MegabytesPerSecond, &ours, pipe, &theirs)?
+            .judged(Budget::RatioAtLeast(RATIO)),
+        Figure::of("growth of RssAnon meanwhile", Unit::Megabytes, &growth)?
+            .judged(Budget::AtMost(GROWTH)),
+    ])
+}
+
+struct Bench {
+    mirror: Mirror,
+    stage: Stage,
+    /// Where the mirror has the package.
+    url: String,
+    sha256: String,
+    size: u64,
+    _etcd: Cluster,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn begin() -> Result<Self, Failure> {
+        neco_process::crypto::install_crypto_provider();
+        let dir = tempfile::Builder::new().prefix("neco-bench-").tempdir()?;
+        let at = dir.path().to_owned();
+        let stage = tokio::task::spawn_blocking(move || payload::lay(&at)).await??;
+        let etcd = Cluster::start(1, ClusterOptions::default()).await;
+        let etcd = etcd.map_err(|error| failure(SiteError::from(error)))?;
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mirror = serve(&stage.mirror, listener, ServeOptions::default())?;
+        let mut options = Options::new("cybozu-go", "neco");
+        options.api_url = mirror.api_url();
+        let client = GithubClient::new(options)?;
+        let version = payload::VERSION.parse()?;
+        let release = client.by_version(Environment::Prod, &version).await?;
+        let release = release.context("the mirror does not show the release")?;
+        // The mirror hashes a file once; that is not what is measured, and it warms the page cache for both.
+        let package = client.resolve(&release, "neco").await?;
+        let asset = release.package("neco").context("the release has no package")?;
+        let mut config = String::from("endpoints:\n");
+        for endpoint in etcd.endpoints() {
+            config.push_str(&format!("  - {endpoint}\n"));
+        }
+        config.push_str(&format!(
+            "release:\n  owner: cybozu-go\n  repository: neco\n  api_url: {}\n",
+            mirror.api_url()
+        ));
+        std::fs::write(stage.root.join("etc/neco/config.yml"), config)?;
+        let (sha256, size) = (package.sha256.clone(), package.size);
+        let url = asset.url.to_string();
+        Ok(Self { mirror, stage, url, sha256, size, _etcd: etcd, dir })
+    }
+
+    /// As a worker does it; how fast that was, and by how much its memory grew.
+    async fn ours(&self) -> anyhow::Result<(f64, f64)> {
+        let cached = self.cached();
+        settle(&cached).await?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["fetch", "--version", payload::VERSION, "--root"]).arg(&self.stage.root);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn().context("starting this program once more")?;
+        let mut said = BufReader::new(child.stdout.take().context("no output")?).lines();
+        anyhow::ensure!(line(&mut said).await? == READY, "the fetching process is not ready");
+        let pid = child.id().context("it ended")?;
+        let before = Resident::of(pid)?.anon;
+        child.stdin.take().context("no input")?.write_all(b"\n").await?;
+        let fetched = line(&mut said);
+        tokio::pin!(fetched);
+        let mut most = before;
+        let fetched = loop {
+            tokio::select! {
+                biased;
+                line = &mut fetched => break line?,
+                () = sleep(LOOK_EVERY) => {
+                    // It may have ended since.
+                    most = most.max(Resident::of(pid).map_or(0, |resident| resident.anon));
+                }
+            }
+        };
+        let fetched: Fetched = serde_json::from_str(&fetched)?;
+        end(child).await?;
+        anyhow::ensure!(fetched.sha256 == self.sha256, "the package came as {}", fetched.sha256);
+        std::fs::remove_file(&cached)?;
+        Ok((megabytes(fetched.size) / fetched.seconds, megabytes(most - before)))
+    }
+
+    /// By the tools of the system; how fast that was.
+    async fn theirs(&self) -> anyhow::Result<f64> {
+        let file = self.dir.path().join("theirs");
+        settle(&file).await?;
+        let mut command = Command::new("sh");
+        // The exit status of curl is that of what it has brought: the digest is compared.
+        command.args([
+            "-c",
+            "curl -sSfL -H \"Accept: application/octet-stream\" \"$1\" | tee \"$2\" | sha256sum",
+        ]);
+        command.args(["sh", &self.url]).arg(&file);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let began = Instant::now();
+        let output = timeout(LONG, command.output()).await.context("curl hangs")??;
+        let synced = file.clone();
+        tokio::task::spawn_blocking(move || std::fs::File::open(synced)?.sync_all()).await??;
+        let seconds = began.elapsed().as_secs_f64();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        anyhow::ensure!(said.starts_with(&self.sha256), "curl brought something else: {said}");
+        std::fs::remove_file(&file)?;
+        Ok(megabytes(self.size) / seconds)
+    }
+
+    /// Where the package comes to lie.
+    fn cached(&self) -> PathBuf {
+        let name = self.stage.deb.file_name().unwrap_or_default();
+        self.stage.root.join("var/cache/neco/packages").join(name)
+    }
+}
+
+/// Removes what an earlier run left, and waits until the disk has nothing to write.
+async fn settle(file: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    tokio::task::spawn_blocking(nix::unistd::sync).await?;
+    Ok(())
+}
+
+/// The next line of the fetching process.
+async fn line(said: &mut Lines<BufReader<ChildStdout>>) -> anyhow::Result<String> {
+    let line = timeout(LONG, said.next_line()).await.context("the fetching process hangs")??;
+    line.context("the fetching process ended")
+}
+
+async fn end(mut child: Child) -> anyhow::Result<()> {
+    let status = timeout(LONG, child.wait()).await.context("the fetching process stays")??;
+    anyhow::ensure!(status.success(), "the fetching process: {status}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_little_room_is_told_before_anything_is_written() {
+        let dir = Path::new("/some/disk");
+        assert!(room(dir, ROOM).is_ok());
+        let failure = room(dir, ROOM - 1).expect_err("a byte is missing");
+        assert_eq!(failure.code, ExitCode::CannotRun);
+        let text = failure.to_string();
+        assert!(text.contains("/some/disk") && text.contains("TMPDIR"), "{text}");
+    }
+
+    #[test]
+    fn free_room_is_told_of_a_real_disk() {
+        assert!(free_bytes(&std::env::temp_dir()).is_ok());
+        assert!(free_bytes(Path::new("/nonexistent")).is_err());
+    }
+}

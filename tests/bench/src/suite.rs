@@ -1,0 +1,111 @@
+//! One measurement after another.
+
+use std::io::Write;
+
+use neco_process::exit::{ExitCode, Failure};
+use neco_process::signals::Shutdown;
+
+use crate::cli::{Cli, Measurement, Output, Part};
+use crate::figure::Figure;
+use crate::report::Report;
+use crate::workbench::{Bench, need, say};
+use crate::{barrier, download, fetch, memory, start_up};
+
+/// How many servers wait for one another.
+const BARRIERS: [u32; 2] = [3, 5];
+
+/// How many servers the other sites have.
+const SERVERS: u32 = 3;
+
+/// Measures what is asked for, and prints it. A missed budget is shown, and is no failure: figures are of one machine, and
+/// whoever asked for them reads them.
+///
+/// # Errors
+/// Something is missing on this machine (77), or a measurement did not come to its end (1).
+pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+    if let Some(Part::Fetch { root, version }) = &cli.part {
+        return fetch::run(root, version).await;
+    }
+    let measured = measured(cli).await;
+    let reason = match &measured {
+        Ok(Some(report)) => return print(cli, report),
+        Ok(None) => "interrupted".to_owned(),
+        Err(failure) => format!("{:#}", failure.error),
+    };
+    if cli.output == Output::Json {
+        let line = serde_json::json!({ "format": 1, "outcome": "failed", "reason": reason });
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
+    match measured {
+        Err(failure) => Err(failure),
+        Ok(_) => {
+            say("interrupted");
+            Ok(ExitCode::No)
+        }
+    }
+}
+
+/// The figures; nothing if a signal came before them. Whatever was begun then ends by being dropped.
+async fn measured(cli: &Cli) -> Result<Option<Report>, Failure> {
+    let shutdown = Shutdown::listen()?;
+    let stop = shutdown.token();
+    let figures = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(None),
+        figures = figures(cli) => figures?,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Some(Report::new(figures, processors)))
+}
+
+async fn figures(cli: &Cli) -> Result<Vec<Figure>, Failure> {
+    let chosen = cli.chosen();
+    let wanted = |measurement: Measurement| chosen.contains(&measurement);
+    let (Some(packages), Some(empty_steps)) = (&cli.packages, &cli.empty_steps) else {
+        return Err(Failure::new(ExitCode::Usage, anyhow::anyhow!("there are no packages")));
+    };
+    // What cannot be done is told before an hour is spent on what can.
+    if wanted(Measurement::Download) {
+        need("curl", "curl")?;
+        download::need_room()?;
+    }
+    let mut figures = Vec::new();
+    if wanted(Measurement::Barrier) {
+        for servers in BARRIERS {
+            say(&format!("updates of empty steps on {servers} servers"));
+            let bench = Bench::begin(empty_steps, servers).await?;
+            figures.extend(barrier::measure(&bench, servers).await?);
+            bench.site.stop().await;
+        }
+    }
+    if wanted(Measurement::Memory) || wanted(Measurement::StartUp) {
+        let mut bench = Bench::begin(packages, SERVERS).await?;
+        if wanted(Measurement::Memory) {
+            say("memory of the daemons 60 s after an update");
+            figures.extend(memory::measure(&mut bench).await?);
+        }
+        if wanted(Measurement::StartUp) {
+            say("the start of necoctl");
+            figures.extend(start_up::measure(&bench).await?);
+        }
+        bench.site.stop().await;
+    }
+    if wanted(Measurement::Download) {
+        say("a package of 1 GiB");
+        figures.extend(download::measure().await?);
+    }
+    Ok(figures)
+}
+
+fn print(cli: &Cli, report: &Report) -> Result<ExitCode, Failure> {
+    let mut out = std::io::stdout().lock();
+    match cli.output {
+        Output::Human => write!(out, "{}", report.table())?,
+        Output::Json => {
+            let _ = write!(std::io::stderr(), "{}", report.table());
+            writeln!(out, "{}", report.json()?)?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitCode::Done)
+}

@@ -3,8 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neco_releases::{ReleaseWindows, Url};
-use neco_schema::{ConfigKey, Environment, Key, stored_duration};
+use neco_releases::{ReleaseWindows, Url, WindowError};
+use neco_schema::{
+    ConfigKey, Environment, Key, check_stored_value, parse_config_value, stored_duration,
+};
+
+/// The zone of schedules when none is set.
+const DEFAULT_ZONE: &str = "Asia/Tokyo";
 
 /// The settings that daemons act on. A setting that cannot be read takes its default and is named as a problem: nothing
 /// stops for it, and what depends on it waits.
@@ -83,30 +88,41 @@ impl Settings {
         let worker_timeout = duration(ConfigKey::WorkerTimeout);
         let step_timeout = duration(ConfigKey::StepTimeout);
         let release_window = duration(ConfigKey::ReleaseWindow);
-        let zone = text(ConfigKey::ReleaseTimezone).unwrap_or_else(|| "Asia/Tokyo".to_owned());
+        let zone = text(ConfigKey::ReleaseTimezone).unwrap_or_else(|| DEFAULT_ZONE.to_owned());
         let windows = match stored.get(&ConfigKey::ReleaseTime) {
             None => Some(ReleaseWindows::always()),
-            Some(lines) => match ReleaseWindows::parse(&String::from_utf8_lossy(lines), &zone) {
-                Ok(windows) => Some(windows),
-                Err(error) => {
-                    let key = if matches!(error, neco_releases::WindowError::Zone { .. }) {
-                        ConfigKey::ReleaseTimezone
-                    } else {
-                        ConfigKey::ReleaseTime
-                    };
-                    note(key, error.to_string());
-                    None
+            Some(lines) => {
+                let lines = String::from_utf8_lossy(lines);
+                let read = ReleaseWindows::parse(&lines, &zone);
+                let no_zone = matches!(read, Err(WindowError::Zone { .. }));
+                if let (true, Err(error)) = (no_zone, &read) {
+                    note(ConfigKey::ReleaseTimezone, error.to_string());
                 }
-            },
-        };
-        let proxy = match text(ConfigKey::Proxy).map(|url| Url::parse(&url)) {
-            None => None,
-            Some(Ok(url)) => Some(url),
-            Some(Err(error)) => {
-                note(ConfigKey::Proxy, error.to_string());
-                None
+                // What else is wrong is told at the same time.
+                let schedules =
+                    if no_zone { ReleaseWindows::parse(&lines, DEFAULT_ZONE) } else { read };
+                match schedules {
+                    Ok(windows) => Some(windows).filter(|_| !no_zone),
+                    Err(error) => {
+                        note(ConfigKey::ReleaseTime, error.to_string());
+                        None
+                    }
+                }
             }
         };
+        let proxy = text(ConfigKey::Proxy).and_then(|url| {
+            let checked = parse_config_value(ConfigKey::Proxy, &url).map_err(|e| e.to_string());
+            let parsed = checked.and_then(|url| Url::parse(&url).map_err(|e| e.to_string()));
+            parsed.map_err(|what| note(ConfigKey::Proxy, what)).ok()
+        });
+        // Those that no daemon acts on in this version; templates do.
+        for (&key, value) in stored.iter().filter(|(key, _)| !key.is_secret()) {
+            if !problems.iter().any(|problem| problem.key == key)
+                && let Err(error) = check_stored_value(key, value)
+            {
+                problems.push(SettingsProblem { key, what: error.to_string() });
+            }
+        }
         Self {
             env,
             check_update_interval,
@@ -136,6 +152,18 @@ mod tests {
         assert_eq!(settings.check_update_interval, Duration::from_secs(60));
         assert_eq!(settings.worker_timeout, Duration::from_secs(3600));
         assert!(settings.windows.is_some() && settings.problems.is_empty());
+    }
+
+    #[test]
+    fn no_setting_is_forgotten() {
+        let all = ConfigKey::ALL.map(|key| (key, "\u{1}\u{fffd}"));
+        let problems = Settings::read(&stored(&all)).problems;
+        for key in ConfigKey::ALL {
+            // Secrets do not come here; with an unknown zone no schedule is read.
+            let count = problems.iter().filter(|problem| problem.key == key).count();
+            assert_eq!(count, usize::from(!key.is_secret()), "{key}: {problems:#?}");
+        }
+        assert!(problems.iter().all(|problem| !problem.to_string().contains('\u{1}')));
     }
 
     #[test]

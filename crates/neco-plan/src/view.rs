@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use neco_schema::{
-    Alive, ClockRecord, ConfigKey, ContentsStatus, Control, Group, HistoryRecord, Key, KeyValue,
-    Lrn, MemberPlan, NecoVersion, Progress, Range, Record, RequestId, Revision, Seen, Snapshot,
-    Target, Timestamp, Turn, UpdateRequest, UpdateStatus, prefixes,
+    Alive, ClockRecord, Condition, ConfigKey, ContentsStatus, Control, Group, HistoryRecord, Key,
+    KeyValue, Lrn, MemberPlan, NecoVersion, Progress, Range, Record, RequestId, Revision, Seen,
+    Snapshot, Target, Timestamp, Turn, UpdateRequest, UpdateStatus, abridged, check_stored_value,
+    prefixes,
 };
 
 /// A value with the revisions that guard it.
@@ -73,12 +74,16 @@ pub(crate) fn remedy(key: &str) -> String {
             "put a right value there, or 'necoctl turn release {name} --force --reason TEXT' deletes it once no server holds it"
         ),
         Ok(Key::Group(_)) => "put back which way the group went, as a member that has acted on it logged; delete the key only if none has".to_owned(),
+        Ok(Key::Config(key)) => format!("'necoctl config set {key}' takes {}", key.form()),
         Ok(Key::Epoch) => {
             "put a right value there, or 'necoctl recover --force' begins a new epoch".to_owned()
         }
         _ => "put a right value there or delete the key".to_owned(),
     }
 }
+
+/// How much of a key stands in a message: a stray one may be of any length and form.
+const LONGEST_KEY: usize = 200;
 
 /// Something under the prefix that Neco cannot read: a stray key or a malformed value.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,9 +94,16 @@ pub struct Problem {
     pub error: String,
 }
 
+impl Problem {
+    /// What helps.
+    pub fn remedy(&self) -> String {
+        remedy(&self.key)
+    }
+}
+
 impl std::fmt::Display for Problem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "key {}: {}; {}", self.key, self.error, remedy(&self.key))
+        write!(f, "key {}: {}; {}", abridged(&self.key, LONGEST_KEY), self.error, self.remedy())
     }
 }
 
@@ -221,6 +233,9 @@ impl View {
             Key::Request => self.request = self.slot(Key::Request, kv),
             Key::Status(lrn) => match UpdateStatus::decode(&kv.value) {
                 Ok(status) => {
+                    if let Condition::Other(code) = status.cond {
+                        self.problem(&kv.key, format!("field cond: expected 0 to 3, found {code}"));
+                    }
                     self.statuses.insert(lrn, versioned(kv, status));
                 }
                 Err(error) => self.unreadable(Key::Status(lrn), kv, error.to_string()),
@@ -249,7 +264,10 @@ impl View {
             Key::Target => self.target = self.slot(Key::Target, kv),
             Key::Pause => self.pause = self.slot(Key::Pause, kv),
             Key::Withdrawn(version) => {
-                let control = Control::decode(&kv.value).unwrap_or_default();
+                let control = Control::decode(&kv.value).unwrap_or_else(|error| {
+                    self.problem(&kv.key, error.to_string());
+                    Control::default()
+                });
                 self.withdrawn.insert(version, control);
             }
             Key::Epoch => {
@@ -278,8 +296,15 @@ impl View {
                 self.orders.insert(at);
             }
             Key::Config(key) => {
-                let shown = if key.is_secret() { Vec::new() } else { kv.value.clone() };
-                self.config.insert(key, shown);
+                if key.is_secret() {
+                    // Here alone it is seen; the other settings are judged by who reads them.
+                    if let Err(error) = check_stored_value(key, &kv.value) {
+                        self.problem(&kv.key, error.to_string());
+                    }
+                    self.config.insert(key, Vec::new());
+                } else {
+                    self.config.insert(key, kv.value.clone());
+                }
             }
             Key::SshPublicKey
             | Key::InstalledContainer(..)

@@ -10,7 +10,10 @@ use std::time::Duration;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
-use neco_schema::Timestamp;
+use neco_schema::{Timestamp, abridged};
+
+/// How much of a wrong value stands in a message.
+const SHOWN: usize = 60;
 
 /// The times of the setting `release-time`.
 #[derive(Clone, Debug)]
@@ -103,11 +106,11 @@ impl ReleaseWindows {
     /// `CRON_TZ=ZONE` or `TZ=ZONE`.
     pub fn parse(lines: &str, zone: &str) -> Result<Self, WindowError> {
         let zone = TimeZone::get(zone)
-            .map_err(|source| WindowError::Zone { zone: zone.to_owned(), source })?;
+            .map_err(|source| WindowError::Zone { zone: abridged(zone, SHOWN), source })?;
         let schedules = lines.split('\n').enumerate().map(|(index, text)| {
             Schedule::parse(text, &zone).map_err(|problem| WindowError::Line {
                 line: index + 1,
-                text: text.trim().to_owned(),
+                text: abridged(text.trim(), SHOWN),
                 problem,
             })
         });
@@ -131,7 +134,7 @@ impl Schedule {
         {
             Some(rest) => {
                 let (name, rest) = rest.split_once(char::is_whitespace).ok_or(Problem::Empty)?;
-                let zone = TimeZone::get(name).map_err(|_| Problem::Zone(name.to_owned()))?;
+                let zone = TimeZone::get(name).map_err(|_| Problem::Zone(abridged(name, SHOWN)))?;
                 (zone, rest.trim())
             }
             None => (zone.clone(), text),
@@ -217,9 +220,9 @@ fn one_fragment(error: &croner::errors::CronError) -> String {
         | CronError::ComponentError(text) => {
             let mut characters = text.trim_end_matches('.').chars();
             let first = characters.next().map(|c| c.to_ascii_lowercase());
-            first.into_iter().chain(characters).collect()
+            abridged(&first.into_iter().chain(characters).collect::<String>(), 2 * SHOWN)
         }
-        other => other.to_string(),
+        other => abridged(&other.to_string(), 2 * SHOWN),
     }
 }
 

@@ -276,6 +276,20 @@ pub fn stored_duration(key: ConfigKey, bytes: &[u8]) -> Result<Duration, DecodeE
     }
 }
 
+/// Checks a stored value of any setting, put there by whomever. Schedules are only checked for emptiness, as in
+/// [`parse_config_value`]; a text that is blank counts as unset, where being unset means something.
+pub fn check_stored_value(key: ConfigKey, bytes: &[u8]) -> Result<(), DecodeError> {
+    if key.default_duration().is_some() {
+        return stored_duration(key, bytes).map(drop);
+    }
+    let lossy = String::from_utf8_lossy(bytes);
+    if key != ConfigKey::ReleaseTime && lossy.trim().is_empty() {
+        return Ok(());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| wrong(key, &lossy))?;
+    parse_config_value(key, text).map(drop)
+}
+
 fn is_absolute_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     rest.is_some_and(|rest| {
@@ -317,7 +331,8 @@ fn parse_go_duration(text: &str) -> Option<u64> {
         total += number * nanos;
         rest = &rest[unit.len()..];
     }
-    (total >= 1.0 && total <= i64::MAX as f64).then_some(total as u64)
+    // The largest number that is stored does not exist as a fraction: the next one is 2^63.
+    (total >= 1.0 && total < i64::MAX as f64).then_some(total as u64)
 }
 
 #[cfg(test)]
@@ -398,5 +413,36 @@ mod tests {
         for bad in ["", "1h", "0", "-5", "99999999999999999999"] {
             assert!(stored_duration(ConfigKey::WorkerTimeout, bad.as_bytes()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_can_be_set_can_be_read() {
+        for text in ["1ns", "9223372036854775807ns", "9223372036.854775s", "2562047h", "2562048h"] {
+            if let Ok(stored) = parse_config_value(ConfigKey::WorkerTimeout, text) {
+                assert!(
+                    stored_duration(ConfigKey::WorkerTimeout, stored.as_bytes()).is_ok(),
+                    "{text}"
+                );
+            }
+        }
+        assert!(parse_config_value(ConfigKey::WorkerTimeout, "9223372036854775807ns").is_err());
+    }
+
+    #[test]
+    fn every_stored_value_is_checked_and_no_secret_is_repeated() {
+        for key in ConfigKey::ALL {
+            for bad in [&b"hunter2 \x00\xff"[..], b"hunter2\n\nhunter2"] {
+                let error = check_stored_value(key, bad).map_err(|error| error.to_string());
+                let error = error.expect_err(key.name());
+                assert!(!key.is_secret() || !error.contains("hunter2"), "{key}: {error}");
+                assert!(!error.contains(['\0', '\n']), "{key}: {error}");
+            }
+        }
+        for key in [ConfigKey::Env, ConfigKey::Proxy, ConfigKey::GithubToken] {
+            assert_eq!(check_stored_value(key, b" \n"), Ok(()));
+        }
+        assert_eq!(check_stored_value(ConfigKey::GithubToken, b"ghp_x\n"), Ok(()));
+        assert!(check_stored_value(ConfigKey::ReleaseTime, b"").is_err());
+        assert!(check_stored_value(ConfigKey::WorkerTimeout, b"").is_err());
     }
 }

@@ -1,6 +1,10 @@
 //! Every key under the prefix, typed.
 
+use crate::wire::abridged;
 use crate::{ConfigKey, Lrn, NecoVersion, RequestId, Timestamp};
+
+/// How much of a key that means nothing stands in a message.
+const LONGEST_SHOWN: usize = 200;
 
 /// The prefix of every key, unless the configuration file says otherwise.
 pub const PREFIX: &str = "/neco/";
@@ -129,7 +133,7 @@ pub enum Key {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key:?} is no key of Neco")]
 pub struct KeyError {
-    /// The key, relative to the prefix.
+    /// The key, relative to the prefix, shortened.
     pub key: String,
 }
 
@@ -199,13 +203,15 @@ impl std::str::FromStr for Key {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        parse(text).ok_or_else(|| KeyError { key: text.to_owned() })
+        parse(text).ok_or_else(|| KeyError { key: abridged(text, LONGEST_SHOWN) })
     }
 }
 
 fn parse(text: &str) -> Option<Key> {
     let (folder, rest) = text.split_once('/').unwrap_or((text, ""));
-    let name = || (!rest.is_empty() && !rest.contains('/')).then(|| rest.to_owned());
+    // Bytes that were no text have become the replacement character: such a key cannot be written again.
+    let odd = |c: char| c == '/' || c == '\u{fffd}' || c.is_control();
+    let name = || (!rest.is_empty() && !rest.contains(odd)).then(|| rest.to_owned());
     let lrn = || rest.parse::<Lrn>().ok();
     match folder {
         "status" if rest == "current" => Some(Key::Request),
@@ -316,6 +322,8 @@ mod tests {
             "leader/updater//",
             "neco-rebooter/reboot-list/1",
             "turn/",
+            "turn/a\nb",
+            "contents/\u{fffd}",
             "control/withdrawn/",
         ] {
             assert!(stray.parse::<Key>().is_err(), "{stray}");

@@ -30,7 +30,7 @@ mod txn;
 mod version;
 mod wire;
 
-pub use config::{ConfigKey, Environment, parse_config_value, stored_duration};
+pub use config::{ConfigKey, Environment, check_stored_value, parse_config_value, stored_duration};
 pub use docs::{KeyDoc, SCHEMA, etcd_markdown};
 pub use history::{HistoryRecord, HistoryServer, Notice, OrderNote, Outcome, StepTimes};
 pub use id::{RecipeDigest, RequestId};
@@ -49,4 +49,4 @@ pub use txn::{
     Compare, KeyValue, LeaseId, Op, Range, Revision, Snapshot, Target as CompareTarget, Txn,
 };
 pub use version::{NecoVersion, ReleaseVersion, VersionError};
-pub use wire::{DecodeError, Fields, Record, encode_object};
+pub use wire::{DecodeError, Fields, Record, abridged, encode_object};

@@ -194,8 +194,7 @@ macro_rules! serde_record {
     ($type:ty) => {
         impl $crate::Record for $type {
             fn decode(bytes: &[u8]) -> Result<Self, $crate::DecodeError> {
-                serde_json::from_slice(bytes)
-                    .map_err(|error| $crate::DecodeError::NotAnObject(error.to_string()))
+                serde_json::from_slice(bytes).map_err(|error| $crate::wire::syntax(&error))
             }
 
             fn encode(&self) -> Vec<u8> {

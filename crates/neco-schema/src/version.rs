@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::excerpt;
+
 /// A version of the Neco package, such as `2021.04.19-13965`.
 ///
 /// Any version that the original accepts on the wire is accepted (`1.0.0` too): dot-separated decimal
@@ -77,7 +79,7 @@ impl std::str::FromStr for NecoVersion {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, VersionError> {
-        let malformed = || VersionError::Malformed(text.to_owned());
+        let malformed = || VersionError::Malformed(excerpt(text));
         let (body, metadata) =
             text.split_once('+').map_or((text, None), |(body, meta)| (body, Some(meta)));
         let (numbers, pre) =

@@ -42,13 +42,34 @@ pub enum DecodeError {
 
 /// Shortens a stored text for an error message and makes it one line.
 pub(crate) fn excerpt(text: &str) -> String {
-    const LONGEST: usize = 60;
-    let mut line: String =
-        text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if text.chars().count() > LONGEST {
+    abridged(text, 60)
+}
+
+/// A text on one line of at most `longest` characters: what stands in etcd may be of any length and form.
+pub fn abridged(text: &str, longest: usize) -> String {
+    let mut characters = text.chars();
+    let mut line: String = characters
+        .by_ref()
+        .take(longest)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
+    if characters.next().is_some() {
         line.push('…');
     }
     line
+}
+
+/// What the parser says. It repeats texts that it did not expect at their full length, and ends in what it expected and
+/// where.
+pub(crate) fn syntax(error: &serde_json::Error) -> DecodeError {
+    const KEPT: usize = 80;
+    let text = error.to_string();
+    let length = text.chars().count();
+    if length <= 2 * KEPT {
+        return DecodeError::NotAnObject(abridged(&text, 2 * KEPT));
+    }
+    let end: String = text.chars().skip(length - KEPT).collect();
+    DecodeError::NotAnObject(format!("{}{}", abridged(&text, KEPT), abridged(&end, KEPT)))
 }
 
 /// The fields of a JSON object, taken out one by one; what is left over is unknown and kept.
@@ -61,7 +82,7 @@ impl Fields {
         match serde_json::from_slice(bytes) {
             Ok(Value::Object(map)) => Ok(Self(map)),
             Ok(other) => Err(DecodeError::NotAnObject(excerpt(&other.to_string()))),
-            Err(error) => Err(DecodeError::NotAnObject(error.to_string())),
+            Err(error) => Err(syntax(&error)),
         }
     }
 
@@ -251,5 +272,16 @@ mod tests {
         let long = format!("{{\"step\":\"{}\"}}", "x".repeat(10_000));
         let mut fields = Fields::parse(long.as_bytes()).expect("an object");
         assert!(fields.int("step").unwrap_err().to_string().len() < 200);
+        let error = crate::ClockRecord::decode(
+            format!("{{\"elapsed\":\"a\\n{}\"}}", "x".repeat(10_000)).as_bytes(),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(error.len() < 250 && !error.contains('\n'), "{error}");
+        assert!(
+            error.contains("invalid type: string") && error.contains("expected u64"),
+            "{error}"
+        );
+        let error = "x".repeat(10_000).parse::<NecoVersion>().unwrap_err().to_string();
+        assert!(error.len() < 200, "{error}");
     }
 }

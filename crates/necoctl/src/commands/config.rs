@@ -9,7 +9,8 @@ use neco_plan::operator::{Order, Refusal, noted};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::ReleaseWindows;
 use neco_schema::{
-    Compare, ConfigKey, Key, Op, Snapshot, Txn, parse_config_value, stored_duration,
+    Compare, ConfigKey, Key, Op, Snapshot, Txn, check_stored_value, parse_config_value,
+    stored_duration,
 };
 use serde::Serialize;
 
@@ -166,7 +167,7 @@ fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String
     let text = String::from_utf8_lossy(bytes);
     let text = if reveal { text.into_owned() } else { key.concealed(&text) };
     if key.is_secret() && !reveal {
-        return (text, None);
+        return (text, check_stored_value(key, bytes).err().map(|error| error.to_string()));
     }
     // Schedules stand on lines of their own; nothing else may move the cursor.
     let text = text.lines().map(one_line).collect::<Vec<_>>().join("\n");
@@ -176,14 +177,14 @@ fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String
             Err(error) => (text, Some(error.to_string())),
         };
     }
-    let problem = match key {
-        ConfigKey::Env => text.parse::<neco_schema::Environment>().err().map(|e| e.to_string()),
+    let checked = check_stored_value(key, bytes).map_err(|error| error.to_string());
+    let checked = checked.and_then(|()| match key {
         ConfigKey::ReleaseTime => {
-            ReleaseWindows::parse(&text, DEFAULT_ZONE).err().map(|error| error.to_string())
+            ReleaseWindows::parse(&text, DEFAULT_ZONE).map(drop).map_err(|error| error.to_string())
         }
-        _ => None,
-    };
-    (text, problem)
+        _ => Ok(()),
+    });
+    (text, checked.err())
 }
 
 impl Get {

@@ -23,6 +23,8 @@ use crate::probe::Probe;
 use crate::releases::{Unresolved, resolve, signature_missing};
 use crate::strays::watch_strays;
 
+/// How long to wait at least between two looks for releases: a setting without its unit is in nanoseconds.
+const RELEASES_NOT_SOONER: Duration = Duration::from_secs(1);
 /// How often a leader looks although nothing changed: deadlines are counted by it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often counted time is written down.
@@ -502,7 +504,7 @@ async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings:
                 settings.check_update_interval.max(retry.pause())
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep(pause.max(RELEASES_NOT_SOONER)).await;
     }
 }
 

@@ -6,10 +6,10 @@ use clap::Args;
 use neco_connect::Settings;
 use neco_host::{Root, identity};
 use neco_plan::why::{Blocker, Circumstances, WorkerWord, explain};
-use neco_plan::{Limits, View, Window, choose_target};
+use neco_plan::{Limits, Problem, View, Window, choose_target};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::WindowState;
-use neco_schema::{Lrn, Timestamp};
+use neco_schema::{Key, Lrn, Timestamp};
 use serde::Serialize;
 
 use crate::session::Session;
@@ -58,12 +58,16 @@ impl Why {
         let blockers: Vec<Blocker> = explain(&view, &around).into_iter().map(printable).collect();
         let state = State::of(&view);
         let io = &mut *session.io;
+        for problem in &settings.problems {
+            io.remark(format_args!("warning: {problem}"));
+        }
+        let of_secrets = |problem: &&Problem| matches!(problem.key.parse(), Ok(Key::Config(_)));
+        for problem in view.problems.iter().filter(of_secrets) {
+            io.remark(format_args!("warning: {problem}"));
+        }
         if io.is_json() {
             io.json(&Answer { format: 1, revision: view.revision.0, state, blockers })?;
             return Ok(ExitCode::Done);
-        }
-        for problem in &settings.problems {
-            io.remark(format_args!("warning: {problem}"));
         }
         if blockers.is_empty() {
             io.line("Nothing stands in the way: everything is up to date.")?;

@@ -1,11 +1,15 @@
 //! The report itself, made from one consistent view.
 
+use neco_connect::Settings;
 use neco_plan::{Slot, View, aborted_releases, outcome};
-use neco_schema::{Condition, Key, Lrn, NecoVersion, Outcome, Snapshot, Timestamp};
+use neco_schema::{Condition, Key, Lrn, NecoVersion, Outcome, Snapshot, Timestamp, abridged};
 use serde::Serialize;
 
 use super::StepNames;
 use crate::words::one_line;
+
+/// How much of a stray key is shown.
+const LONGEST_KEY: usize = 200;
 
 /// How everything stands at one revision of etcd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -378,15 +382,24 @@ fn problems(view: &View) -> Vec<StrayOrMalformed> {
     let report = |problem: &neco_plan::Problem| {
         let stray = problem.key.parse::<Key>().is_err();
         StrayOrMalformed {
-            key: one_line(&problem.key),
+            key: abridged(&problem.key, LONGEST_KEY),
             error: if stray { "no key of Neco".to_owned() } else { one_line(&problem.error) },
             stray,
             remedy: if stray {
                 "delete it if nobody else uses it".to_owned()
             } else {
-                "put a right value there or delete the key".to_owned()
+                problem.remedy()
             },
         }
     };
-    view.problems.iter().map(report).collect()
+    let settings = Settings::read(&view.config).problems.into_iter().map(|problem| {
+        let remedy = format!("'necoctl config set {}' takes {}", problem.key, problem.key.form());
+        StrayOrMalformed {
+            key: Key::Config(problem.key).to_string(),
+            error: one_line(&problem.what),
+            stray: false,
+            remedy,
+        }
+    });
+    view.problems.iter().map(report).chain(settings).collect()
 }

@@ -1,5 +1,6 @@
 //! What goes wrong with a file, and what to do about it.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,26 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
+/// What to do about a disk that refuses, where that is what `error` comes from: full, over its quota or read-only. The same
+/// can succeed later. `None` if it is something else.
+pub fn disk_trouble(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<io::Error>()
+            && is_disk_trouble(found.kind())
+        {
+            return Some(remedy(found));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+fn is_disk_trouble(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
 /// The next action, where the cause tells it.
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -53,5 +74,31 @@ fn remedy(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::PermissionDenied => " (run as root, or name another root with --root)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_is_known_through_whatever_wraps_it() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the unit was not enabled")]
+        struct Wrapped(#[source] FileError);
+
+        let failed = |errno| {
+            let source = io::Error::from_raw_os_error(errno);
+            Wrapped(FileError::new("writing", "/etc/x", source))
+        };
+        for (errno, remedy) in [
+            (nix::libc::ENOSPC, "free space"),
+            (nix::libc::EDQUOT, "raise the quota"),
+            (nix::libc::EROFS, "remount it read-write"),
+        ] {
+            let told = disk_trouble(&failed(errno)).expect("the disk");
+            assert!(told.contains(remedy), "{told}");
+        }
+        assert_eq!(disk_trouble(&failed(nix::libc::EACCES)), None);
     }
 }

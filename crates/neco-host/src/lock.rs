@@ -29,33 +29,29 @@ pub(crate) enum LockError {
 }
 
 impl FileLock {
-    /// The lock of one who changes things; the lock file is made if it is missing.
+    /// The lock of one who changes things; the lock file is made if it is missing. On a file system that became read-only
+    /// it can be had as well: what is there can still be read.
     pub(crate) fn exclusive(path: &Path, within: Duration) -> Result<Self, LockError> {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o640);
-        let file = options
-            .open(path)
-            .map_err(|source| LockError::File(FileError::new("opening", path, source)))?;
-        wait(file, path, within, File::try_lock)
-    }
-
-    /// The lock of one who reads; `None` if there is no lock file, it cannot be opened, or somebody who changes
-    /// things holds it for too long.
-    pub(crate) fn shared(path: &Path, within: Duration) -> Option<Self> {
-        wait(File::open(path).ok()?, path, within, File::try_lock_shared).ok()
+        let file = match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                // Where there is none, that error says why.
+                File::open(path).map_err(|_| error)
+            }
+            opened => opened,
+        };
+        let file =
+            file.map_err(|source| LockError::File(FileError::new("opening", path, source)))?;
+        wait(file, path, within)
     }
 }
 
-fn wait(
-    file: File,
-    path: &Path,
-    within: Duration,
-    attempt: fn(&File) -> Result<(), TryLockError>,
-) -> Result<FileLock, LockError> {
+fn wait(file: File, path: &Path, within: Duration) -> Result<FileLock, LockError> {
     let deadline = Instant::now() + within;
     let mut retry = LOOK_AGAIN.retry();
     loop {
-        match attempt(&file) {
+        match file.try_lock() {
             Ok(()) => return Ok(FileLock { _file: file }),
             Err(TryLockError::Error(error)) if error.kind() != io::ErrorKind::Interrupted => {
                 return Err(LockError::File(FileError::new("locking", path, error)));

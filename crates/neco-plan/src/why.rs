@@ -26,6 +26,17 @@ pub struct Circumstances {
     pub now: Timestamp,
     /// What workers say about themselves, where they could be asked; it is not in etcd.
     pub words: BTreeMap<Lrn, WorkerWord>,
+    /// What the leading updater says about itself, where it could be asked; it is not in etcd.
+    pub leader: Option<LeaderWord>,
+}
+
+/// What the leading updater says about itself on its status page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderWord {
+    /// Why its last look for releases found none to take; empty if nothing is wrong.
+    pub release_trouble: String,
+    /// What it waits for; empty while it acts.
+    pub waiting_for: String,
 }
 
 /// What a worker says about itself on its status page.
@@ -80,12 +91,16 @@ pub enum BlockerKind {
     Pause,
     /// No release is known.
     NoRelease,
+    /// The leader cannot look for releases, or the newest one is not complete.
+    Releases,
     /// The request was stopped.
     Stopped,
     /// A server has not settled, or is busy.
     NotSettled,
     /// A server without a living worker.
     DeadServer,
+    /// A server says of itself that something is wrong with it, such as a full disk.
+    Unfit,
     /// The first server installs the package.
     FirstServer,
     /// Servers install the package.
@@ -122,6 +137,7 @@ pub fn explain(view: &View, around: &Circumstances) -> Vec<Blocker> {
     if !around.led {
         found.no_leader();
     }
+    found.releases();
     if view.is_paused() && !idle {
         found.pause();
     }

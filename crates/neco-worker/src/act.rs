@@ -17,7 +17,7 @@ use crate::engine::{Engine, mark_of};
 use crate::installer::Installer;
 use crate::progress::ProgressSink;
 use crate::running::Running;
-use crate::shared::Shared;
+use crate::shared::{Refused, Shared, unwritten};
 use crate::steps::{PlanError, Steps};
 
 /// How often a group is tried to be restored before its service is left stopped.
@@ -45,7 +45,7 @@ pub(crate) enum ActError {
     #[error("etcd: {}", one_line(.0))]
     Store(#[from] StoreError),
     /// The journal.
-    #[error("the journal cannot be written: {}", one_line(.0))]
+    #[error("{}", unwritten(.0))]
     Journal(#[from] neco_host::journal::JournalError),
     /// This server.
     #[error("{0}")]
@@ -270,7 +270,13 @@ impl Engine {
         self.shared.set_doing(Some(doing.clone()));
         let cancel = context.cancel.clone();
         let publish = ProgressSink::publish(context.progress.words(), Arc::clone(&self.shared));
-        let work = work(context);
+        let again = DiskWait {
+            shared: Arc::clone(&self.shared),
+            progress: context.progress.clone(),
+            cancel: cancel.clone(),
+            pause: self.disk_retry.pause(),
+        };
+        let work = again.after(work(context));
         let both = async move {
             tokio::select! {
                 biased;
@@ -295,6 +301,34 @@ impl Engine {
         self.shared.set_doing(Some(doing.clone()));
         self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
         Acted::Changed
+    }
+}
+
+/// What a step that the disk has refused something waits for before it is begun again.
+struct DiskWait {
+    shared: Arc<Shared>,
+    progress: ProgressSink,
+    cancel: CancellationToken,
+    pause: Duration,
+}
+
+impl DiskWait {
+    /// Waits after `work`, where that came to its end because of the disk, and says so to everybody.
+    async fn after(
+        self,
+        work: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<(), StepError> {
+        let result = work.await;
+        if let Err(StepError::Disk(why)) = &result {
+            self.shared.note_refused(Refused::Work, Some(why.clone()));
+            self.progress.waiting(why);
+            tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => {}
+                () = tokio::time::sleep(self.pause) => {}
+            }
+        }
+        result
     }
 }
 
@@ -331,13 +365,22 @@ pub(crate) async fn complete(
             ]),
             // It is done, or it is not: what counts is that the journal knows.
             Err(StepError::Journal(error)) => {
-                shared.wait_for_disk(error, &mut retry).await;
+                shared.wait_for_disk(Refused::Journal, unwritten(error), &mut retry).await;
+                continue;
+            }
+            Err(StepError::Disk(why)) => {
+                shared.wait_for_disk(Refused::Work, why.clone(), &mut retry).await;
                 continue;
             }
         };
         match recorded {
-            Ok(()) => return completed,
-            Err(error) => shared.wait_for_disk(&error, &mut retry).await,
+            Ok(()) => {
+                shared.note_refused(Refused::Work, None);
+                return completed;
+            }
+            Err(error) => {
+                shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
+            }
         }
     }
 }
@@ -354,7 +397,12 @@ async fn restore(
     let failed = loop {
         match steps.restore(&group, &request, way).await {
             Ok(()) => break None,
-            Err(StepError::Journal(error)) => shared.wait_for_disk(&error, &mut retry).await,
+            Err(StepError::Journal(error)) => {
+                shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
+            }
+            Err(StepError::Disk(why)) => {
+                shared.wait_for_disk(Refused::Work, why, &mut retry).await;
+            }
             Err(error) => {
                 tries += 1;
                 if tries >= RESTORE_TRIES {
@@ -365,13 +413,14 @@ async fn restore(
             }
         }
     };
+    shared.note_refused(Refused::Work, None);
     let closed = Entry::GroupClosed { group, request: request.clone(), way };
     let entries = match &failed {
         None => vec![closed],
         Some(cause) => vec![Entry::StepFailed { request, step: 0, cause: cause.clone() }, closed],
     };
     while let Err(error) = shared.record(&entries) {
-        shared.wait_for_disk(&error, &mut retry).await;
+        shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
     }
     failed.map_or(Ok(()), |cause| Err(StepError::Failed(cause)))
 }

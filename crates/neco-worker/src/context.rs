@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use neco_base::{Backoff, Retry};
 use neco_connect::one_line;
+use neco_host::disk_trouble;
 use neco_host::journal::JournalError;
 use neco_plan::{Fence, View, fence};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Phase};
@@ -34,12 +35,24 @@ pub enum StepError {
     /// The journal cannot be written: nothing may begin.
     #[error("writing the journal")]
     Journal(#[from] JournalError),
+    /// The disk is full or read-only. That says nothing about the step: it is begun again, and what it has open is completed
+    /// before.
+    #[error("{0}")]
+    Disk(String),
 }
 
 impl StepError {
-    /// A failure told with its causes.
-    pub fn failed(context: impl std::fmt::Display, error: &dyn std::error::Error) -> Self {
-        Self::Failed(format!("{context}: {}", one_line(error)))
+    /// A failure told with its causes; one that passes once the disk takes something again is [`Self::Disk`].
+    pub fn failed(
+        context: impl std::fmt::Display,
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
+        let cause = format!("{context}: {}", one_line(error));
+        match disk_trouble(error) {
+            None => Self::Failed(cause),
+            Some(remedy) if cause.contains(remedy) => Self::Disk(cause),
+            Some(remedy) => Self::Disk(format!("{cause}{remedy}")),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use neco_base::{Backoff, Retry};
 use neco_connect::{Outage, one_line};
+use neco_host::journal::JournalError;
 use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
 use neco_schema::{Alive, Condition};
@@ -22,7 +23,7 @@ use crate::decision::{self, Kind};
 use crate::installer::Installer;
 use crate::kept::kept;
 use crate::running::{Finished, Running};
-use crate::shared::Shared;
+use crate::shared::{Refused, Shared, unwritten};
 use crate::steps::Steps;
 use crate::times::Times;
 
@@ -48,6 +49,8 @@ pub struct Engine {
     pub(crate) running: Option<Running>,
     pub(crate) times: Times,
     retry: Retry,
+    /// The pauses of work that the disk refuses something, however often it is begun.
+    pub(crate) disk_retry: Retry,
     last: Option<(Row, Move)>,
     /// What kind of decision the journal knows of.
     journalled: Option<Kind>,
@@ -56,11 +59,11 @@ pub struct Engine {
     told: Mutex<String>,
     /// Who this server says it is while it lives.
     identity: Identity,
+    /// How long it is taken for alive after its last sign of life.
+    alive_ttl: Duration,
 }
 
 /// What a living server tells about itself.
-    /// How long it is taken for alive after its last sign of life.
-    alive_ttl: Duration,
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// The kernel's boot id.
@@ -77,7 +80,7 @@ impl Engine {
         installer: Arc<dyn Installer>,
         identity: Identity,
     ) -> Self {
-        let retry = TRY_AGAIN.retry();
+        let (retry, disk_retry) = (TRY_AGAIN.retry(), TRY_AGAIN.retry());
         Self {
             shared,
             steps,
@@ -85,25 +88,26 @@ impl Engine {
             running: None,
             times: Times::default(),
             retry,
+            disk_retry,
             last: None,
             journalled: None,
             outage: Outage::default(),
             told: Mutex::default(),
             identity,
+            alive_ttl: ALIVE_TTL,
         }
     }
 
-    /// Runs until `stop` is cancelled or a new binary is to take over.
-            alive_ttl: ALIVE_TTL,
-    pub async fn run(mut self, stop: CancellationToken) -> Exit {
-        let local = self.shared.local();
-        let started = Entry::ProcessStarted {
     /// Lets a sign of life last this long.
     #[must_use]
     pub fn with_alive_ttl(self, alive_ttl: Duration) -> Self {
         Self { alive_ttl, ..self }
     }
 
+    /// Runs until `stop` is cancelled or a new binary is to take over.
+    pub async fn run(mut self, stop: CancellationToken) -> Exit {
+        let local = self.shared.local();
+        let started = Entry::ProcessStarted {
             version: local.running.clone(),
             boot_id: self.identity.boot_id.clone(),
             pid: std::process::id(),
@@ -179,12 +183,16 @@ impl Engine {
             Ok(true) => return Next::Look,
             Ok(false) => {}
             Err(error) => {
-                self.waiting(format!("the journal cannot be written: {}", one_line(&error)));
+                self.without_disk(&error);
                 return Next::Again;
             }
         }
         match decided {
             Move::Rest(_) | Move::Keep => {
+                if local.doing.is_none() {
+                    // Nobody is going to try it again.
+                    self.shared.note_refused(Refused::Work, None);
+                }
                 self.goes_on();
                 Next::Wait
             }
@@ -205,8 +213,12 @@ impl Engine {
                     self.without_etcd(&error);
                     Next::Again
                 }
-                Err(error) => {
-                    self.waiting(error.to_string());
+                Err(ActError::Journal(error)) => {
+                    self.without_disk(&error);
+                    Next::Again
+                }
+                Err(ActError::Host(why)) => {
+                    self.waiting(why);
                     Next::Again
                 }
             },
@@ -262,6 +274,11 @@ impl Engine {
         self.shared.observe(|observation| observation.waiting_for = why);
     }
 
+    /// The journal cannot be written; that was logged when it was tried.
+    fn without_disk(&self, error: &JournalError) {
+        self.shared.observe(|observation| observation.waiting_for = unwritten(error));
+    }
+
     /// Something succeeded: should it fail again, that is news.
     fn goes_on(&self) {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -275,12 +292,7 @@ impl Engine {
 
     /// Takes note of a newer epoch, or of the first cluster ever seen: from here on older ones are distrusted. And of the
     /// end of a request here, which a crash may have kept out of the journal. Says whether there was something.
-    fn take_note(
-        &self,
-        view: &View,
-        local: &Local,
-        decided: &Move,
-    ) -> Result<bool, neco_host::journal::JournalError> {
+    fn take_note(&self, view: &View, local: &Local, decided: &Move) -> Result<bool, JournalError> {
         if matches!(decided, Move::CompleteIntent { .. } | Move::DropIntent { .. }) {
             return Ok(false);
         }
@@ -313,8 +325,16 @@ impl Engine {
     /// Records how what ran has ended.
     async fn ended(&mut self, finished: Finished, stop: &CancellationToken) {
         self.running = None;
-        if let Err(error) = &finished.result {
-            tracing::warn!(error = %one_line(error), "{} ended", finished.doing);
+        match &finished.result {
+            // That was said when it began to wait, and is said once.
+            Err(StepError::Disk(_)) => {}
+            result => {
+                self.disk_retry.reset();
+                self.shared.note_refused(Refused::Work, None);
+                if let Err(error) = result {
+                    tracing::warn!(error = %one_line(error), "{} ended", finished.doing);
+                }
+            }
         }
         let entries = finished.entries();
         if !entries.is_empty() && !self.persist(&entries, stop).await {
@@ -394,9 +414,7 @@ impl Engine {
         loop {
             match self.shared.record(entries) {
                 Ok(()) => return true,
-                Err(error) => {
-                    self.waiting(format!("the journal cannot be written: {}", one_line(&error)));
-                }
+                Err(error) => self.without_disk(&error),
             }
             tokio::select! {
                 biased;
@@ -449,6 +467,13 @@ pub(crate) fn mark_of(view: &View) -> Mark {
     Mark { cluster_id: view.cluster_id, revision: view.revision, epoch: view.epoch }
 }
 
+/// Why this server could not take an update now.
+async fn unfit(shared: &Shared, installer: &dyn Installer) -> Vec<String> {
+    let mut unfit = shared.refused();
+    unfit.extend(installer.unfit().await);
+    unfit
+}
+
 /// Tells everybody that this server lives, as long as the engine does.
 async fn keep_alive(
     shared: Arc<Shared>,
@@ -469,7 +494,7 @@ async fn keep_alive(
             version: local.running.clone(),
             address: identity.address.clone(),
             busy: local.busy(),
-            unfit: installer.unfit().await,
+            unfit: unfit(&shared, &*installer).await,
             unknown: serde_json::Map::new(),
         };
         let now = shared.clock.monotonic();

@@ -59,7 +59,7 @@ impl Finished {
             // A full disk says nothing about the step: it is run again.
             (
                 Doing::Step { request, step },
-                Err(StepError::Cancelled(_) | StepError::Journal(_)),
+                Err(StepError::Cancelled(_) | StepError::Journal(_) | StepError::Disk(_)),
             ) => {
                 vec![Entry::StepCancelled { request: request.clone(), step: *step }]
             }

@@ -1,5 +1,6 @@
 //! What the engine and its running task have in common: the store, the journal and the folded local state.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,17 @@ pub struct Shared {
     seen: watch::Sender<Revision>,
     /// When progress was last written, by the monotonic clock.
     progress: Mutex<Option<Duration>>,
+    /// What the disk refuses now, by who was refused.
+    refused: Mutex<BTreeMap<Refused, String>>,
+}
+
+/// Whom the disk refuses something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Refused {
+    /// The journal.
+    Journal,
+    /// What runs: a step, an installation, the completion of something.
+    Work,
 }
 
 impl Shared {
@@ -44,8 +56,8 @@ impl Shared {
         local.journal = fold(&*journal)?;
         let observed = watch::Sender::new(Observation::default());
         let seen = watch::Sender::new(Revision(0));
-        let (local, progress) = (Mutex::new(local), Mutex::default());
-        Ok(Arc::new(Self { store, clock, journal, local, observed, seen, progress }))
+        let (local, progress, refused) = (Mutex::new(local), Mutex::default(), Mutex::default());
+        Ok(Arc::new(Self { store, clock, journal, local, observed, seen, progress, refused }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Local> {
@@ -69,7 +81,9 @@ impl Shared {
     /// They are not durable, and nothing was folded.
     pub fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut local = self.lock();
-        self.journal.append(entries)?;
+        let appended = self.journal.append(entries);
+        self.note_refused(Refused::Journal, appended.as_ref().err().map(unwritten));
+        appended?;
         for entry in entries {
             local.journal.apply(entry);
         }
@@ -101,15 +115,33 @@ impl Shared {
         self.observed.subscribe()
     }
 
-    /// Waits because the journal cannot be written, and says so.
-    pub(crate) async fn wait_for_disk(&self, error: &JournalError, retry: &mut Retry) {
-        let why = format!("the journal cannot be written: {}", one_line(error));
-        self.observe(|observation| {
-            if observation.waiting_for != why {
+    /// Takes note of what the disk refuses, or refuses no more; what is new is logged. It stands in this server's sign of
+    /// life, so that everybody can see it.
+    pub(crate) fn note_refused(&self, whom: Refused, why: Option<String>) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) if refused.get(&whom) != Some(&why) => {
                 tracing::error!(%why, "waiting for the disk");
-                observation.waiting_for = why;
+                refused.insert(whom, why);
             }
-        });
+            Some(_) => {}
+            None if refused.remove(&whom).is_some() => {
+                tracing::info!("the disk takes what it refused before");
+            }
+            None => {}
+        }
+    }
+
+    /// What the disk refuses now, in words.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.values().cloned().collect()
+    }
+
+    /// Waits a moment because the disk refuses something, and says so.
+    pub(crate) async fn wait_for_disk(&self, whom: Refused, why: String, retry: &mut Retry) {
+        self.note_refused(whom, Some(why.clone()));
+        self.observe(|observation| observation.waiting_for = why);
         tokio::time::sleep(retry.pause()).await;
     }
 
@@ -156,6 +188,11 @@ pub fn wall(clock: &dyn Clock) -> Timestamp {
     let since: Duration = clock.wall();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_unix(seconds).plus_nanos(i64::from(since.subsec_nanos()))
+}
+
+/// Says that the journal cannot be written.
+pub(crate) fn unwritten(error: &JournalError) -> String {
+    format!("the journal cannot be written: {}", one_line(error))
 }
 
 fn fold(journal: &dyn JournalStore) -> Result<JournalState, JournalError> {

@@ -133,7 +133,12 @@ impl DetachedProcess {
             };
         };
         let text = serde_json::to_vec(&record).map_err(|error| start(error.into()))?;
-        replace(&RealFs, &self.root, pid_file(unit), &text, 0o644, None).map_err(file)?;
+        let recorded = replace(&RealFs, &self.root, pid_file(unit), &text, 0o644, None);
+        if let Err(source) = recorded {
+            // Nobody would know of it, and the next try would start a second one.
+            let _ = child.kill().await;
+            return Err(file(source));
+        }
         // From its own session on, nothing that befalls this process's group befalls it. Dropped, it is reaped by
         // the runtime while this process lives, and by init after that.
         match tokio::time::timeout(APART_WITHIN, apart(pid)).await {

@@ -12,12 +12,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use neco_sandbox::FaultError;
 use neco_schema::{NecoVersion, VersionError};
+use nix::errno::Errno;
 
 pub use self::dpkg::{Dpkg, DpkgOptions};
 #[cfg(feature = "testing")]
 pub use self::fake::{FakeInstall, FakePackages};
 pub use self::sandbox::{SANDBOX_RECORD, Sandbox};
-use crate::{CommandError, CommandOutput, FileError, VerifiedPackage, VerifyError};
+use crate::{CommandError, CommandOutput, FileError, VerifiedPackage, VerifyError, disk_trouble};
 
 /// Installs packages and knows which are.
 #[async_trait]
@@ -132,10 +133,10 @@ pub enum PackageError {
         #[source]
         source: serde_json::Error,
     },
-    /// A sandbox holds one package, and this is another.
     /// A sandbox was asked for a failure.
     #[error("the package was not installed: {0}")]
     Asked(#[from] FaultError),
+    /// A sandbox holds one package, and this is another.
     #[error("this sandbox holds package {holds}, so {package} cannot be installed into it")]
     OtherPackage {
         /// The package it holds.
@@ -150,8 +151,18 @@ impl PackageError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Locked { .. } => true,
-            Self::File(error) => error.is_full(),
-            _ => false,
+            _ => self.is_disk_trouble(),
+        }
+    }
+
+    /// Whether the disk is full, over its quota or read-only: who makes room need do nothing else.
+    pub fn is_disk_trouble(&self) -> bool {
+        match self {
+            // In the C locale, whatever the machine's own is.
+            Self::Failed { output, .. } => [Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS]
+                .iter()
+                .any(|errno| output.stderr.to_lowercase().contains(&errno.desc().to_lowercase())),
+            _ => disk_trouble(self).is_some(),
         }
     }
 }

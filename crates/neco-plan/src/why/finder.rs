@@ -1,6 +1,6 @@
 //! Looks for what stands behind a wait.
 
-use neco_schema::{Key, Lrn, NecoVersion, Outcome, Timestamp, UpdateRequest, Way};
+use neco_schema::{Alive, Key, Lrn, NecoVersion, Outcome, Timestamp, UpdateRequest, Way};
 
 use super::{Blocker, BlockerKind, Circumstances};
 use crate::leader::{outcome, stop_cause};
@@ -110,6 +110,16 @@ impl<'a> Finder<'a> {
         .command = Some("systemctl start neco-updater".to_owned());
     }
 
+    pub(super) fn releases(&mut self) {
+        let word = self.around.leader.as_ref().filter(|word| !word.release_trouble.is_empty());
+        let Some(word) = word else { return };
+        self.add(
+            BlockerKind::Releases,
+            format!("the leader finds no newer release: {}", word.release_trouble),
+            "mend it: the leader looks again by itself, and what runs goes on running",
+        );
+    }
+
     pub(super) fn pause(&mut self) {
         let (what, since) = match &self.view.pause {
             Slot::Present(pause) => {
@@ -127,7 +137,11 @@ impl<'a> Finder<'a> {
     pub(super) fn leader_due(&mut self, action: &Action) {
         let what = match action {
             Action::Request(NewRequest { version, .. }) => {
-                format!("the leader is due to request {version}")
+                let word = self.around.leader.as_ref().map(|word| word.waiting_for.as_str());
+                match word.filter(|word| word.contains(version.as_str())) {
+                    Some(word) => format!("the leader waits: {word}"),
+                    None => format!("the leader is due to request {version}"),
+                }
             }
             Action::Stop { cause, .. } => format!("the leader is due to stop the request: {cause}"),
             other => format!("the leader is due to act: {}", other.name()),
@@ -271,6 +285,7 @@ impl<'a> Finder<'a> {
             blocker.command = Some("necoctl stop".to_owned());
             return;
         }
+        self.unfit(behind);
         if step == 0 {
             return self.before_the_first_step(request, behind);
         }
@@ -300,6 +315,19 @@ impl<'a> Finder<'a> {
             } else {
                 self.working(request, *lrn, step);
             }
+        }
+    }
+
+    /// What those who are behind say of themselves. That the way back is missing holds nobody up who has begun.
+    fn unfit(&mut self, behind: &[Lrn]) {
+        let view = self.view;
+        let alive = behind.iter().filter_map(|lrn| Some((*lrn, view.alive.get(lrn)?)));
+        let told =
+            alive.flat_map(|(lrn, alive)| alive.value.unfit.iter().map(move |why| (lrn, why)));
+        for (lrn, why) in told.filter(|(_, why)| !why.starts_with(Alive::NO_WAY_BACK)) {
+            let what = format!("boot server {lrn}: {why}");
+            let remedy = "it goes on by itself once this is mended";
+            self.add(BlockerKind::Unfit, what, remedy).servers = vec![lrn];
         }
     }
 

@@ -16,6 +16,7 @@ use crate::Window;
 struct Fixture {
     kvs: BTreeMap<String, KeyValue>,
     words: BTreeMap<Lrn, WorkerWord>,
+    leader: Option<LeaderWord>,
     window: Option<Window>,
     probes: Vec<String>,
     leaderless: bool,
@@ -152,6 +153,7 @@ impl Fixture {
             led: !self.leaderless,
             now: at("09:00:00"),
             words: self.words.clone(),
+            leader: self.leader.clone(),
         };
         explain(&View::assemble(&snapshot), &around)
     }
@@ -171,6 +173,31 @@ fn nothing_stands_in_the_way_when_all_is_done() {
         fixture = fixture.status(number, 18, Condition::Complete);
     }
     assert_eq!(fixture.explain(), []);
+}
+
+#[test]
+fn what_the_leader_says_about_releases_is_told_also_when_all_is_done() {
+    let mut fixture = Fixture::three(NEW).set(Key::Request, &request());
+    for number in 0..3 {
+        fixture = fixture.status(number, 18, Condition::Complete);
+    }
+    let word = |release_trouble: &str, waiting_for: &str| {
+        let (release_trouble, waiting_for) = (release_trouble.to_owned(), waiting_for.to_owned());
+        Some(LeaderWord { release_trouble, waiting_for })
+    };
+    fixture.leader = word("", "nothing is due");
+    assert_eq!(fixture.explain(), []);
+    fixture.leader = word("https://host/ answered 502", "nothing is due");
+    assert!(fixture.only(BlockerKind::Releases).what.contains("https://host/ answered 502"));
+}
+
+#[test]
+fn a_request_that_the_leader_cannot_make_is_told_in_its_words() {
+    let mut fixture = Fixture::three(OLD);
+    assert!(fixture.only(BlockerKind::LeaderDue).what.contains("is due to request"));
+    let why = format!("{NEW} cannot be requested: https://host/ answered 502");
+    fixture.leader = Some(LeaderWord { release_trouble: String::new(), waiting_for: why.clone() });
+    assert!(fixture.only(BlockerKind::LeaderDue).what.ends_with(&why));
 }
 
 #[test]
@@ -245,6 +272,26 @@ fn a_release_that_was_not_noted_yet_hides_nothing() {
     let mut fixture = Fixture::three(OLD).dead(1).status(1, 18, Condition::Complete);
     fixture.kvs.remove(&Key::Seen(version(NEW)).to_string());
     fixture.only(BlockerKind::DeadServer);
+}
+
+#[test]
+fn what_a_server_that_is_behind_says_of_itself_is_told_before_what_it_does() {
+    let full = "the journal cannot be written: writing /x (free space on its file system)";
+    let unfit = |lrn: u32, why: &str| {
+        let mut fixture = Fixture::three(NEW).all_in(3).status(lrn, 2, Condition::Running);
+        let key = Key::Alive(self::lrn(lrn)).to_string();
+        let mut alive = Alive::decode(&fixture.kvs[&key].value).expect("a record");
+        alive.unfit = vec![why.to_owned()];
+        fixture.kvs.get_mut(&key).expect("alive").value = alive.encode();
+        fixture.explain()
+    };
+    let found = unfit(1, full);
+    assert_eq!(found[0].kind, BlockerKind::Unfit);
+    assert_eq!(found[0].what, format!("boot server 1: {full}"));
+    assert_eq!(found[1].kind, BlockerKind::Step);
+    // What only matters before an update is no news within one.
+    let found = unfit(1, &format!("{}: it is being looked for", Alive::NO_WAY_BACK));
+    assert_eq!(found[0].kind, BlockerKind::Step);
 }
 
 #[test]

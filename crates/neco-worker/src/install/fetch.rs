@@ -6,7 +6,7 @@ use std::sync::Arc;
 use neco_connect::{Settings, Sources, one_line};
 use neco_host::{
     Expected, FileError, KeysError, PackageCache, Root, TrustedKeys, Unsigned, VerifiedPackage,
-    VerifyError, verify_package,
+    VerifyError, disk_trouble, verify_package,
 };
 use neco_plan::View;
 use neco_releases::{Limits, Release, ReleaseSource};
@@ -111,7 +111,8 @@ impl Fetcher {
             let name = format!("{file}{suffix}");
             let path = self.cache.partial_path(&name);
             std::fs::write(&path, bytes).map_err(|error| {
-                FetchError::Later(format!("writing {}: {error}", path.display()))
+                let remedy = disk_trouble(&error).unwrap_or_default();
+                FetchError::Later(format!("writing {}{remedy}: {error}", path.display()))
             })?;
             self.cache.publish(&name).map_err(|error| FetchError::Later(one_line(&error)))?;
         }

@@ -20,7 +20,7 @@ use neco_schema::{Alive, NecoVersion, PackageRef};
 
 use crate::context::{StepContext, StepError};
 use crate::installer::Installer;
-use crate::shared::Shared;
+use crate::shared::{Refused, Shared};
 
 pub use daemons::{Daemons, SandboxDaemons};
 pub use fetch::{FetchError, Fetcher};
@@ -268,9 +268,14 @@ impl PackageInstaller {
     ) -> Result<(), StepError> {
         let began = self.shared.clock.monotonic();
         let mut retry = UNIT_AGAIN.retry();
+        let mut told = String::new();
         loop {
             let overdue = self.shared.clock.monotonic() >= began + self.verdict_within;
-            let pause = match self.standing(intent, command, overdue).await {
+            let standing = self.standing(intent, command, overdue).await;
+            if standing.is_ok() {
+                self.shared.note_refused(Refused::Work, None);
+            }
+            let pause = match standing {
                 Ok(Standing::Judged) => return Ok(()),
                 Ok(Standing::NothingChanged) => break,
                 Ok(Standing::Runs) => ASK_EVERY,
@@ -279,7 +284,12 @@ impl PackageInstaller {
                 // What has begun is not given up because something is away for a while.
                 Err(error) => {
                     let why = one_line(&error);
-                    tracing::warn!(%why, "the installation waits");
+                    if let StepError::Disk(why) = &error {
+                        self.shared.note_refused(Refused::Work, Some(why.clone()));
+                    } else if told != why {
+                        tracing::warn!(%why, "the installation waits");
+                        told.clone_from(&why);
+                    }
                     self.shared.observe(|observation| observation.waiting_for = why);
                     retry.pause()
                 }

@@ -30,6 +30,8 @@ const WRITE_TRIES: u32 = 50;
 const INSTALL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 /// How often an installation is tried in that case, before it counts as failed.
 const INSTALL_TRIES: u32 = 5;
+/// The same for a disk that refuses, which a person has to do something about: some minutes.
+const DISK_TRIES: u32 = 20;
 
 /// The surroundings of the installing unit.
 pub struct UnitSetup {
@@ -93,14 +95,29 @@ fn next_job(setup: &UnitSetup) -> Result<Option<Job>, String> {
 }
 
 async fn write(setup: &UnitSetup, entries: &[Entry]) -> Result<(), String> {
-    let mut retry = WRITE_AGAIN.retry();
+    until_written(|| setup.journal.append(entries)).await
+}
+
+async fn save(setup: &UnitSetup, stage: &Stage) -> Result<(), String> {
+    until_written(|| stage.save(&setup.root)).await
+}
+
+/// Tries to write something until the disk takes it, for some minutes; what is new about the trouble is logged.
+async fn until_written<E: std::error::Error>(
+    mut write: impl FnMut() -> Result<(), E>,
+) -> Result<(), String> {
+    let (mut retry, mut told) = (WRITE_AGAIN.retry(), String::new());
     loop {
-        match setup.journal.append(entries) {
+        let why = match write() {
             Ok(()) => return Ok(()),
-            Err(error) if retry.failures() >= WRITE_TRIES => return Err(one_line(&error)),
-            Err(error) => {
-                tracing::error!(error = %one_line(&error), "the journal cannot be written, trying again")
-            }
+            Err(error) => one_line(&error),
+        };
+        if retry.failures() >= WRITE_TRIES {
+            return Err(why);
+        }
+        if told != why {
+            tracing::error!(%why, "the installation waits for the disk");
+            told = why;
         }
         tokio::time::sleep(retry.pause()).await;
     }
@@ -111,7 +128,7 @@ async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
         Some(stage) => stage,
         None => {
             let stage = begin(setup, job).await;
-            stage.save(&setup.root).map_err(|error| one_line(&error))?;
+            save(setup, &stage).await?;
             stage
         }
     };
@@ -120,7 +137,7 @@ async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
             Ok(()) => return Ok(IntentEnd::Completed),
             Err(cause) => {
                 stage.failed = Some(cause);
-                stage.save(&setup.root).map_err(|error| one_line(&error))?;
+                save(setup, &stage).await?;
             }
         }
     }
@@ -207,14 +224,20 @@ async fn is_installed(setup: &UnitSetup, version: &NecoVersion) -> Result<bool, 
 
 /// Installs a package, waiting for a while for what passes by itself.
 async fn install(setup: &UnitSetup, package: &VerifiedPackage) -> Result<(), String> {
-    let mut retry = INSTALL_AGAIN.retry();
+    let (mut retry, mut told) = (INSTALL_AGAIN.retry(), String::new());
     loop {
-        match setup.packages.install(package).await {
+        let error = match setup.packages.install(package).await {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_transient() && retry.failures() < INSTALL_TRIES => {
-                tracing::warn!(error = %one_line(&error), "not installed yet, trying again");
-            }
-            Err(error) => return Err(one_line(&error)),
+            Err(error) => error,
+        };
+        let why = one_line(&error);
+        let tries = if error.is_disk_trouble() { DISK_TRIES } else { INSTALL_TRIES };
+        if !error.is_transient() || retry.failures() >= tries {
+            return Err(why);
+        }
+        if told != why {
+            tracing::warn!(%why, "not installed yet, trying again");
+            told = why;
         }
         tokio::time::sleep(retry.pause()).await;
     }

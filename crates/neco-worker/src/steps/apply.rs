@@ -235,9 +235,9 @@ pub(crate) async fn restart_unit(
         }
         Err(error) => Err(error),
     };
-    if let Err(StepError::Journal(error)) = done {
+    if let Err(error @ (StepError::Journal(_) | StepError::Disk(_))) = done {
         // The intent stays open: it is completed once the disk is writable.
-        return Err(error.into());
+        return Err(error);
     }
     context.effect_ends(&what, &view)?;
     match done {

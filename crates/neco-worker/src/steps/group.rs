@@ -52,21 +52,27 @@ pub(crate) async fn stop(
     }])?;
     let what = format!("stop {}", unit.name);
     context.effect_begins(&what, &view)?;
-    let name = unit_name(&unit.name)?;
+    let done = stop_for_good(host, &unit.name).await;
+    context.effect_ends(&what, &view)?;
+    done
+}
+
+/// Stops a unit so that a reboot does not start the old beside the new.
+async fn stop_for_good(host: &StepHost, unit: &str) -> Result<(), StepError> {
+    let name = unit_name(unit)?;
     let state = host.units.state(&name).await;
     // A server that is new has nothing to stop.
-    if state.map_err(|error| StepError::failed(format!("state of {name}"), &error))?.exists() {
-        // A reboot must not start the old beside the new.
-        host.units
-            .disable(&name)
-            .await
-            .map_err(|error| StepError::failed(format!("disabling {name}"), &error))?;
-        host.units
-            .stop(&name)
-            .await
-            .map_err(|error| StepError::failed(format!("stopping {name}"), &error))?;
+    if !state.map_err(|error| StepError::failed(format!("state of {name}"), &error))?.exists() {
+        return Ok(());
     }
-    context.effect_ends(&what, &view)
+    host.units
+        .disable(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("disabling {name}"), &error))?;
+    host.units
+        .stop(&name)
+        .await
+        .map_err(|error| StepError::failed(format!("stopping {name}"), &error))
 }
 
 /// A fence that has the plans of all members that write one: without them nobody knows where the component changes.
@@ -164,8 +170,9 @@ async fn forward(
             Change::Start(unit) | Change::Restart(unit) => format!("start {unit}"),
         };
         note(&what, true)?;
-        apply::perform(host, desired, &change).await?;
+        let done = apply::perform(host, desired, &change).await;
         note(&what, false)?;
+        done?;
     }
     apply::ready(host, component).await
 }

@@ -205,6 +205,59 @@ fn a_full_segment_gives_way_to_one_that_begins_with_a_checkpoint() {
 }
 
 #[test]
+fn what_is_read_begins_with_what_follows_from_the_segments_that_are_gone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        segment_bytes: 600,
+        segments: 3,
+        checkpoint: Arc::new(|_| vec![entry(7000)]),
+        ..options()
+    };
+    let (journal, ..) = Journal::open(dir.path(), options).expect("a journal");
+    for number in 0..40 {
+        journal.append(&entry(number)).expect("room");
+    }
+    let (records, damage) = read_all(dir.path()).expect("readable");
+    assert_eq!(damage, []);
+    let found = numbers(&records);
+    assert_eq!(found[0], 7000);
+    assert_eq!(found[1..], (41 - found.len()..40).collect::<Vec<_>>());
+
+    let oldest = segments(dir.path()).remove(0);
+    let text = std::fs::read_to_string(&oldest).expect("a segment");
+    let second = text.find('\n').expect("lines");
+    std::fs::write(&oldest, format!("{{}}{}", &text[second..])).expect("room");
+    let (_, damage) = read_all(dir.path()).expect("readable");
+    let first: u64 = oldest
+        .file_stem()
+        .and_then(|stem| stem.to_str()?.strip_prefix("journal-")?.parse().ok())
+        .expect("a number");
+    let missing = DamageKind::Missing { from: 1, to: first - 1 };
+    assert!(damage.iter().any(|damage| damage.kind == missing), "{damage:?}");
+}
+
+#[test]
+fn a_journal_can_be_read_while_it_is_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { segment_bytes: 2000, segments: 4, ..options() };
+    let (journal, ..) = Journal::open(dir.path(), options).expect("a journal");
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..300 {
+                journal.append(&entry(number)).expect("room");
+            }
+        });
+        while !writer.is_finished() {
+            let (records, damage) = read_all(dir.path()).expect("readable");
+            let harmless =
+                |damage: &neco_host::journal::Damage| matches!(damage.kind, DamageKind::Truncated);
+            assert!(damage.iter().all(harmless), "{damage:?}");
+            assert!(numbers(&records).is_sorted_by(|a, b| a + 1 == *b), "{records:?}");
+        }
+    });
+}
+
+#[test]
 fn a_damaged_checkpoint_falls_back_to_the_one_before() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = || Options { segment_bytes: 600, segments: 3, ..options() };

@@ -12,6 +12,9 @@
 //!   held against it. [`Fact::Transaction`] names the writer of a revision; where nobody says, a record without our
 //!   fields counts as a Go peer's.
 //! - What needs facts is not counted as put to the test without them.
+//! - A log may begin in the middle. What came before it is known as far as it left something behind, and not judged.
+//!
+//! [`Feed`] merges a history and journals by revisions alone, as a live cluster leaves them behind.
 //!
 //! Accepted, because no rule can prevent it: one effect that was fenced before its request ended; an install unit that
 //! goes on after its server left; another host that dies between a health proof and the stop that it allowed.
@@ -22,6 +25,7 @@ mod authority;
 mod barrier;
 mod event;
 mod evidence;
+mod feed;
 mod id;
 mod installed;
 mod liveness;
@@ -38,11 +42,12 @@ mod verdict;
 use std::collections::BTreeMap;
 
 use neco_schema::journal::Entry;
-use neco_schema::{Compare, Lrn, Revision, Snapshot};
+use neco_schema::{Compare, KeyValue, Lrn, Revision, Snapshot};
 
 use event::Event;
 pub use evidence::{Daemon, Fact, HowEnded, KvChange, Rules, Secret, Stamp, Writer};
-pub use id::InvariantId;
+pub use feed::{Feed, Installs, JournalLine, OtherEtcd, Tally, part_of};
+pub use id::{InvariantId, Needs};
 use server::{Line, Server};
 use state::State;
 use verdict::Verdicts;
@@ -108,7 +113,37 @@ impl Auditor {
         self.catch_up(Some(revision));
     }
 
-    /// Takes in one line of the journal of `lrn`; the lines of one server come in their order.
+    /// Nothing else has changed up to `revision`.
+    pub fn complete_up_to(&mut self, revision: Revision) {
+        if revision > self.state.revision {
+            self.state.revision = revision;
+            self.catch_up(Some(revision));
+        }
+    }
+
+    /// What stands under each key by now.
+    pub fn standing(&self) -> &BTreeMap<String, KeyValue> {
+        &self.state.kvs
+    }
+
+    /// Whether the log tells what held at `revision`, or will.
+    pub fn covers(&self, revision: Revision) -> bool {
+        self.state.covers(revision)
+    }
+
+    /// Takes in a line that `lrn` wrote into its journal before the log begins: it is known, and not judged. Such lines
+    /// come before those that are.
+    pub fn journal_before(&mut self, lrn: Lrn, entry: &Entry) {
+        self.servers.entry(lrn).or_default().apply(entry);
+    }
+
+    /// Takes in something that came about before the log begins: it is known, and not judged.
+    pub fn fact_before(&mut self, fact: &Fact) {
+        self.world.learn(fact, self.state.now);
+    }
+
+    /// Takes in one line of the journal of `lrn`; the lines of one server come in their order. One that was written
+    /// before the log begins is not judged.
     pub fn journal(&mut self, lrn: Lrn, entry: &Entry, at: Stamp) {
         self.servers.entry(lrn).or_default().waiting.push_back((entry.clone(), at));
         self.catch_up(Some(self.state.revision));
@@ -162,7 +197,17 @@ impl Auditor {
             self.verdicts.log_faults.push(format!("revision {revision} comes after {last}"));
         }
         for change in changes {
-            if self.state.kvs.get(&change.key) != change.before.as_ref() {
+            let before = change.before.as_ref();
+            let shown = self.state.kvs.get(&change.key) == before;
+            let follows = match &change.after {
+                Some(after) => {
+                    let (version, created) = before
+                        .map_or((0, after.mod_revision), |kv| (kv.version, kv.create_revision));
+                    after.version == version + 1 && after.create_revision == created
+                }
+                None => before.is_some(),
+            };
+            if !shown || !follows {
                 self.verdicts.log_faults.push(format!(
                     "key {} stood otherwise before revision {revision} than the log had shown",
                     change.key
@@ -181,6 +226,10 @@ impl Auditor {
                 }
                 let (entry, stamp) = (entry.clone(), *stamp);
                 server.waiting.pop_front();
+                if needs.is_some_and(|needs| !self.state.covers(needs)) {
+                    server.apply(&entry);
+                    continue;
+                }
                 let line = Line {
                     lrn: *lrn,
                     entry: &entry,

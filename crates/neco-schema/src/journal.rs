@@ -156,6 +156,32 @@ pub enum Entry {
     },
 }
 
+impl Entry {
+    /// The request that it is about, where it names one.
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Self::Posting { request, .. }
+            | Self::StepBegun { request, .. }
+            | Self::StepDone { request, .. }
+            | Self::StepFailed { request, .. }
+            | Self::StepCancelled { request, .. }
+            | Self::IntentOpened { request, .. }
+            | Self::GroupOpened { request, .. }
+            | Self::GroupClosed { request, .. }
+            | Self::RequestEnded { request }
+            | Self::Effect { request, .. } => Some(request),
+            Self::Checkpoint { .. }
+            | Self::ProcessStarted { .. }
+            | Self::PlannedExit { .. }
+            | Self::Mark(_)
+            | Self::IntentBegun { .. }
+            | Self::IntentClosed { .. }
+            | Self::Started { .. }
+            | Self::Decision { .. } => None,
+        }
+    }
+}
+
 /// The newest state of etcd that a server has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {

@@ -43,6 +43,9 @@ const NEXT: &str = ".next";
 /// The name of the lock file.
 const LOCK: &str = "lock";
 
+/// How often a journal is read anew because its oldest segment went in the meantime.
+const READ_TRIES: usize = 5;
+
 /// Who may read a segment: its owner and its group.
 const MODE: u32 = 0o640;
 
@@ -453,17 +456,29 @@ impl JournalStore for Journal {
     }
 }
 
-/// Everything that was appended to the journal in `dir` and is still there, oldest first, and what is damaged in
-/// it. Changes nothing; reads beside a writer where the lock can be had, and without it where not.
+/// Everything that was appended to the journal in `dir` and is still there, oldest first, and what is damaged in it.
+/// Where old segments are gone, the checkpoint that stands for them comes first. Changes nothing, and takes no lock:
+/// beside a writer, what it writes at this moment may be missing or named as cut off.
+///
+/// # Errors
+/// The directory cannot be listed. One that is not there holds nothing.
 pub fn read_all(dir: &Path) -> Result<(Vec<Record>, Vec<Damage>), JournalError> {
-    let _lock = FileLock::shared(&dir.join(LOCK), Duration::from_secs(2));
-    let places = segment::places(&RealFs, dir).map_err(JournalError::reading)?;
-    let (mut records, mut damage) = (Vec::new(), Vec::new());
-    segment::each(&RealFs, &places, |mut segment| {
-        damage.append(&mut segment.damage);
-        records.extend(segment.records(false));
-    });
-    Ok((records, damage))
+    let mut tries = 0;
+    loop {
+        let places = segment::places(&RealFs, dir).map_err(JournalError::reading)?;
+        let (mut records, mut damage) = (Vec::new(), Vec::new());
+        let mut is_oldest = true;
+        segment::each(&RealFs, &places, |mut segment| {
+            damage.append(&mut segment.damage);
+            records.extend(segment.records(std::mem::take(&mut is_oldest)));
+        });
+        // Its writer begins a new segment and lets the oldest go; nobody lets another go.
+        let gone = places.first().is_some_and(|oldest| !oldest.path.exists());
+        tries += 1;
+        if !gone || tries == READ_TRIES {
+            return Ok((records, damage));
+        }
+    }
 }
 
 /// Encodes entries as appended lines and returns the sequence number after them.

@@ -210,12 +210,17 @@ pub(super) fn damage(fs: &dyn FileSystem, places: &[Place]) -> Vec<Damage> {
     damage
 }
 
-/// Reads the segments one after another, marking what is missing between two of them.
+/// Reads the segments one after another, marking what is missing between two of them, and before the oldest if it does
+/// not begin with all that follows from those before it.
 pub(super) fn each(fs: &dyn FileSystem, places: &[Place], mut see: impl FnMut(Segment)) {
     let mut expected = None;
     for place in places {
         let mut segment = Segment::read_for_report(fs, place.clone());
-        if let Some(from) = expected.filter(|&from| from < place.first) {
+        let missing = match expected {
+            Some(from) => Some(from).filter(|&from| from < place.first),
+            None => (place.first > 1 && !segment.has_whole_checkpoint()).then_some(1),
+        };
+        if let Some(from) = missing {
             segment.damaged(0, DamageKind::Missing { from, to: place.first - 1 });
         }
         expected = Some(segment.next_seq);

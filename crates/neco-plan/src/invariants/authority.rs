@@ -105,7 +105,7 @@ fn request_identity(change: &Change<'_>, verdicts: &mut Verdicts) {
     for put in change.event.statuses() {
         let go = change.event.is_foreign()
             || change.state.go_peers.contains(&put.lrn)
-            || (change.event.told.is_none() && !change.state.ours.contains(&put.lrn));
+            || (change.event.told.is_none() && !change.state.runs_ours(put.lrn));
         if !go {
             let wrong = put.after.request.is_none().then(|| {
                 format!("the status of {} at step {} names no request", put.lrn, put.after.step)

@@ -274,8 +274,7 @@ fn completion_is_recorded_truly(change: &Change<'_>, verdicts: &mut Verdicts) {
             continue;
         };
         let Some(trail) = change.state.trails.get(id) else { continue };
-        let open: Vec<_> =
-            trail.members().into_iter().filter(|lrn| !trail.completed.contains_key(lrn)).collect();
+        let open = trail.incomplete();
         let wrong = match (record.outcome == Outcome::Completed, open.is_empty()) {
             (true, false) => {
                 Some(format!("request {id} is recorded as completed without {}", list(open)))

@@ -10,7 +10,7 @@ use neco_schema::{
 use super::liveness::World;
 use super::server::Line;
 use super::state::State;
-use super::trail::list;
+use super::trail::{Trail, list};
 use super::verdict::Verdicts;
 use super::{Change, Fact, Rules};
 
@@ -137,7 +137,10 @@ fn installed(fact: &Fact, world: &World, state: &State, rules: &Rules, verdicts:
     let Fact::Installed { lrn, version, sha256, way_back } = fact else { return };
     let request = state.trail().map(|trail| &trail.request);
     if let Some(before) = world.installed(*lrn) {
-        let allowed = *way_back || request.is_some_and(|request| request.allow_downgrade);
+        // The request that it was installed for may have been replaced by now.
+        let asked =
+            |trail: &Trail| trail.request.version == *version && trail.request.allow_downgrade;
+        let allowed = *way_back || state.trails.values().any(asked);
         let wrong = (before.precedence(version).is_gt() && !allowed)
             .then(|| format!("{lrn} went back from {before} to {version} unasked"));
         verdicts.safety(27, state.revision, &[], wrong);

@@ -202,13 +202,13 @@ fn no_secret_in_values(change: &Change<'_>, verdicts: &mut Verdicts) {
         if changed.key.as_ref().is_some_and(Key::is_secret) {
             continue;
         }
-        let shown = change
-            .rules
-            .secrets
-            .iter()
-            .any(|secret| secret.is_in(&after.value) || secret.is_in(changed.name.as_bytes()));
-        let wrong = shown.then(|| "a secret stands in a value that is shown".to_owned());
-        verdicts.safety(43, change.revision(), &[&changed.name], wrong);
+        let shows = |text: &[u8]| change.rules.secrets.iter().any(|secret| secret.is_in(text));
+        let in_name = shows(changed.name.as_bytes());
+        let wrong = (in_name || shows(&after.value))
+            .then(|| "a secret stands in a value that is shown".to_owned());
+        // What is found is shown as well.
+        let keys: &[&str] = if in_name { &[] } else { &[&changed.name] };
+        verdicts.safety(43, change.revision(), keys, wrong);
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use neco_schema::{
-    Alive, Condition, Key, KeyValue, Lrn, MemberPlan, NecoVersion, Record, RequestId, Revision,
-    Seen, Snapshot, Timestamp, Turn, UpdateRequest, UpdateStatus,
+    Alive, Condition, HistoryRecord, Key, KeyValue, Lrn, MemberPlan, NecoVersion, Outcome, Record,
+    RequestId, Revision, Seen, Snapshot, Timestamp, Turn, UpdateRequest, UpdateStatus,
 };
 
 use super::Writer;
@@ -71,19 +71,43 @@ impl State {
             state.put(kv);
         }
         if let Slot::Present(current) = &state.request {
-            let request = current.value.clone();
-            let mut trail = Trail::new(&request, Revision(0), None);
-            trail.stopped_at = request.stop.then_some(current.mod_revision);
-            for (lrn, status) in &state.statuses {
-                if status.value.belongs_to(&trail.id, &request.version) {
-                    trail.seed(*lrn, &status.value, status.mod_revision);
-                }
-            }
+            let trail = state.trail_before(current);
             state.current = Some(trail.id.clone());
             state.trails.insert(trail.id.clone(), trail);
         }
         (state.first, state.revision) = (snapshot.revision, snapshot.revision);
         state
+    }
+
+    /// What the request in force, published before the log, has left behind.
+    fn trail_before(&self, current: &Versioned<UpdateRequest>) -> Trail {
+        let request = &current.value;
+        let mut trail = Trail::new(request, Revision(0), None);
+        trail.stopped_at = request.stop.then_some(current.mod_revision);
+        for (lrn, status) in &self.statuses {
+            if status.value.belongs_to(&trail.id, &request.version) {
+                trail.seed(*lrn, &status.value, status.mod_revision);
+            }
+        }
+        let has_left = |lrn: &Lrn| {
+            !self.registrations.is_empty()
+                && !self.registrations.contains_key(lrn)
+                && !self.statuses.contains_key(lrn)
+        };
+        trail.left_before = request.members().into_iter().filter(has_left).collect();
+        let record = Key::History(request.started_at, trail.id.clone()).to_string();
+        if let Some(kv) = self.kvs.get(&record)
+            && HistoryRecord::decode(&kv.value)
+                .is_ok_and(|record| record.outcome == Outcome::Completed)
+        {
+            trail.finished_at.get_or_insert(kv.mod_revision);
+        }
+        trail
+    }
+
+    /// Whether a worker of ours runs on `lrn`, as far as the log tells: one of the original may have taken its place.
+    pub(super) fn runs_ours(&self, lrn: Lrn) -> bool {
+        self.ours.contains(&lrn) && self.alive.contains_key(&lrn)
     }
 
     /// The request in force.

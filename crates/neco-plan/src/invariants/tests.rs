@@ -2,6 +2,7 @@
 
 mod authority;
 mod barrier;
+mod feed;
 mod installed;
 mod liveness;
 mod log;
@@ -9,7 +10,7 @@ mod record;
 mod stops;
 mod whole;
 
-use super::InvariantId;
+use super::{InvariantId, Needs};
 
 #[test]
 fn the_page_lists_every_invariant_by_its_name_and_says_what_is_not_evaluated() {
@@ -20,5 +21,11 @@ fn the_page_lists_every_invariant_by_its_name_and_says_what_is_not_evaluated() {
         let line = line.unwrap_or_else(|| panic!("no line for {begin}"));
         let says_not_yet = line.contains("| not yet: ");
         assert_eq!(says_not_yet, !invariant.is_evaluated(), "{line}");
+    }
+    for (needs, what) in [(Needs::Facts, "facts of a harness"), (Needs::Journals, "a journal")] {
+        let of_it = InvariantId::all().filter(|invariant| invariant.needs() == needs);
+        let of_it: Vec<_> = of_it.map(|invariant| invariant.to_string()).collect();
+        let says = format!("Without {what}: {}.", of_it.join(", "));
+        assert!(page.contains(&says), "the page does not say: {says}");
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Trail {
     pub(super) went_on: BTreeMap<(Lrn, Revision), u32>,
     /// The digest of the package that each member began to install.
     pub(super) packages: BTreeMap<Lrn, String>,
+    /// Members that left before the log begins, and whose statuses went with them: how far they came is not known.
+    pub(super) left_before: BTreeSet<Lrn>,
 }
 
 impl Trail {
@@ -54,6 +56,7 @@ impl Trail {
             completed: BTreeMap::new(),
             went_on: BTreeMap::new(),
             packages: BTreeMap::new(),
+            left_before: BTreeSet::new(),
         }
     }
 
@@ -92,13 +95,17 @@ impl Trail {
         }
     }
 
-    /// Takes over what stood in etcd when the log began: when it came about is not known.
+    /// Takes over what stood in etcd when the log began. When it came about is not known, and neither is what stood there
+    /// before: who has closed its status at a step is taken to have come to it.
     pub(super) fn seed(&mut self, lrn: Lrn, status: &UpdateStatus, at: Revision) {
-        if let Some(earlier) = status.step.checked_sub(1)
-            && matches!(status.cond, Condition::Running | Condition::Complete)
-        {
+        let arrived_before = match status.cond {
+            Condition::Running | Condition::Complete => status.step.saturating_sub(1),
+            Condition::Abort | Condition::NotRunning => status.step,
+            Condition::Other(_) => 0,
+        };
+        if self.request.is_member(lrn) {
             let steps = self.arrivals.entry(lrn).or_default();
-            steps.extend((1..=earlier).map(|step| (step, Revision(0))));
+            steps.extend((1..=arrived_before).map(|step| (step, Revision(0))));
         }
         self.take(lrn, status, at, false);
     }
@@ -109,7 +116,14 @@ impl Trail {
             let arrived = self.arrivals.get(lrn).and_then(|steps| steps.get(&step));
             arrived.is_some_and(|arrived| *arrived <= at)
         };
-        self.members().into_iter().filter(|lrn| !stood(lrn)).collect()
+        let missing = |lrn: &Lrn| !self.left_before.contains(lrn) && !stood(lrn);
+        self.members().into_iter().filter(missing).collect()
+    }
+
+    /// The members that have not completed it.
+    pub(super) fn incomplete(&self) -> Vec<Lrn> {
+        let open = |lrn: &Lrn| !self.left_before.contains(lrn) && !self.completed.contains_key(lrn);
+        self.members().into_iter().filter(open).collect()
     }
 
     /// Whether it was the request in force at revision `at`.

@@ -117,12 +117,8 @@ impl Verdicts {
             .filter(|(invariant, times)| **times > 0 && !violated.contains(invariant))
             .map(|(invariant, _)| *invariant)
             .collect();
-        Report {
-            changes,
-            holding,
-            exercised,
-            violations: self.violations.clone(),
-            log_faults: self.log_faults.clone(),
-        }
+        let mut violations = self.violations.clone();
+        violations.sort_by_key(|violation| violation.revision);
+        Report { changes, holding, exercised, violations, log_faults: self.log_faults.clone() }
     }
 }

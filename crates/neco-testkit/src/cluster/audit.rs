@@ -68,7 +68,7 @@ pub(super) fn audit(rules: &Rules, items: &[Item]) -> Vec<Report> {
             }
             Item::Journal(_, _, _, entry) if is_about(entry, &former) => {}
             Item::Journal(lrn, seq, revision, entry) => {
-                known.extend(request_of(entry).cloned());
+                known.extend(entry.request().cloned());
                 auditor.journal(*lrn, entry, Stamp { seq: *seq, revision: Some(*revision) });
             }
             other => fact(other).into_iter().for_each(|fact| auditor.fact(fact)),
@@ -85,23 +85,7 @@ pub(super) fn audit(rules: &Rules, items: &[Item]) -> Vec<Report> {
 }
 
 fn is_about(entry: &Entry, requests: &BTreeSet<RequestId>) -> bool {
-    request_of(entry).is_some_and(|request| requests.contains(request))
-}
-
-fn request_of(entry: &Entry) -> Option<&RequestId> {
-    match entry {
-        Entry::Posting { request, .. }
-        | Entry::StepBegun { request, .. }
-        | Entry::StepDone { request, .. }
-        | Entry::StepFailed { request, .. }
-        | Entry::StepCancelled { request, .. }
-        | Entry::IntentOpened { request, .. }
-        | Entry::GroupOpened { request, .. }
-        | Entry::GroupClosed { request, .. }
-        | Entry::RequestEnded { request }
-        | Entry::Effect { request, .. } => Some(request),
-        _ => None,
-    }
+    entry.request().is_some_and(|request| requests.contains(request))
 }
 
 fn change(standing: &mut BTreeMap<String, KeyValue>, change: &Change) -> KvChange {

@@ -129,6 +129,7 @@ fn a_false_claim_and_a_nameless_status_break_3() {
     log.breaks(Safety(3));
     let one = request("1.0.0", 1);
     let mut log = Log::at_step(rules(), &one, 1);
+    log.put(&Key::Alive(A), &alive("1.0.0"));
     let mut nameless = status(&one, 1, Condition::Running);
     nameless.request = None;
     log.put(&Key::Status(A), &nameless);

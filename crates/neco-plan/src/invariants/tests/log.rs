@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
+use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Mark};
 use neco_schema::{
     Alive, Compare, Condition, HistoryRecord, Key, KeyValue, LeaseId, Lrn, MemberPlan, NecoVersion,
     Op, Origin, Outcome, PackageRef, Range, RecipeDigest, Record, RequestId, RequestKind, Revision,
@@ -11,13 +11,17 @@ use neco_schema::{
 };
 
 use crate::invariants::{
-    Auditor, Fact, InvariantId, KvChange, Report, Rules, Stamp, Violation, Writer,
+    Auditor, Fact, Feed, InvariantId, JournalLine, KvChange, Report, Rules, Stamp, Tally,
+    Violation, Writer, part_of,
 };
 use crate::{GroupShape, RecipeShape};
 
 pub(super) const A: Lrn = Lrn::new(0);
 pub(super) const B: Lrn = Lrn::new(1);
 pub(super) const C: Lrn = Lrn::new(2);
+
+/// The identity of the etcd.
+pub(super) const CLUSTER: u64 = 1;
 
 pub(super) fn version(text: &str) -> NecoVersion {
     text.parse().expect("a version")
@@ -138,16 +142,26 @@ pub(super) fn rules() -> Rules {
     Rules { recipe: Some(recipe(3, &[])), ..Rules::default() }
 }
 
-/// The log.
+/// The log, and a copy of everything that the auditor was told but for facts.
 pub(super) struct Log {
     pub(super) auditor: Auditor,
+    rules: Rules,
     kvs: BTreeMap<String, KeyValue>,
     pub(super) revision: Revision,
+    pub(super) changes: Vec<(Revision, Vec<KvChange>)>,
+    pub(super) journals: BTreeMap<Lrn, Vec<JournalLine>>,
 }
 
 impl Log {
     pub(super) fn new(rules: Rules) -> Self {
-        Self { auditor: Auditor::new(rules), kvs: BTreeMap::new(), revision: Revision(0) }
+        Self {
+            auditor: Auditor::new(rules.clone()),
+            rules,
+            kvs: BTreeMap::new(),
+            revision: Revision(0),
+            changes: Vec::new(),
+            journals: BTreeMap::new(),
+        }
     }
 
     /// A and B are registered, and `request` is in force.
@@ -197,7 +211,7 @@ impl Log {
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
-        Snapshot { revision: self.revision, cluster_id: 1, kvs: self.kvs.clone() }
+        Snapshot { revision: self.revision, cluster_id: CLUSTER, kvs: self.kvs.clone() }
     }
 
     pub(super) fn time(&mut self, seconds: u64) {
@@ -218,6 +232,8 @@ impl Log {
 
     pub(super) fn line(&mut self, lrn: Lrn, entry: Entry) {
         self.auditor.journal(lrn, &entry, Stamp::default());
+        let lines = self.journals.entry(lrn).or_default();
+        lines.push(JournalLine { seq: lines.len() as u64 + 1, entry });
     }
 
     /// Writes by somebody known, under conditions that are told and not asked for.
@@ -272,6 +288,7 @@ impl Log {
             }
         }
         self.auditor.change(self.revision, &changes);
+        self.changes.push((self.revision, changes));
     }
 
     fn set(&mut self, key: String, value: Vec<u8>, lease: Option<LeaseId>) -> KvChange {
@@ -286,6 +303,40 @@ impl Log {
         };
         self.kvs.insert(key.clone(), after.clone());
         KvChange { key, before, after: Some(after) }
+    }
+
+    /// What stood at `revision`.
+    pub(super) fn snapshot_at(&self, revision: Revision) -> Snapshot {
+        let mut kvs = BTreeMap::new();
+        for (_, changes) in self.changes.iter().filter(|(at, _)| *at <= revision) {
+            for change in changes {
+                match &change.after {
+                    Some(kv) => drop(kvs.insert(change.key.clone(), kv.clone())),
+                    None => drop(kvs.remove(&change.key)),
+                }
+            }
+        }
+        Snapshot { revision, cluster_id: CLUSTER, kvs }
+    }
+
+    /// The same again as a live cluster leaves it behind, with everything up to `compacted` forgotten.
+    pub(super) fn fed_from(&self, compacted: Option<Revision>) -> (Report, BTreeMap<Lrn, Tally>) {
+        let rules = self.rules.clone();
+        let mut feed = Feed::new(match compacted {
+            Some(revision) => Auditor::start_from(&self.snapshot_at(revision), rules),
+            None => Auditor::new(rules),
+        });
+        let found = Mark { cluster_id: CLUSTER, revision: self.revision, epoch: 0 };
+        for (lrn, lines) in &self.journals {
+            feed.add_journal(*lrn, lines, part_of(lines, found).expect("of this etcd"));
+        }
+        for (revision, changes) in &self.changes {
+            if compacted.is_none_or(|compacted| compacted < *revision) {
+                let changes = changes.iter().cloned();
+                feed.change(*revision, changes.map(|change| (change.key, change.after)));
+            }
+        }
+        feed.finish(self.revision)
     }
 
     pub(super) fn finish(&mut self) -> Report {
@@ -331,6 +382,11 @@ pub(super) fn started(text: &str) -> Entry {
 
 pub(super) fn posting(request: &UpdateRequest, step: u32, cond: Condition) -> Entry {
     Entry::Posting { request: request.id(), step, cond: cond.code() }
+}
+
+/// The newest state of etcd that a server has seen.
+pub(super) fn mark(cluster_id: u64, revision: i64) -> Entry {
+    Entry::Mark(Mark { cluster_id, revision: Revision(revision), epoch: 0 })
 }
 
 /// The intent to install `to` over 0.9.0.

@@ -107,6 +107,9 @@ impl Cluster {
             changes: vec![],
             steps: vec![],
         };
+        if !matches!(decided, Move::Keep | Move::Rest(_)) {
+            self.write(at, mark(view.cluster_id, view.revision.0));
+        }
         match &decided {
             Move::Post(post) => {
                 let cond = post.condition().code();
@@ -258,6 +261,40 @@ fn an_update_with_a_crash_keeps_every_invariant() {
         assert!(report.holding.contains(&Safety(invariant)), "{invariant} was not put to the test");
     }
     assert!(report.holding.contains(&Liveness(1)) && report.holding.contains(&Liveness(6)));
+    // Without anybody's facts, from revisions alone.
+    let (report, tallies) = cluster.log.fed_from(None);
+    assert!(report.violations.is_empty() && report.log_faults.is_empty(), "{report}");
+    for invariant in [1, 3, 5, 7, 8, 9, 10, 11, 13, 14, 20, 22, 27, 28, 29, 32, 33, 39] {
+        assert!(report.holding.contains(&Safety(invariant)), "{invariant} was not put to the test");
+    }
+    assert!(tallies.values().all(|tally| tally.judged > 0 && tally.unjudged == 0), "{tallies:?}");
+}
+
+#[test]
+fn a_history_of_which_any_beginning_is_compacted_is_not_accused() {
+    for moment in [6, 9, 14, 20] {
+        let mut cluster = Cluster::new(grouped());
+        cluster.rounds(moment);
+        cluster.crash(2);
+        cluster.rounds(2);
+        cluster.stop();
+        cluster.rounds(20);
+        let order = operator::Order {
+            by: "somebody".to_owned(),
+            reason: "again".to_owned(),
+            now: Timestamp::from_unix(6_000),
+        };
+        let txn = operator::recover(&cluster.view(), operator::Recovery::default(), &order);
+        let txn = txn.expect("settled");
+        assert!(cluster.log.txn(Writer::Operator { forced: false }, &txn));
+        cluster.rounds(60);
+        assert!(cluster.is_finished(), "stop after {moment} rounds");
+        for compacted in 0..=cluster.log.revision.0 {
+            let (report, _) = cluster.log.fed_from(Some(Revision(compacted)));
+            let sound = report.violations.is_empty() && report.log_faults.is_empty();
+            assert!(sound, "stop after {moment} rounds, compacted at {compacted}: {report}");
+        }
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub(crate) fn in_memory() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     let mut df = Command::new("df");
     let free = run::capture(df.args(["--output=avail", "-B1", MEMORY])).ok()?;
-    let free = free.lines().last()?.trim().parse().ok()?;
+    let free: u64 = free.lines().last()?.trim().parse().ok()?;
     (runs_programs(&mounts) && free >= ROOM).then(|| Path::new(MEMORY).to_owned())
 }
 

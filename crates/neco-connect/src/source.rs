@@ -58,6 +58,7 @@ pub fn release_source(
     })?;
     options.proxy = proxy;
     options.token = token;
+    options.request_timeout = config.timeout;
     Ok(GithubClient::new(options)?)
 }
 

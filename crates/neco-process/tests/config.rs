@@ -99,6 +99,7 @@ fn the_file_of_the_original_is_read_without_a_remark() {
     assert_eq!((&*release.owner, &*release.repository), ("cybozu-go", "neco"));
     assert_eq!((&*release.package, &*release.api_url), ("neco", "https://api.github.com"));
     assert_eq!(release.unsigned, Unsigned::Refuse);
+    assert_eq!(release.timeout, Duration::from_secs(30));
     assert_eq!(listen.of("worker"), Some("127.0.0.1:0"));
     assert_eq!(cache, root.path("var/cache/neco"));
 }
@@ -115,6 +116,16 @@ fn an_empty_file_is_all_defaults() {
 }
 
 #[test]
+fn releases_are_given_some_time_to_answer() {
+    for (text, what) in [("0s", "leaves no time to answer"), ("soon", "")] {
+        let problems = Root::new(&format!("release: {{timeout: {text}}}\n")).problems();
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        let told = problem.contains("release.timeout") && problem.contains("for example 30s");
+        assert!(told && problem.contains(what), "{problem}");
+    }
+}
+
+#[test]
 fn json_is_read_as_well() {
     let root = Root::new(r#"{"endpoints": ["127.0.0.1:2379"], "timeout": "1h30m"}"#);
     let config = root.config();
@@ -126,11 +137,12 @@ fn json_is_read_as_well() {
 fn our_own_sections_are_read() {
     let root = Root::new(
         "release: {owner: o, repository: r.x, package: neco, api_url: 'http://127.0.0.1:8080/api/', \
-         unsigned: allow}\ncache: /srv/cache\nlisten: {worker: '127.0.0.1:0', updater: '[::1]:1'}\n",
+         unsigned: allow, timeout: 1m}\ncache: /srv/cache\nlisten: {worker: '127.0.0.1:0', updater: '[::1]:1'}\n",
     );
     let config = root.config();
     assert_eq!(config.release.api_url, "http://127.0.0.1:8080/api");
     assert_eq!(config.release.unsigned, Unsigned::Allow);
+    assert_eq!(config.release.timeout, Duration::from_secs(60));
     assert_eq!(config.cache, root.path("srv/cache"));
     assert_eq!(config.listen.of("worker"), Some("127.0.0.1:0"));
     assert_eq!(config.listen.of("updater"), Some("[::1]:1"));

@@ -97,7 +97,7 @@ struct Memory {
     list: Option<(Instant, Vec<Page>)>,
     /// Releases that were not there, and when that was asked.
     absent: BTreeMap<Url, Instant>,
-    /// What was last said about the choice, so that it is said once.
+    /// What was odd about the last choice.
     remark: Option<String>,
     stats: Stats,
 }
@@ -217,7 +217,10 @@ impl GithubClient {
                 self.choose_version(env, &version).await
             }
             Environment::Prod => {
-                let Some(listed) = self.latest().await? else { return Ok(None) };
+                let Some(listed) = self.latest().await? else {
+                    self.remark(None);
+                    return Ok(None);
+                };
                 let judged = select::latest(listed);
                 self.remark(judged.as_ref().err().map(|reason| {
                     let why = match reason {
@@ -248,15 +251,14 @@ impl GithubClient {
         Ok(listed.map(|listed| Release::new(version.clone(), listed)))
     }
 
-    /// Says once what is odd about the releases, until it changes.
+    /// Keeps what is odd about the releases, for whoever chose.
     fn remark(&self, remark: Option<String>) {
-        let mut memory = self.memory();
-        if memory.remark != remark {
-            if let Some(remark) = &remark {
-                tracing::warn!(at = %shown(&self.releases), %remark, "releases passed over");
-            }
-            memory.remark = remark;
-        }
+        self.memory().remark = remark.map(|remark| format!("{}: {remark}", shown(&self.releases)));
+    }
+
+    /// What was odd about the last choice.
+    pub(crate) fn remarked(&self) -> Option<String> {
+        self.memory().remark.clone()
     }
 
     fn url(&self, segments: &[&str]) -> Url {

@@ -117,7 +117,10 @@ pub enum ReleaseError {
         source: serde_json::Error,
     },
     /// More bytes than allowed.
-    #[error("{url} sends more than the {limit} bytes that are {}", match .announced { true => "announced", false => "allowed" })]
+    #[error(
+        "{url} sends more than the {limit} bytes that are {}; check release.api_url and proxy",
+        match .announced { true => "announced", false => "allowed" }
+    )]
     TooLarge {
         /// What was asked for.
         url: String,
@@ -152,7 +155,7 @@ pub enum ReleaseError {
         source: reqwest::Error,
     },
     /// The body ended early.
-    #[error("{url} ended after {got} of {expected} bytes")]
+    #[error("{url} ended after {got} of {expected} bytes; is the network or the proxy down?")]
     Truncated {
         /// What was asked for.
         url: String,
@@ -177,7 +180,10 @@ pub enum ReleaseError {
         found: String,
     },
     /// The bytes are not the ones that were asked for.
-    #[error("{url} sent bytes with SHA-256 {found} instead of {expected}; nothing was kept")]
+    #[error(
+        "{url} sent bytes with SHA-256 {found} instead of {expected}; nothing was kept; check the proxy, or publish the \
+         release anew if it was changed"
+    )]
     WrongDigest {
         /// What was asked for.
         url: String,
@@ -246,6 +252,17 @@ impl ReleaseError {
             | Self::WrongDigest { .. }
             | Self::NoPackage { .. } => Severity::AskAPerson,
         }
+    }
+
+    /// Whether the release itself is not what was requested: it stays so until another one is published or requested.
+    /// Everything else lies between here and there, and passes when that is mended.
+    pub fn is_about_the_release(&self) -> bool {
+        matches!(
+            self,
+            Self::Replaced { .. }
+                | Self::NoPackage { .. }
+                | Self::TooLarge { announced: false, .. }
+        )
     }
 
     /// Whether the same request may succeed a moment later: worth another try within one call.

@@ -16,6 +16,11 @@ pub trait ReleaseSource: Send + Sync {
     /// The newest release of an environment; `None` while there is none, and always for `none`.
     async fn newest(&self, env: Environment) -> Result<Option<Release>, ReleaseError>;
 
+    /// What was odd about the releases that the last choice of [`newest`](Self::newest) passed over, in words.
+    fn remark(&self) -> Option<String> {
+        None
+    }
+
     /// The release of an environment that holds exactly `version`.
     async fn by_version(
         &self,
@@ -46,6 +51,10 @@ impl ReleaseSource for GithubClient {
         self.choose(env).await
     }
 
+    fn remark(&self) -> Option<String> {
+        self.remarked()
+    }
+
     async fn by_version(
         &self,
         env: Environment,
@@ -55,7 +64,8 @@ impl ReleaseSource for GithubClient {
     }
 
     async fn resolve(&self, release: &Release, name: &str) -> Result<PackageRef, ReleaseError> {
-        resolve(self, release, name, &Limits::default()).await
+        let limits = Limits { stall: self.options().request_timeout, ..Limits::default() };
+        resolve(self, release, name, &limits).await
     }
 
     async fn fetch(

@@ -340,16 +340,24 @@ async fn a_server_that_is_not_there_is_asked_again_later() {
 #[tokio::test]
 async fn the_latest_that_is_no_release_of_ours_is_passed_over() {
     let site = fixture().await;
-    for body in [
-        r#"{"tag_name":"v9.9.9"}"#,
-        r#"{"tag_name":"release-nonsense"}"#,
-        r#"{"tag_name":"test-2022.09.09-0909"}"#,
-        r#"{"tag_name":"release-2022.09.09-0909","draft":true}"#,
-        r#"{"tag_name":"release-2022.09.09-0909","prerelease":true}"#,
+    for (body, why) in [
+        (r#"{"tag_name":"v9.9.9"}"#, "no Neco release"),
+        (r#"{"tag_name":"release-nonsense"}"#, "no Neco release"),
+        (r#"{"tag_name":"test-2022.09.09-0909"}"#, "no Neco release"),
+        (r#"{"tag_name":"release-2022.09.09-0909","draft":true}"#, "is a draft"),
+        (r#"{"tag_name":"release-2022.09.09-0909","prerelease":true}"#, "as a pre-release"),
     ] {
         site.faults.clear();
         site.faults.always(Scope::All, Fault::Status(200, vec![], body.to_owned()));
-        assert_eq!(newest(&site.client(), Prod).await, None, "{body}");
+        let client = site.client();
+        assert_eq!(newest(&client, Prod).await, None, "{body}");
+        let remark = client.remark().expect("a remark");
+        let told = remark.contains(why) && remark.contains("/releases: the latest release");
+        assert!(told && remark.contains("mark a release like release-"), "{remark}");
+        // What is odd no longer is no longer said.
+        site.faults.clear();
+        assert!(newest(&client, Prod).await.is_some());
+        assert_eq!(client.remark(), None);
     }
 }
 

@@ -234,7 +234,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         sources,
         config.release.package.clone(),
         unsigned(&config),
-    );
+    )
+    .with_patience(config.release.timeout);
     let program = Program::of_this_process(unit_arguments(cli, cache.dir()));
     let installer = Arc::new(PackageInstaller::new(
         Arc::clone(&shared),

@@ -132,6 +132,8 @@ pub struct ReleaseConfig {
     pub api_url: String,
     /// Whether packages without a trusted signature may be installed on this server.
     pub unsigned: Unsigned,
+    /// How long the API, or a download, may be silent.
+    pub timeout: Duration,
 }
 
 /// What to do with a package that no trusted key has signed.

@@ -15,6 +15,8 @@ use crate::root::under;
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 const DEFAULT_PREFIX: &str = "/neco/";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the API of releases, or a download, may be silent.
+const DEFAULT_RELEASE_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_CACHE: &str = "/var/cache/neco";
 /// Where a daemon listens that does not.
 const NOWHERE: &str = "none";
@@ -322,8 +324,26 @@ impl Reader<'_> {
                 }
             },
         };
-        self.unknown(&section, &["owner", "repository", "package", "api_url", "unsigned"]);
-        ReleaseConfig { owner, repository, package, api_url, unsigned }
+        let timeout = match self.text(&section, "timeout") {
+            None => DEFAULT_RELEASE_TIMEOUT,
+            Some(found) => {
+                let remedy = "write for example 30s or 1m";
+                match duration::parse(found.text) {
+                    Ok(timeout) if !timeout.is_zero() => timeout,
+                    Ok(_) => {
+                        self.problem(&found, "leaves no time to answer", remedy);
+                        DEFAULT_RELEASE_TIMEOUT
+                    }
+                    Err(error) => {
+                        self.problem(&found, &error.to_string(), remedy);
+                        DEFAULT_RELEASE_TIMEOUT
+                    }
+                }
+            }
+        };
+        let known = ["owner", "repository", "package", "api_url", "unsigned", "timeout"];
+        self.unknown(&section, &known);
+        ReleaseConfig { owner, repository, package, api_url, unsigned, timeout }
     }
 
     fn word(

@@ -74,6 +74,8 @@ pub struct Asked {
     pub range: Option<String>,
     /// The status of the answer.
     pub status: u16,
+    /// When it came, by the wall clock.
+    pub at: jiff::Timestamp,
 }
 
 /// The faults of a mirror, and the record of its requests. Clones are the same one.
@@ -106,6 +108,7 @@ impl Asked {
             conditional: headers.contains_key(IF_NONE_MATCH),
             range: text(RANGE),
             status: 0,
+            at: jiff::Timestamp::now(),
         }
     }
 }
@@ -119,6 +122,11 @@ impl Faults {
     /// Lets `fault` happen to the next `times` requests of `scope`, after the faults ordered before it.
     pub fn next(&self, scope: Scope, times: usize, fault: Fault) {
         self.lock().rules.push_back(Rule { scope, fault, left: Some(times) });
+    }
+
+    /// Lets `fault` happen to each request of `scope`, instead of everything that was ordered before.
+    pub fn only(&self, scope: Scope, fault: Fault) {
+        self.lock().rules = VecDeque::from([Rule { scope, fault, left: None }]);
     }
 
     /// All is well again.
@@ -164,8 +172,13 @@ async fn answer(State(faults): State<Faults>, mut request: Request, next: Next) 
     let mut asked = Asked::of(uri.clone(), request.headers());
     let is_file = uri.contains("/releases/assets/") || uri.contains("/releases/download/");
     let fault = faults.due(is_file);
-    if matches!(fault, Fault::IgnoreRange) {
-        request.headers_mut().remove(RANGE);
+    match &fault {
+        Fault::IgnoreRange => drop(request.headers_mut().remove(RANGE)),
+        // An answer without a body has nothing to spoil.
+        Fault::Truncate(_) | Fault::Stall(_) | Fault::Corrupt | Fault::NoDigests => {
+            request.headers_mut().remove(IF_NONE_MATCH);
+        }
+        _ => {}
     }
     let response = match fault {
         Fault::None | Fault::IgnoreRange => next.run(request).await,

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use neco_connect::{Settings, Sources, one_line};
 use neco_host::{
@@ -9,12 +10,14 @@ use neco_host::{
     VerifyError, disk_trouble, verify_package,
 };
 use neco_plan::View;
-use neco_releases::{Limits, Release, ReleaseSource};
-use neco_schema::{NecoVersion, PackageRef, Range, Severity, prefixes};
+use neco_releases::{Limits, Release, ReleaseError, ReleaseSource};
+use neco_schema::{NecoVersion, PackageRef, Range, prefixes};
 use neco_store::Store;
 
 /// No signature file is larger.
 const SIGNATURE_BYTES: u64 = 16 << 10;
+/// How many tries in a row of one download may bring no byte.
+const TRIES: u32 = 3;
 
 /// Brings packages into the cache.
 pub struct Fetcher {
@@ -24,6 +27,7 @@ pub struct Fetcher {
     sources: Arc<dyn Sources>,
     package: String,
     unsigned: Unsigned,
+    limits: Limits,
 }
 
 /// Why a package cannot be had.
@@ -33,7 +37,7 @@ pub enum FetchError {
     #[error("{0}")]
     Later(String),
     /// There is no release of it, or not yet.
-    #[error("no release of {0} is published")]
+    #[error("no release of {0} is published; publish it again")]
     NotPublished(NecoVersion),
     /// It stays so until somebody changes something.
     #[error("{0}")]
@@ -71,7 +75,16 @@ impl Fetcher {
         package: String,
         unsigned: Unsigned,
     ) -> Self {
-        Self { root, cache, store, sources, package, unsigned }
+        // Trouble that stays is told soon: whoever asked waits it out.
+        let limits = Limits { attempts: TRIES, ..Limits::default() };
+        Self { root, cache, store, sources, package, unsigned, limits }
+    }
+
+    /// Waits so long for a server that is silent.
+    #[must_use]
+    pub fn with_patience(mut self, silent: Duration) -> Self {
+        self.limits.stall = silent;
+        self
     }
 
     /// The package of `version`: from the cache, or fetched; with exactly the bits of `pinned`, where they are named.
@@ -98,7 +111,7 @@ impl Fetcher {
         let tell =
             |progressed: neco_releases::Progress| progress(progressed.done, progressed.total);
         source
-            .fetch(asset, pinned, &self.cache.path(&file), &Limits::default(), &tell)
+            .fetch(asset, pinned, &self.cache.path(&file), &self.limits, &tell)
             .await
             .map_err(|error| classified(&error))?;
         for signature in release.signatures(&asset.name) {
@@ -175,10 +188,8 @@ pub(crate) async fn verify_cached(
     Ok(verify_package(&path, &signatures, &keys, &expected, unsigned).await?)
 }
 
-fn classified(error: &neco_releases::ReleaseError) -> FetchError {
+/// A mirror, a proxy or a token may be mended while the request waits; a release that is another one may not.
+fn classified(error: &ReleaseError) -> FetchError {
     let text = one_line(error);
-    match error.severity() {
-        Severity::TryAgain => FetchError::Later(text),
-        Severity::AskAPerson | Severity::Bug => FetchError::Never(text),
-    }
+    if error.is_about_the_release() { FetchError::Never(text) } else { FetchError::Later(text) }
 }

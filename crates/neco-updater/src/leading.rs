@@ -481,7 +481,12 @@ async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings:
         let pause = match publish_newest(&context, &leadership, &settings).await {
             Ok(None) => {
                 retry.reset();
-                context.observe(|observation| observation.release_trouble.clear());
+                context.observe(|observation| {
+                    if !observation.release_trouble.is_empty() {
+                        tracing::info!("looking for releases works again");
+                        observation.release_trouble.clear();
+                    }
+                });
                 settings.check_update_interval
             }
             Ok(Some(why)) => {
@@ -508,7 +513,7 @@ async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings:
     }
 }
 
-/// Makes the newest release known; or says why it counts as not yet published.
+/// Makes the newest release known; or says why none is to be made known.
 async fn publish_newest(
     context: &Context,
     leadership: &Leadership,
@@ -520,24 +525,35 @@ async fn publish_newest(
     let source = context.sources.source(settings).await?;
     let newest =
         source.newest(settings.env).await.map_err(|error| neco_connect::one_line(&error))?;
-    let Some(release) = newest else { return Ok(None) };
+    let remark = source.remark();
+    let Some(release) = newest else { return Ok(remark) };
     if let Some(why) = signature_missing(&release, &context.local) {
         return Ok(Some(why));
     }
     let published = publish(context, leadership, &release.version).await;
-    published.map(|()| None).map_err(|error| neco_connect::one_line(&error))
+    let outdated = published.map_err(|error| neco_connect::one_line(&error))?;
+    Ok(outdated.or(remark))
 }
 
 async fn publish(
     context: &Context,
     leadership: &Leadership,
     version: &NecoVersion,
-) -> Result<(), StoreError> {
+) -> Result<Option<String>, StoreError> {
     let view = context.look().await?;
+    let newer = |known: &&NecoVersion| known.is_newer_than(version);
+    if let Some(known) = view.release.as_ref().filter(newer)
+        && !view.withdrawn.contains_key(known)
+    {
+        return Ok(Some(format!(
+            "the latest release {version} is older than {known}, which is known: nothing goes back by itself; \
+             'necoctl withdraw {known}' goes back, a newer release goes on"
+        )));
+    }
     if let Some(txn) = publish_release(&view, &context.leader(leadership, None), version)
         && let Committed::Done(_) = context.store.commit(&txn).await?
     {
         tracing::info!(%version, "a newer release");
     }
-    Ok(())
+    Ok(None)
 }

@@ -561,6 +561,32 @@ async fn a_release_without_its_signature_is_not_published_yet() {
 }
 
 #[tokio::test]
+async fn a_latest_release_that_goes_back_is_told_and_not_followed() {
+    let mut bench = Bench::new().await;
+    bench.start("boot-0");
+    let first = bench.requested(OLD).await;
+    bench.complete(&first).await;
+    bench.publish(NEW);
+    let request = bench.requested(NEW).await;
+    bench.complete(&request).await;
+    bench.source.releases.remove(&format!("release-{NEW}"));
+    let told = format!("the latest release {OLD} is older than {NEW}");
+    bench.waits_for(&told).await;
+    assert_eq!(bench.requested(NEW).await.id(), request.id());
+    // It comes back, and all is said to be well.
+    bench.publish(NEW);
+    let silent =
+        async || bench.contexts[0].observed().borrow().release_trouble.is_empty().then_some(());
+    bench.until("nothing is wrong", silent).await;
+    // To go back is an order.
+    bench.put(Key::Withdrawn(version(NEW)), r#"{"by":"a","reason":"b"}"#).await;
+    bench.source.releases.remove(&format!("release-{NEW}"));
+    bench.requested(OLD).await;
+    assert!(!bench.contexts[0].observed().borrow().release_trouble.contains(&told));
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn a_leader_whose_helpers_break_begins_another_term_with_new_ones() {
     let mut bench = Bench::new().await;
     bench.source.panics.order(1);

@@ -10,7 +10,7 @@ use neco_store::Follower;
 use crate::cli::Style;
 use crate::session::Session;
 use crate::status::live::{Screen, Trail};
-use crate::status::stale::StaleReport;
+use crate::status::stale::{StaleReport, leader_word};
 use crate::status::{Report, StepNames, human, original};
 
 /// How often a watched status is drawn anew although nothing changed: times go on.
@@ -60,7 +60,10 @@ async fn show(session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::Done);
     }
-    let report = Report::new(&view, &snapshot, StepNames::read(&session.root).as_ref());
+    let mut report = Report::new(&view, &snapshot, StepNames::read(&session.root).as_ref());
+    let word = leader_word(&session.root).await.map(|word| word.release_trouble);
+    report.release_trouble = word.filter(|trouble| !trouble.is_empty());
+    let io = &mut *session.io;
     if io.is_json() {
         io.json(&report)?;
     } else {

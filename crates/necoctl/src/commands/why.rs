@@ -13,7 +13,7 @@ use neco_schema::{Key, Lrn, Timestamp};
 use serde::Serialize;
 
 use crate::session::Session;
-use crate::status::stale::{Daemon, StaleReport};
+use crate::status::stale::{Daemon, StaleReport, leader_word};
 use crate::status::{Report, State};
 use crate::words::{one_line, since};
 
@@ -54,6 +54,7 @@ impl Why {
             led: Report::new(&view, &snapshot, None).leader.is_some(),
             now,
             words: words(session).await,
+            leader: leader_word(&session.root).await,
         };
         let blockers: Vec<Blocker> = explain(&view, &around).into_iter().map(printable).collect();
         let state = State::of(&view);

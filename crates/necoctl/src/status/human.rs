@@ -72,6 +72,9 @@ fn head(report: &Report, now: Timestamp) -> Vec<Vec<String>> {
     }
     let release = report.release.as_ref().map_or("none is known", |release| release.as_str());
     rows.push(row("Release", release));
+    if let Some(trouble) = &report.release_trouble {
+        rows.push(row("Trouble", format!("no newer release is found: {trouble}")));
+    }
     if let Some(target) = &report.target {
         let notice = Notice {
             version: None,

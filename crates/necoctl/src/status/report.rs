@@ -22,6 +22,9 @@ pub struct Report {
     pub state: State,
     /// The newest known release.
     pub release: Option<NecoVersion>,
+    /// Why the updater on this server, which leads, finds no newer release.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release_trouble: Option<String>,
     /// The version an operator asked for.
     pub target: Option<TargetReport>,
     /// Who paused everything, if somebody did.
@@ -233,6 +236,7 @@ impl Report {
             revision: view.revision.0,
             state: State::of(view),
             release: view.release.clone(),
+            release_trouble: None,
             target: view.target.value().map(|target| TargetReport {
                 version: target.version.clone(),
                 pinned: target.pinned,

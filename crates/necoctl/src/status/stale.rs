@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use neco_plan::why::LeaderWord;
 use neco_process::exit::{ExitCode, Failure};
 use neco_process::ready::ReadyFile;
 use serde::Serialize;
@@ -121,6 +122,15 @@ impl Daemon {
         };
         Self { name: name.to_owned(), runs, version: Some(one_line(&file.version)), status }
     }
+}
+
+/// What the updater below `root` says about itself, if it leads.
+pub async fn leader_word(root: &Path) -> Option<LeaderWord> {
+    let page = Daemon::ask(root, "neco-updater").await.status?;
+    let text = |name: &str| Some(one_line(page.get(name)?.as_str()?));
+    let leads = page.get("leads")?.as_bool()?;
+    let (release_trouble, waiting_for) = (text("release_trouble")?, text("waiting_for")?);
+    leads.then_some(LeaderWord { release_trouble, waiting_for })
 }
 
 /// The status page of the listener at `address`.

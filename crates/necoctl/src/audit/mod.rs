@@ -1,0 +1,49 @@
+//! The invariants of the update protocol on a live cluster: where the evidence comes from, and what is told.
+
+pub mod history;
+pub mod journals;
+pub mod report;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use neco_components::Recipe;
+use neco_host::Root;
+use neco_plan::invariants::{Rules, Secret};
+use neco_plan::{GroupShape, RecipeShape};
+use neco_process::daemon::installed_version;
+use neco_schema::{Key, Snapshot};
+
+/// A shorter value of a secret key may stand anywhere by chance.
+const SHORTEST_SECRET: usize = 12;
+
+/// What is known beside the history: the recipe of the version that is installed below `root`, and the secrets.
+pub fn rules(root: &Path, present: &Snapshot) -> Rules {
+    let version = installed_version(root).ok().and_then(|version| version.parse().ok());
+    let shape = version.and_then(|version| Some((version, recipe(root)?)));
+    Rules { recipes: shape.into_iter().collect(), secrets: secrets(present), ..Rules::default() }
+}
+
+/// What the protocol needs to know of the recipe below `root`.
+fn recipe(root: &Path) -> Option<RecipeShape> {
+    let folder = Root::new(root).ok()?.path("/usr/share/neco").ok()?;
+    let recipe = Recipe::load(folder).ok()?;
+    let groups = recipe.groups().iter().map(|group| GroupShape {
+        name: group.name.to_string(),
+        stop: group.stop,
+        apply: group.apply,
+    });
+    let groups = groups.collect();
+    Some(RecipeShape { steps: recipe.len(), groups, digest: recipe.digest().clone() })
+}
+
+/// What stands under secret keys and must stand nowhere else.
+fn secrets(present: &Snapshot) -> Vec<Secret> {
+    let kvs: &BTreeMap<_, _> = &present.kvs;
+    kvs.values()
+        .filter(|kv| kv.key.parse::<Key>().is_ok_and(|key| key.is_secret()))
+        .map(|kv| String::from_utf8_lossy(&kv.value).trim().to_owned())
+        .filter(|value| value.chars().count() >= SHORTEST_SECRET)
+        .map(Secret::new)
+        .collect()
+}

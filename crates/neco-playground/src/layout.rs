@@ -7,6 +7,9 @@ use neco_schema::NecoVersion;
 
 use crate::SiteError;
 
+/// How long releases may be silent: the mirror is on this machine.
+const RELEASE_TIMEOUT: &str = "3s";
+
 /// What a new server is told.
 pub(crate) struct Setup<'a> {
     pub(crate) endpoints: &'a [String],
@@ -29,7 +32,7 @@ pub(crate) fn lay_out(
         config.push_str(&format!("  - {endpoint}\n"));
     }
     config.push_str("prefix: /neco/\nrelease:\n  owner: cybozu-go\n  repository: neco\n");
-    config.push_str(&format!("  api_url: {}\n", setup.api_url));
+    config.push_str(&format!("  api_url: {}\n  timeout: {RELEASE_TIMEOUT}\n", setup.api_url));
     // As on a system with merged directories.
     let (usr, lib) = (root.join("usr/lib"), root.join("lib"));
     std::fs::create_dir_all(&usr).map_err(SiteError::io("making", &usr))?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use neco_releases::mirror::faults::Faults;
 use neco_releases::mirror::sign::{Protection, SigningKey, generate_key, sign};
 use neco_releases::mirror::{Mirror, NewRelease, ServeOptions, add, serve};
 use neco_schema::{Environment, NecoVersion};
@@ -21,7 +22,40 @@ pub(crate) struct Publisher {
     other_public_key: PathBuf,
     workshop: PathBuf,
     releases: PathBuf,
+    home: Host,
+    elsewhere: Host,
+}
+
+/// A host that serves the releases: what goes wrong with it, and what it was asked.
+#[derive(Debug)]
+pub struct Host {
+    url: String,
+    faults: Faults,
     mirror: Mirror,
+}
+
+impl Host {
+    /// Serves `releases` on a free port of the loopback device.
+    async fn serve(releases: &Path) -> Result<Self, SiteError> {
+        let loopback = "127.0.0.1:0";
+        let listener =
+            TcpListener::bind(loopback).await.map_err(SiteError::io("listening on", loopback))?;
+        let faults = Faults::default();
+        let options = ServeOptions { faults: Some(faults.clone()), ..ServeOptions::default() };
+        let mirror =
+            serve(releases, listener, options).map_err(SiteError::io("serving", releases))?;
+        Ok(Self { url: mirror.api_url().to_string(), faults, mirror })
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// What goes wrong with it, on order, and the record of what it was asked.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
 }
 
 impl Publisher {
@@ -33,17 +67,32 @@ impl Publisher {
         }
         let (key, public_key) = new_key(&workshop, "release")?;
         let (other_key, other_public_key) = new_key(&workshop, "other")?;
-        let loopback = "127.0.0.1:0";
-        let listener =
-            TcpListener::bind(loopback).await.map_err(SiteError::io("listening on", loopback))?;
-        let mirror = serve(&releases, listener, ServeOptions::default())
-            .map_err(SiteError::io("serving", &releases))?;
-        Ok(Self { key, public_key, other_key, other_public_key, workshop, releases, mirror })
+        let (home, elsewhere) = tokio::try_join!(Host::serve(&releases), Host::serve(&releases))?;
+        Ok(Self {
+            key,
+            public_key,
+            other_key,
+            other_public_key,
+            workshop,
+            releases,
+            home,
+            elsewhere,
+        })
     }
 
     /// Where the daemons find the releases.
     pub(crate) fn api_url(&self) -> String {
-        self.mirror.api_url().to_string()
+        self.home.url.clone()
+    }
+
+    /// The same, with what goes wrong there.
+    pub(crate) fn home(&self) -> &Host {
+        &self.home
+    }
+
+    /// Another host with the same releases, which no daemon is told of.
+    pub(crate) fn elsewhere(&self) -> &Host {
+        &self.elsewhere
     }
 
     /// The key that servers trust.
@@ -102,7 +151,7 @@ impl Publisher {
     }
 
     pub(crate) async fn stop(self) {
-        self.mirror.stop().await;
+        tokio::join!(self.home.mirror.stop(), self.elsewhere.mirror.stop());
     }
 }
 

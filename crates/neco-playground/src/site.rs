@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::dir::SiteDir;
 use crate::flawed::Flaw;
 use crate::layout::Setup;
-use crate::mirror::Publisher;
+use crate::mirror::{Host, Publisher};
 use crate::server::BootServer;
 use crate::{Package, Packages, SiteError};
 
@@ -179,6 +179,16 @@ impl Site {
         flaw: Flaw,
     ) -> Result<PathBuf, SiteError> {
         self.publisher.publish_flawed(version, flaw).await
+    }
+
+    /// The mirror that the daemons ask for releases.
+    pub fn mirror(&self) -> &Host {
+        self.publisher.home()
+    }
+
+    /// Another host that serves the same releases; no daemon is told of it.
+    pub fn other_mirror(&self) -> &Host {
+        self.publisher.elsewhere()
     }
 
     /// What the mirror serves: a folder for each release, named by its tag.

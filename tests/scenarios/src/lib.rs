@@ -14,6 +14,12 @@ mod trail;
 mod webhook;
 
 pub use operator::{Told, daemons, necoctl, processes, restarted};
+mod wire;
+mod within;
 pub use recording::{Event, Recording};
 pub use scenario::{LONG, Scenario, attempts, lines, now};
 pub use trail::Trail;
+pub use wire::{Verdict, Wire};
+pub use within::{
+    TURN_UNIT, add_turn_unit, begun_since, holds, is_held, kill_worker, kind, recipe_of,
+};

@@ -2,18 +2,14 @@
 //! invariant that the falsified run violates.
 
 use neco_plan::invariants::{Daemon, Fact, HowEnded, InvariantId, Writer};
-use neco_scenarios::{Event, Recording};
+use neco_scenarios::{Event, Recording, TURN_UNIT};
 use neco_schema::journal::{Effect, Entry};
 use neco_schema::{
     Compare, Condition, Key, KeyValue, Lrn, NecoVersion, PackageRef, Record, Revision,
     UpdateRequest, UpdateStatus,
 };
-use neco_systemd::{UnitName, Units};
 
 use InvariantId::{Liveness, Safety};
-
-/// A unit that one server at a time may restart.
-pub(crate) const TURN_UNIT: &str = "etcd-container.service";
 
 /// A way to falsify a recording, and the invariants that it violates.
 struct Plant {
@@ -253,19 +249,6 @@ pub(crate) fn notices_every_plant(run: &Recording, version: &NecoVersion) {
             let named = report.violations.iter().any(|found| found.invariant == *invariant);
             assert!(named, "{what}: invariant {invariant} is not named: {report}");
         }
-    }
-}
-
-/// Gives every server a unit that runs and that takes a turn to be restarted, as an etcd that Neco manages would.
-pub(crate) async fn add_turn_unit(scenario: &neco_scenarios::Scenario) {
-    let name: UnitName = TURN_UNIT.parse().expect("a name");
-    for server in scenario.servers() {
-        let unit = server.root().join("etc/systemd/system").join(TURN_UNIT);
-        std::fs::create_dir_all(unit.parent().expect("a folder"))
-            .and_then(|()| std::fs::write(&unit, "[Service]\nExecStart=/usr/bin/etcd\n"))
-            .expect("room");
-        server.units().daemon_reload().await.expect("reloaded");
-        server.units().start(&name).await.expect("started");
     }
 }
 

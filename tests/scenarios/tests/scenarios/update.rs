@@ -1,8 +1,9 @@
 //! Nothing goes wrong.
 
-use crate::audit::{TURN_UNIT, add_turn_unit, notices_every_plant};
-use neco_scenarios::Scenario;
+use neco_scenarios::{Scenario, TURN_UNIT, add_turn_unit};
 use neco_schema::{Condition, Outcome};
+
+use crate::audit::notices_every_plant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_reaches_all_boot_servers() {

@@ -1,18 +1,11 @@
 //! Workers are killed, and those that follow them go on where they were.
 
-use neco_playground::{BootServer, HELD_UNIT, Held};
-use neco_scenarios::{LONG, Scenario, attempts};
+use neco_playground::{HELD_UNIT, Held};
+use neco_scenarios::{LONG, Scenario, attempts, kill_worker};
 use neco_schema::{Condition, UpdateRequest};
-use nix::sys::signal::Signal;
 
 /// An image that only the update brings; it is pulled in step 1.
 const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
-
-/// Kills the worker and waits for the next one.
-async fn kill(server: &BootServer) {
-    let killed = server.kill_worker(Signal::SIGKILL).await.expect("a worker");
-    server.worker().successor_of(killed, LONG).await.expect("a successor");
-}
 
 fn current(view: &neco_plan::View) -> UpdateRequest {
     view.current().expect("a request").clone()
@@ -36,7 +29,7 @@ async fn a_worker_killed_in_a_step_does_that_step_again() {
         })
         .await;
     let request = current(&view);
-    kill(victim).await;
+    kill_worker(victim).await;
     victim.release(IMAGE).expect("room");
     scenario.completed(&version).await;
 
@@ -67,7 +60,7 @@ async fn a_worker_killed_at_a_step_boundary_waits_there_again_without_a_word() {
         })
         .await;
     let request = current(&view);
-    kill(victim).await;
+    kill_worker(victim).await;
     // The next worker has looked when it says that it is ready and lives.
     scenario.until_true("the next worker", async || victim.ready("neco-worker").is_some()).await;
     slow.release(IMAGE).expect("room");
@@ -87,7 +80,7 @@ async fn a_worker_killed_between_a_stop_and_its_start_starts_what_it_stopped() {
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
     assert_eq!(scenario.done_to(victim, HELD_UNIT), [format!("stop {HELD_UNIT}")]);
-    kill(victim).await;
+    kill_worker(victim).await;
     held.release().expect("room");
     scenario.completed(&version).await;
 
@@ -106,7 +99,7 @@ async fn a_worker_without_etcd_starts_what_it_stopped() {
     {
         let mut etcd = scenario.etcd().await;
         etcd.stop().await.expect("stopped");
-        kill(victim).await;
+        kill_worker(victim).await;
         held.release().expect("room");
         let unit = HELD_UNIT.parse().expect("a name");
         scenario

@@ -1,0 +1,420 @@
+//! Workers are killed wherever they can be.
+
+use std::collections::BTreeSet;
+
+use neco_components::StepScope;
+use neco_playground::BootServer;
+use neco_scenarios::{
+    Scenario, TURN_UNIT, add_turn_unit, attempts, holds, is_held, kill_worker, kind, necoctl,
+    recipe_of,
+};
+use neco_schema::journal::{Effect, Entry, IntentEnd};
+use neco_schema::{Condition, NecoVersion, Outcome, Revision, UpdateRequest};
+use neco_worker::install::UNIT;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The service that is down on all servers between two steps.
+const GROUPED: &str = "vault.service";
+/// The service that is restarted on one server at a time.
+const IN_TURN: &str = "serf.service";
+
+/// Waits for the request for a version.
+async fn request_for(scenario: &Scenario, version: &NecoVersion) -> UpdateRequest {
+    let requested = |view: &neco_plan::View| {
+        view.current().filter(|request| request.version == *version && !request.stop).cloned()
+    };
+    let view = scenario.until("a request", |view| requested(view).is_some()).await;
+    requested(&view).expect("just seen")
+}
+
+/// Waits until a server has posted this, and `slow` has not.
+async fn posted(
+    scenario: &Scenario,
+    request: &UpdateRequest,
+    server: &BootServer,
+    what: (u32, Condition),
+    slow: &BootServer,
+) {
+    let what_text = format!("boot-{} at step {}: {}", server.lrn(), what.0, what.1);
+    let view = scenario
+        .until(&what_text, |view| {
+            let status = view.status_of(request, server.lrn());
+            status.is_some_and(|status| (status.value.step, status.value.cond) == what)
+        })
+        .await;
+    let behind = view.status_of(request, slow.lrn());
+    assert_ne!(behind.map(|status| (status.value.step, status.value.cond)), Some(what));
+}
+
+/// Kills the worker of a server, and waits until the next one says that it runs.
+async fn kill_and_wait(scenario: &Scenario, server: &BootServer) {
+    kill_worker(server).await;
+    scenario.until_true("the next worker", async || server.ready("neco-worker").is_some()).await;
+}
+
+/// Checks that every step was posted once, and every unit restarted once or not at all.
+async fn nothing_was_done_twice(scenario: &Scenario, from: Revision, steps: u32) {
+    for server in scenario.servers() {
+        let lrn = server.lrn();
+        let posted = scenario.posted(server, from).await;
+        let posted: Vec<_> = posted.iter().map(|status| (status.step, status.cond)).collect();
+        let mut expected: Vec<_> = (1..=steps).map(|step| (step, Condition::Running)).collect();
+        expected.push((steps, Condition::Complete));
+        assert_eq!(posted, expected, "boot-{lrn}: each step is posted once");
+        for unit in [GROUPED, IN_TURN] {
+            let once = [format!("stop {unit}"), format!("start {unit}")];
+            assert_eq!(scenario.done_to(server, unit), once, "boot-{lrn}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_killed_at_every_step_boundary_wait_there_again() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let recipe =
+        recipe_of(&scenario, scenario.packages().of(scenario.packages().update()).expect("it"));
+    let last = recipe.len();
+    // Each boundary is kept open by another server that is still in the step before it, or in the installation.
+    let server = |number: u32| scenario.server(number % 3);
+    let before = |step: u32| match recipe.step(step) {
+        None => "unpack neco".to_owned(),
+        Some(step) => format!("step {}", step.name),
+    };
+    let slow_at = |boundary: u32| (server(boundary), before(boundary - 1));
+    for boundary in 1..=last + 1 {
+        let (slow, call) = slow_at(boundary);
+        slow.hold(&call).expect("room");
+    }
+    let version = scenario.publish_update().await;
+    let request = request_for(&scenario, &version).await;
+    for boundary in 1..=last + 1 {
+        let ((slow, call), victim) = (slow_at(boundary), server(boundary + 2));
+        let what = match boundary {
+            _ if boundary <= last => (boundary, Condition::Running),
+            _ => (last, Condition::Complete),
+        };
+        posted(&scenario, &request, victim, what, slow).await;
+        kill_and_wait(&scenario, victim).await;
+        slow.release(&call).expect("room");
+    }
+    scenario.completed(&version).await;
+
+    for server in scenario.servers() {
+        for step in 1..=last {
+            assert_eq!(attempts(server, &request, step), [1], "boot-{} step {step}", server.lrn());
+        }
+    }
+    nothing_was_done_twice(&scenario, from, last).await;
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn workers_killed_inside_every_kind_of_step_do_it_again() {
+    let scenario = Scenario::begin().await;
+    add_turn_unit(&scenario).await;
+    let from = scenario.recorded();
+    let packages = scenario.packages();
+    let [old, new] = [packages.first(), packages.update()]
+        .map(|version| recipe_of(&scenario, packages.of(version).expect("a package")));
+    for server in scenario.servers() {
+        // Written only where it is not as it should be already.
+        std::fs::remove_file(server.root().join("var/lib/neco/published/dhcp.json")).ok();
+    }
+    // Each step has another victim; where one server works for all, whoever that is.
+    let victims = |step: u32| -> Vec<&BootServer> {
+        let of_all =
+            matches!(&new.step(step).expect("a step").scope, StepScope::OncePerCluster { .. });
+        if of_all { scenario.servers().iter().collect() } else { vec![scenario.server(step % 3)] }
+    };
+    let change = |servers: &[&BootServer], calls: &[String], held: bool| {
+        for (server, call) in servers.iter().flat_map(|s| calls.iter().map(move |call| (s, call))) {
+            if held { server.hold(call) } else { server.release(call) }.expect("room");
+        }
+    };
+    for step in 1..=new.len() {
+        change(&victims(step), &holds(&new, &old, step)[0], true);
+    }
+    let version = scenario.publish_update().await;
+    let request = request_for(&scenario, &version).await;
+    let mut kinds = BTreeSet::new();
+    for step in 1..=new.len() {
+        let (mut servers, calls) = (victims(step), holds(&new, &old, step));
+        for (number, alternatives) in calls.iter().enumerate() {
+            let attempt = u32::try_from(number).expect("few") + 1;
+            let what =
+                format!("a worker held in step {step} ({}): {alternatives:?}", kind(&new, step));
+            let mut held = Vec::new();
+            scenario
+                .until_true(&what, async || {
+                    let is_held = |server: &&&BootServer| {
+                        is_held(server, &request, step, attempt, alternatives)
+                    };
+                    held = servers.iter().filter(is_held).copied().collect();
+                    !held.is_empty()
+                })
+                .await;
+            kill_worker(held[0]).await;
+            if let Some(next) = calls.get(number + 1) {
+                change(&held[..1], next, true);
+            }
+            change(&servers, alternatives, false);
+            servers = vec![held[0]];
+        }
+        kinds.insert(kind(&new, step));
+        let all: Vec<u32> = (1..=u32::try_from(calls.len()).expect("few") + 1).collect();
+        scenario
+            .until_true(
+                &format!("the end of step {step} on boot-{}", servers[0].lrn()),
+                async || attempts(servers[0], &request, step) == all,
+            )
+            .await;
+        for other in scenario.servers().iter().filter(|other| other.lrn() != servers[0].lrn()) {
+            // Whoever waits for a turn has begun, too.
+            let begun = attempts(other, &request, step);
+            assert!(
+                begun.is_empty() || begun == [1],
+                "boot-{} step {step}: {begun:?}",
+                other.lrn()
+            );
+        }
+    }
+    scenario.completed(&version).await;
+
+    let every: BTreeSet<String> = (1..=new.len()).map(|step| kind(&new, step)).collect();
+    assert_eq!(kinds, every);
+    nothing_was_done_twice(&scenario, from, new.len()).await;
+    for server in scenario.servers() {
+        let done = ["start", "stop", "start"].map(|job| format!("{job} {TURN_UNIT}"));
+        assert_eq!(scenario.done_to(server, TURN_UNIT), done, "boot-{}", server.lrn());
+    }
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopped() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let start = format!("start {GROUPED}");
+    for server in scenario.servers() {
+        server.hold(&start).expect("room");
+    }
+    let version = scenario.publish_update().await;
+    let request = request_for(&scenario, &version).await;
+    let recipe = recipe_of(&scenario, scenario.packages().of(&version).expect("it"));
+    let group = recipe.groups().first().expect("a group");
+    let calls = [start.clone()];
+    scenario
+        .until_true("all servers held with the service stopped", async || {
+            let held = |server| is_held(server, &request, group.apply, 1, &calls);
+            scenario.servers().iter().all(held)
+        })
+        .await;
+    for server in scenario.servers() {
+        assert_eq!(scenario.done_to(server, GROUPED), [format!("stop {GROUPED}")]);
+    }
+    let mut killed = Vec::new();
+    for server in scenario.servers() {
+        killed.push((server, server.kill_worker(Signal::SIGKILL).await.expect("a worker")));
+    }
+    for (server, killed) in killed {
+        server.worker().successor_of(killed, neco_scenarios::LONG).await.expect("a successor");
+        server.release(&start).expect("room");
+    }
+    scenario.completed(&version).await;
+
+    for server in scenario.servers() {
+        let lrn = server.lrn();
+        assert_eq!(attempts(server, &request, group.apply), [1, 2], "boot-{lrn}");
+        assert_eq!(attempts(server, &request, group.apply + 1), [1], "boot-{lrn}");
+    }
+    nothing_was_done_twice(&scenario, from, recipe.len()).await;
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_and_the_unit_that_installs_are_killed_at_each_stage_of_the_install() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let version = scenario.packages().update().clone();
+    let fetch = format!("fetch neco_{version}_amd64.deb");
+    let (unpack, place) = ("unpack neco", "place /usr/share/neco/VERSION");
+    // The first installs alone, the others after it.
+    let victims = [scenario.server(0), scenario.server(1)];
+    for server in victims {
+        for call in [fetch.as_str(), unpack, place] {
+            server.hold(call).expect("room");
+        }
+    }
+    scenario.publish_update().await;
+    let request = request_for(&scenario, &version).await;
+    for server in victims {
+        let root = server.root();
+        let part = root.join(format!("var/cache/neco/packages/neco_{version}_amd64.deb.part"));
+        scenario.until_true("a download in its middle", async || part.exists()).await;
+        kill_and_wait(&scenario, server).await;
+        server.release(&fetch).expect("room");
+
+        // Before anything is changed: neither the unit nor the worker needs the other.
+        let staging = root.join("var/lib/neco/sandbox-staging");
+        let unit = unit_of(&scenario, server, 0).await;
+        scenario.until_true("room for the new files", async || staging.is_dir()).await;
+        kill_and_wait(&scenario, server).await;
+        assert_eq!(server.detached(UNIT), Some(unit), "it goes on without its worker");
+        kill_unit(unit);
+        let unit = unit_of(&scenario, server, unit).await;
+
+        // With half of the files replaced: the next worker may be of either version.
+        server.release(unpack).expect("room");
+        let replaced = staging.join("usr/sbin/neco-worker");
+        let in_the_middle = async |unit: u32| {
+            scenario
+                .until_true("an installation in its middle", async || {
+                    let broken = server.installed().await.expect("a record").to_string();
+                    broken.contains("half-installed")
+                        && !replaced.exists()
+                        && server.detached(UNIT) == Some(unit)
+                })
+                .await;
+        };
+        in_the_middle(unit).await;
+        kill_and_wait(&scenario, server).await;
+        kill_unit(unit);
+        let unit = unit_of(&scenario, server, unit).await;
+        in_the_middle(unit).await;
+
+        // With everything in place and no verdict, for the new worker does not come up.
+        server.worker().kill().await;
+        server.release(place).expect("room");
+        scenario
+            .until_true("the new package", async || {
+                server.installed().await.expect("a record").to_string() == version.as_str()
+            })
+            .await;
+        kill_unit(unit);
+        server.worker().up().await;
+    }
+    scenario.completed(&version).await;
+
+    for server in scenario.servers() {
+        assert_eq!(
+            installations(server, &request),
+            ["begun", "completed"],
+            "boot-{}",
+            server.lrn()
+        );
+        let left = std::fs::read_dir(server.root().join("var/lib/neco/enabled"));
+        assert_eq!(left.map_or(0, Iterator::count), 0, "the unit is disabled after its verdict");
+        assert_eq!(attempts(server, &request, 1), [1]);
+    }
+    let recipe = recipe_of(&scenario, scenario.packages().of(&version).expect("it"));
+    nothing_was_done_twice(&scenario, from, recipe.len()).await;
+    scenario.verdict(&version).await;
+}
+
+/// Waits until the unit that installs runs, as another process than `before`.
+async fn unit_of(scenario: &Scenario, server: &BootServer, before: u32) -> u32 {
+    let mut unit = None;
+    scenario
+        .until_true("the unit that installs", async || {
+            unit = server.detached(UNIT).filter(|unit| *unit != before);
+            unit.is_some()
+        })
+        .await;
+    unit.expect("just seen")
+}
+
+fn kill_unit(unit: u32) {
+    kill(Pid::from_raw(unit.cast_signed()), Signal::SIGKILL).expect("it runs");
+}
+
+/// What the journal of a server says about installations for a request.
+fn installations(server: &BootServer, request: &UpdateRequest) -> Vec<&'static str> {
+    let mut open = None;
+    let mut told = Vec::new();
+    for record in server.journal().unwrap_or_else(|error| panic!("{error}")) {
+        match record.entry {
+            Entry::IntentOpened { intent, request: id, effect: Effect::Install { .. }, .. }
+                if id == request.id() =>
+            {
+                open = Some(intent);
+            }
+            Entry::IntentBegun { intent, .. } if Some(&intent) == open.as_ref() => {
+                told.push("begun");
+            }
+            Entry::IntentClosed { intent, end } if Some(&intent) == open.as_ref() => {
+                told.push(match end {
+                    IntentEnd::Completed => "completed",
+                    IntentEnd::Dropped => "dropped",
+                    IntentEnd::Failed { .. } => "failed",
+                });
+            }
+            _ => {}
+        }
+    }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_cause_is_gone() {
+    let scenario = Scenario::begin().await;
+    let packages = scenario.packages().clone();
+    let (update, healing) = (packages.update().clone(), packages.healing().expect("it").clone());
+    let recipe = recipe_of(&scenario, packages.of(&update).expect("it"));
+    let victim = scenario.server(1);
+    let deadly = recipe.step(2).expect("a second step").name.to_string();
+    let call = [format!("step {deadly}")];
+    victim.hold(&call[0]).expect("room");
+    scenario.publish_update().await;
+    let cause = "step 2 ended the worker 3 times";
+    let mut aborted = Vec::new();
+    for version in [&update, &healing] {
+        if *version == healing {
+            // It replaces the one before by itself, and fails for the same cause.
+            scenario.publish_sound(&healing).await;
+        }
+        let request = request_for(&scenario, version).await;
+        for attempt in 1..=3 {
+            scenario
+                .until_true(&format!("attempt {attempt}"), async || {
+                    is_held(victim, &request, 2, attempt, &call)
+                })
+                .await;
+            kill_worker(victim).await;
+        }
+        let view = scenario
+            .until("the end of the request", |view| {
+                let current = view.current().filter(|current| current.id() == request.id());
+                current.is_some_and(|current| {
+                    current.stop && neco_playground::has_settled(view, current)
+                })
+            })
+            .await;
+        assert_eq!(attempts(victim, &request, 2), [1, 2, 3], "it is not begun a fourth time");
+        for server in scenario.servers() {
+            let status = view.status_of(&request, server.lrn()).expect("a status");
+            let origin = status.value.origin.as_ref().expect("an origin");
+            assert_eq!((origin.lrn, origin.step), (victim.lrn(), 2), "{origin:?}");
+            assert_eq!(origin.cause, cause);
+            assert!(attempts(server, &request, 3).is_empty(), "boot-{}", server.lrn());
+        }
+        // Any server tells what happened, and what to do about it.
+        let desk = scenario.server(0);
+        for verb in ["status", "why"] {
+            let told = necoctl(desk, &[verb]).await.out;
+            assert!(told.contains(cause) && told.contains("boot server 1"), "{verb}: {told}");
+        }
+        let why = necoctl(desk, &["why"]).await.ended(0).out;
+        assert!(why.contains("command necoctl recover --retry"), "{why}");
+        aborted.push(request);
+    }
+    victim.release(&call[0]).expect("room");
+    necoctl(scenario.server(0), &["recover", "--retry", "--reason", "mended"]).await.ended(0);
+    let view = scenario.completed(&healing).await;
+    for request in aborted {
+        let outcome = neco_playground::outcome_of(&view, &request);
+        assert_eq!(outcome, Some(Outcome::Aborted), "{}", request.version);
+    }
+    scenario.verdict(&healing).await;
+}

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::SiteError;
 use crate::dir::SiteDir;
+use crate::disks::Disks;
 
 /// Delays before a process is started again: the first, and the longest.
 const RESTART: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(1)];
@@ -36,6 +37,8 @@ pub(crate) struct Program {
     pub(crate) args: Vec<String>,
     /// Where its output goes.
     pub(crate) output: PathBuf,
+    /// The disks of its server, once that has some of its own: it runs where they are from then on.
+    pub(crate) disks: Arc<OnceLock<Disks>>,
 }
 
 /// A supervised process. Dropping this kills it.
@@ -347,7 +350,10 @@ async fn wait_for_up(orders: &mut mpsc::Receiver<Order>) -> bool {
 async fn spawn(program: &Program, dir: &Arc<SiteDir>) -> std::io::Result<Owned> {
     let output = OpenOptions::new().create(true).append(true).open(&program.output)?;
     let errors = output.try_clone()?;
-    let mut command = Command::new(&program.path);
+    let mut command = match program.disks.get() {
+        Some(disks) => Command::from(disks.inside(&program.path)),
+        None => Command::new(&program.path),
+    };
     command.args(&program.args).stdin(Stdio::null()).stdout(output).stderr(errors);
     // What is set for the playground is not meant for a boot server.
     for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
@@ -370,6 +376,7 @@ mod tests {
             path: "/bin/sh".into(),
             args: vec!["-c".to_owned(), script.to_owned()],
             output: dir.path().join("output"),
+            disks: Arc::default(),
         }
     }
 
@@ -448,6 +455,7 @@ mod tests {
             path: path.clone(),
             args: vec!["600".to_owned()],
             output: dir.path().join("output"),
+            disks: Arc::default(),
         };
         let daemon = Daemon::start(program, Arc::clone(&dir));
         let mut state = daemon.state.clone();

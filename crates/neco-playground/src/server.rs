@@ -1,7 +1,8 @@
 //! One boot server: a root of its own, its daemons, its power switch.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use neco_host::journal::{self, Record};
@@ -17,6 +18,7 @@ use nix::sys::signal::Signal;
 use crate::SiteError;
 use crate::daemon::{Daemon, Program};
 use crate::dir::{SiteDir, kill_detached};
+use crate::disks::Disks;
 use crate::layout::{Setup, boot_id, lay_out};
 
 /// How many boot servers run an updater beside their worker.
@@ -38,6 +40,8 @@ pub struct BootServer {
     root: PathBuf,
     worker: Daemon,
     updater: Option<Daemon>,
+    // After the daemons: their processes end with it.
+    disks: Arc<OnceLock<Disks>>,
 }
 
 impl BootServer {
@@ -79,6 +83,7 @@ impl BootServer {
         updates: bool,
         begin: fn(Program, Arc<SiteDir>) -> Daemon,
     ) -> Self {
+        let disks: Arc<OnceLock<Disks>> = Arc::default();
         let daemon = |name: &str, options: &[&str]| {
             let log = |name: String| root.join("var/log/neco").join(name);
             let mut args = vec!["--root".to_owned(), root.display().to_string()];
@@ -94,6 +99,7 @@ impl BootServer {
                 path: root.join("usr/sbin").join(name),
                 args,
                 output: log(format!("{short}.out")),
+                disks: Arc::clone(&disks),
             };
             begin(program, Arc::clone(dir))
         };
@@ -104,7 +110,7 @@ impl BootServer {
             &["--sandbox", "--ready-within", "20s", "--alive-ttl", &alive_ttl],
         );
         let updater = updates.then(|| daemon("neco-updater", &["--session-ttl", &ttl]));
-        Self { lrn: Lrn::new(lrn), root, worker, updater }
+        Self { lrn: Lrn::new(lrn), root, worker, updater, disks }
     }
 
     /// Its logical rack number.
@@ -112,9 +118,47 @@ impl BootServer {
         self.lrn
     }
 
-    /// The root of its file system.
+    /// The root of its file system, as this process sees it.
     pub fn root(&self) -> &Path {
+        self.disks.get().map_or(&self.root, Disks::view)
+    }
+
+    /// The root of its file system, as its own programs are told.
+    pub fn own_root(&self) -> &Path {
         &self.root
+    }
+
+    /// Gives it file systems of its own, one for its root and one for each of `places` below it, with what is there now. Its
+    /// daemons are restarted for it. It has no power switch from then on.
+    ///
+    /// # Errors
+    /// This user or this machine can make no namespaces.
+    pub async fn give_disks(&self, places: &[&str]) -> Result<&Disks, SiteError> {
+        self.stop().await;
+        let (root, places) = (self.root.clone(), places.iter().map(|&place| place.to_owned()));
+        let places: Vec<String> = places.collect();
+        let mount = move || {
+            let places: Vec<&str> = places.iter().map(String::as_str).collect();
+            Disks::mount(&root, &places)
+        };
+        let disks = tokio::task::spawn_blocking(mount).await??;
+        let disks = self.disks.get_or_init(|| disks);
+        self.worker.up().await;
+        if let Some(updater) = &self.updater {
+            updater.up().await;
+        }
+        Ok(disks)
+    }
+
+    /// A command on this server: a program of its own, told where its root is.
+    pub fn command(&self, program: &str) -> Command {
+        let path = self.root.join(program);
+        let mut command = match self.disks.get() {
+            Some(disks) => disks.inside(path),
+            None => Command::new(path),
+        };
+        command.arg("--root").arg(&self.root);
+        command
     }
 
     /// Its worker.
@@ -134,7 +178,7 @@ impl BootServer {
 
     /// Its units, and what shall go wrong with them.
     pub fn units(&self) -> Recorder {
-        Recorder::new(&self.root)
+        Recorder::new(self.root())
     }
 
     /// Lets a call of its sandbox hang until [`release`](Self::release): `start UNIT`, `pull IMAGE`, `write PATH`,
@@ -156,7 +200,7 @@ impl BootServer {
 
     /// What the `VERSION` file of its package says.
     pub fn version_on_disk(&self) -> Option<String> {
-        neco_process::daemon::installed_version(&self.root).ok()
+        neco_process::daemon::installed_version(self.root()).ok()
     }
 
     /// What its package manager says.
@@ -164,13 +208,19 @@ impl BootServer {
     /// # Errors
     /// The package manager's record cannot be read.
     pub async fn installed(&self) -> Result<Installed, SiteError> {
-        let root = Root::new(&self.root).map_err(SiteError::io("using", &self.root))?;
+        let root = Root::new(self.root()).map_err(SiteError::io("using", self.root()))?;
         Ok(Sandbox::new(root).installed(PACKAGE).await?)
+    }
+
+    /// The process of a unit that outlives its starter, while it runs.
+    pub fn detached(&self, unit: &str) -> Option<u32> {
+        let engine = Root::new(self.root()).map(DetachedProcess::new).ok()?;
+        engine.pid(unit).ok().flatten()
     }
 
     /// What a daemon says about itself, if it is alive: `neco-worker` or `neco-updater`.
     pub fn ready(&self, daemon: &str) -> Option<ReadyFile> {
-        let file = ReadyFile::read(&ReadyFile::path(&self.root, daemon)).ok().flatten()?;
+        let file = ReadyFile::read(&ReadyFile::path(self.root(), daemon)).ok().flatten()?;
         file.is_alive().then_some(file)
     }
 
@@ -179,7 +229,7 @@ impl BootServer {
     /// # Errors
     /// The journal cannot be read.
     pub fn journal(&self) -> Result<Vec<Record>, SiteError> {
-        let dir = self.root.join(journal::DIRECTORY.trim_start_matches('/'));
+        let dir = self.root().join(journal::DIRECTORY.trim_start_matches('/'));
         match journal::read_all(&dir) {
             Ok((records, _)) => Ok(records),
             Err(source) => Err(SiteError::Journal { dir, source }),
@@ -190,18 +240,20 @@ impl BootServer {
     /// and as it died, stands in the end.
     pub fn log(&self, daemon: &str) -> String {
         let short = daemon.trim_start_matches("neco-");
-        let read = |ending: &str| {
-            let path = self.root.join("var/log/neco").join(format!("{short}.{ending}"));
+        let read = |root: &Path, ending: &str| {
+            let path = root.join("var/log/neco").join(format!("{short}.{ending}"));
             std::fs::read(path).map(|log| String::from_utf8_lossy(&log).into_owned())
         };
-        read("log").unwrap_or_default() + &read("out").unwrap_or_default()
+        // What a daemon prints goes to whoever supervises it, as it would go to the system's journal.
+        read(self.root(), "log").unwrap_or_default() + &read(&self.root, "out").unwrap_or_default()
     }
 
     /// The last lines that its daemons have logged.
     pub fn log_tail(&self, lines: usize) -> String {
         let mut text = String::new();
         for name in ["worker.log", "worker.out", "updater.log", "updater.out"] {
-            let path = self.root.join("var/log/neco").join(name);
+            let root = if name.ends_with(".out") { &self.root } else { self.root() };
+            let path = root.join("var/log/neco").join(name);
             let Ok(log) = std::fs::read_to_string(&path) else { continue };
             let all: Vec<&str> = log.lines().collect();
             for line in &all[all.len().saturating_sub(lines)..] {
@@ -244,7 +296,7 @@ impl BootServer {
         let failed = |source| SiteError::Boot { lrn, source };
         boot_id(&self.root)?;
         self.units().boot().await.map_err(|error| failed(error.into()))?;
-        let root = Root::new(&self.root).map_err(SiteError::io("using", &self.root))?;
+        let root = Root::new(self.root()).map_err(SiteError::io("using", self.root()))?;
         DetachedProcess::new(root).boot().await.map_err(|error| failed(error.into()))?;
         self.worker.up().await;
         if let Some(updater) = &self.updater {

@@ -35,12 +35,11 @@ impl Told {
 /// # Panics
 /// There is none.
 pub async fn necoctl(server: &BootServer, arguments: &[&str]) -> Told {
-    let program = server.root().join("usr/bin/necoctl");
-    let mut command = Command::new(&program);
-    command.arg("--root").arg(server.root()).args(arguments).kill_on_drop(true);
+    let mut command = Command::from(server.command("usr/bin/necoctl"));
+    command.args(arguments).kill_on_drop(true);
     let output = command.output().await;
     let Output { status, stdout, stderr } =
-        output.unwrap_or_else(|error| panic!("running {}: {error}", program.display()));
+        output.unwrap_or_else(|error| panic!("running necoctl: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Told { code: status.code(), out: text(stdout), err: text(stderr) }
 }

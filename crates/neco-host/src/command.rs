@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -33,7 +34,7 @@ impl fmt::Display for CommandOutput {
     /// One line: the command, how it ended, and the last thing it complained about.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` ended with {}", self.argv.join(" "), self.status)?;
-        match complaint(&self.stderr) {
+        match whole_complaint(&self.stderr) {
             Some(line) => write!(f, ": {line}"),
             None => Ok(()),
         }
@@ -131,8 +132,24 @@ pub(crate) async fn run(
 /// The last line of an error output that says something; dpkg's advice on its lock is passed over.
 pub(crate) fn complaint(stderr: &str) -> Option<&str> {
     let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+    let about_the_disk = lines.clone().find(|line| is_about_the_disk(line));
     let first_error = lines.clone().find(|line| line.contains("error"));
-    first_error.or_else(|| lines.next_back())
+    about_the_disk.or(first_error).or_else(|| lines.next_back())
+}
+
+/// The same with what follows on the next line, where it ends in a colon.
+pub(crate) fn whole_complaint(stderr: &str) -> Option<String> {
+    let line = complaint(stderr)?;
+    let mut rest = stderr.lines().map(str::trim).skip_while(|other| *other != line).skip(1);
+    let more = rest.find(|line| !line.is_empty()).filter(|_| line.ends_with(':'));
+    Some(more.map_or_else(|| line.to_owned(), |more| format!("{line} {more}")))
+}
+
+/// Whether an output in the C locale speaks of a disk that is full, over its quota or read-only.
+pub(crate) fn is_about_the_disk(stderr: &str) -> bool {
+    let stderr = stderr.to_lowercase();
+    let speaks_of = |errno: Errno| stderr.contains(&errno.desc().to_lowercase());
+    [Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS].into_iter().any(speaks_of)
 }
 
 /// The search path with the places of dpkg's helpers, which an ordinary user's may lack.
@@ -196,6 +213,25 @@ mod tests {
         let script = "echo stuck >&2; sleep 600 & sleep 600";
         let error = sh(script, Duration::from_millis(300)).await.expect_err("too long");
         assert!(matches!(&error, CommandError::TimedOut { stderr, .. } if stderr == "stuck\n"));
+    }
+
+    #[test]
+    fn a_complaint_goes_on_after_its_colon() {
+        let said = "dpkg-deb: error: parsing file 'control' near line 5:\n missing 'Version' field\nmore\n";
+        let whole = "dpkg-deb: error: parsing file 'control' near line 5: missing 'Version' field";
+        assert_eq!(whole_complaint(said).as_deref(), Some(whole));
+        assert_eq!(whole_complaint("an error\nmore\n").as_deref(), Some("an error"));
+        assert_eq!(whole_complaint("an error:\n").as_deref(), Some("an error:"));
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_the_complaint_whatever_came_of_it() {
+        let said = "tar: ./x: Cannot write: No space left on device";
+        let script = format!("echo '{said}' >&2; echo 'dpkg-deb: error: tar failed' >&2; exit 2");
+        let output = sh(&script, LONG).await.expect("ran");
+        assert_eq!(complaint(&output.stderr), Some(said));
+        assert!(is_about_the_disk(&output.stderr) && is_about_the_disk("Read-only file system"));
+        assert!(is_about_the_disk("Disk quota exceeded") && !is_about_the_disk("no such file"));
     }
 
     #[tokio::test]

@@ -45,9 +45,11 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with a code of its own.
+    /// A failure with a code of its own. What to do about a disk that refuses is said unless the error says it.
     pub fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
-        Self { code, error: error.into(), hint: None }
+        let error = error.into();
+        let hint = disk_hint(&error).map(str::to_owned);
+        Self { code, error, hint }
     }
 
     /// Says what to do about it.
@@ -64,6 +66,22 @@ impl Failure {
         let outermost = self.error.chain().next();
         outermost.and_then(|error| error.downcast_ref::<io::Error>()).is_some_and(broken)
     }
+}
+
+/// What to do about a disk that is full or read-only, where the error comes from one and does not say so itself.
+fn disk_hint(error: &anyhow::Error) -> Option<&'static str> {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let (known_by, hint) = causes.into_iter().find_map(|cause| match cause.kind() {
+        io::ErrorKind::StorageFull => Some(("free space", "free space on that file system")),
+        io::ErrorKind::QuotaExceeded => Some(("the quota", "raise the quota or free space")),
+        io::ErrorKind::ReadOnlyFilesystem => Some((
+            "remount it",
+            "that file system is read-only: see `dmesg`, then remount it read-write",
+        )),
+        _ => None,
+    })?;
+    let says = |cause: &(dyn std::error::Error + 'static)| cause.to_string().contains(known_by);
+    (!error.chain().any(says)).then_some(hint)
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -158,6 +176,18 @@ mod tests {
         assert_eq!(failure.code, ExitCode::Refused);
         let failure = fail().or_hint("use --force").or_exit(ExitCode::Refused).unwrap_err();
         assert_eq!((failure.code, failure.hint.is_some()), (ExitCode::Refused, true));
+    }
+
+    #[test]
+    fn what_to_do_about_a_disk_that_refuses_is_said_once() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let failure = Failure::from(anyhow!(full()).context("writing /etc/x"));
+        assert_eq!(failure.hint.as_deref(), Some("free space on that file system"));
+        let failure = Failure::from(anyhow!(full()).context("writing /etc/x (free space)"));
+        assert_eq!(failure.hint, None);
+        let read_only = anyhow!(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        assert!(Failure::from(read_only).to_string().contains("remount it read-write"));
+        assert_eq!(Failure::from(anyhow!("no such thing")).hint, None);
     }
 
     #[test]

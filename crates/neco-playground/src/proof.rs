@@ -45,24 +45,25 @@ pub struct ServerSummary {
     pub worker: u32,
 }
 
-/// Proves that every server of the site has completed `to`, has it on its disk and runs it.
+/// Proves that every one of these servers of the site has completed `to`, has it on its disk and runs it.
 ///
 /// # Errors
 /// What contradicts it.
 pub async fn prove(
     site: &Site,
+    servers: impl IntoIterator<Item = &BootServer>,
     from: &NecoVersion,
     to: &NecoVersion,
     took: Duration,
 ) -> Result<Summary, SiteError> {
     let view = site.view().await?;
-    let mut servers = Vec::new();
-    for server in site.servers() {
+    let mut proven = Vec::new();
+    for server in servers {
         let status = completed(&view, server.lrn(), to).ok_or_else(|| SiteError::Unproven {
             what: format!("boot-{} has completed {to}", server.lrn()),
             state: state_text(&view),
         })?;
-        servers.push(ServerSummary {
+        proven.push(ServerSummary {
             lrn: server.lrn().get(),
             version: to.clone(),
             step: status.step,
@@ -71,7 +72,13 @@ pub async fn prove(
         });
     }
     let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
-    Ok(Summary { outcome: "completed", from: from.clone(), to: to.clone(), servers, seconds })
+    Ok(Summary {
+        outcome: "completed",
+        from: from.clone(),
+        to: to.clone(),
+        servers: proven,
+        seconds,
+    })
 }
 
 /// Waits until the server has `version` on its disk and its daemons run it; returns its worker.

@@ -104,7 +104,7 @@ async fn update(
     act.show.leave();
     act.show.done(&format!("all boot servers have completed {version}"), began.elapsed());
     let took = began.elapsed();
-    let summary = prove(site, &first, &version, took).await?;
+    let summary = prove(site, site.servers(), &first, &version, took).await?;
     show.done("their disks and their processes say so too", began.elapsed() - took);
     Ok(summary)
 }

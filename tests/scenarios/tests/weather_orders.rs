@@ -1,0 +1,544 @@
+//! Operators give orders in the middle of an update: stop, recover, pause, resume.
+
+use neco_plan::invariants::InvariantId;
+use neco_plan::{Versioned, View};
+use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, outcome_of};
+use neco_scenarios::{LONG, Scenario, attempts, necoctl};
+use neco_schema::journal::Entry;
+use neco_schema::{
+    ClockRecord, Condition, Lrn, NecoVersion, Outcome, RequestKind, Revision, UpdateRequest, Way,
+};
+use neco_systemd::UnitRecord;
+use neco_worker::install::UNIT;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// An image that only the update brings; it is pulled in step 1.
+const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
+/// The service that is down on all servers between two steps, and those steps.
+const GROUPED: &str = "vault.service";
+const GROUP_STOPS: u32 = 3;
+const GROUP_APPLIES: u32 = 4;
+/// Where the definition of [`GROUPED`] lies.
+const DEFINITION: &str = "etc/systemd/system/vault.service";
+
+/// The request for `version`.
+fn request_of<'v>(view: &'v View, version: &NecoVersion) -> Option<&'v UpdateRequest> {
+    view.current().filter(|request| request.version == *version)
+}
+
+/// What a server has posted for the request for `version`.
+fn posted(view: &View, version: &NecoVersion, lrn: u32) -> Option<(u32, Condition)> {
+    let request = request_of(view, version)?;
+    let status = view.status_of(request, Lrn::new(lrn))?;
+    Some((status.value.step, status.value.cond))
+}
+
+/// Whether a server has settled in the request for `version`, in whatever step.
+fn settled(view: &View, version: &NecoVersion, lrn: u32) -> bool {
+    posted(view, version, lrn).is_some_and(|(_, cond)| cond == Condition::NotRunning)
+}
+
+/// Waits until a server pulls [`IMAGE`] for `version`.
+async fn pulling(scenario: &Scenario, version: &NecoVersion, lrn: u32) {
+    scenario
+        .until("a pull", |view| {
+            let request = request_of(view, version).map(UpdateRequest::id);
+            let progress = view.progress.get(&Lrn::new(lrn)).map(|progress| &progress.value);
+            progress.is_some_and(|progress| {
+                Some(&progress.request) == request.as_ref()
+                    && progress.doing.contains("vault:1.18.1.2")
+            })
+        })
+        .await;
+}
+
+/// Freezes the installation of a server in its middle; says which process that is.
+async fn freeze_installation(scenario: &Scenario, server: &BootServer) -> Pid {
+    let mut frozen = None;
+    scenario
+        .until_true("the unit that installs", async || {
+            frozen = server.detached(UNIT);
+            frozen.is_some()
+        })
+        .await;
+    let pid = Pid::from_raw(frozen.expect("just found").cast_signed());
+    kill(pid, Signal::SIGSTOP).expect("it runs");
+    pid
+}
+
+/// What the sandbox knows of a unit.
+fn unit(server: &BootServer, name: &str) -> UnitRecord {
+    let name = name.parse().expect("a name");
+    server.units().record(&name).expect("readable").expect("known")
+}
+
+/// Every service that the update touches runs on every server and comes up at boot.
+fn services_run(scenario: &Scenario) {
+    for server in scenario.servers() {
+        for name in [GROUPED, HELD_UNIT] {
+            let unit = unit(server, name);
+            assert!(unit.active && unit.enabled, "{name} on boot-{}: {unit:?}", server.lrn());
+        }
+    }
+}
+
+/// Whether the journal of a server says that it has done a step of a request.
+fn has_done(server: &BootServer, request: &UpdateRequest, step: u32) -> bool {
+    let id = request.id();
+    let done = |entry: &Entry| matches!(entry, Entry::StepDone { request, step: of } if *request == id && *of == step);
+    server.journal().expect("a journal").iter().any(|record| done(&record.entry))
+}
+
+/// The text that a verb prints, where it ends well.
+async fn told(server: &BootServer, arguments: &[&str]) -> String {
+    necoctl(server, arguments).await.ended(0).out
+}
+
+#[track_caller]
+fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_runs_unless_forced()
+{
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let (desk, slow) = (scenario.server(0), scenario.server(1));
+
+    // A pull that hangs: it is left at once, and nothing has to be let go for that.
+    slow.hold(IMAGE).expect("room");
+    let version = scenario.publish_update().await;
+    pulling(&scenario, &version, 1).await;
+    let refused = necoctl(desk, &["recover"]).await.ended(5).err;
+    says(&refused, &["the update is not stopped", "necoctl stop", "--force"]);
+    let done = told(desk, &["stop", "--by=alice", "--reason=wrong week"]).await;
+    says(&done, &[version.as_str(), "is stopped"]);
+    let again = told(desk, &["stop"]).await;
+    assert!(again.starts_with("unchanged: "), "{again}");
+    let view = scenario
+        .until("all members settled", |view| {
+            request_of(view, &version)
+                .is_some_and(|request| request.stop && has_settled(view, request))
+        })
+        .await;
+    let first = view.current().expect("a request").clone();
+    services_run(&scenario);
+    says(&told(desk, &["status"]).await, &["stopped", "by alice", "wrong week", "settled"]);
+    let why = told(desk, &["why"]).await;
+    says(&why, &["is stopped: by alice: wrong week", "command necoctl recover\n"]);
+    slow.release(IMAGE).expect("room");
+
+    // The same version again; this time a service is stopped and does not start.
+    let held = Held::next_start_of(slow, HELD_UNIT).expect("room");
+    let done = told(desk, &["recover", "--reason=right week"]).await;
+    says(&done, &[version.as_str(), "is put away"]);
+    let step = held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
+    let view = scenario.view().await.expect("an answer");
+    let second = view.current().expect("a request").clone();
+    assert_ne!(second.id(), first.id());
+    assert_eq!(outcome_of(&view, &first), Some(Outcome::Stopped));
+    told(desk, &["stop", "--by=bob", "--reason=wrong day"]).await;
+    scenario
+        .until("the others settled", |view| {
+            settled(view, &version, 0) && settled(view, &version, 2)
+        })
+        .await;
+    let missing = necoctl(desk, &["recover", "--wait=1s"]).await.ended(2).err;
+    says(&missing, &["have not settled yet", "boot servers 1", "--force"]);
+    let why = told(desk, &["why"]).await;
+    says(&why, &["by bob: wrong day", "boot server 1 is busy: ", HELD_UNIT, "necoctl recover"]);
+    // Without waiting; what runs there is left alone, and nothing is requested meanwhile.
+    told(desk, &["recover", "--force", "--reason=in a hurry"]).await;
+    let busy = format!("restart of {HELD_UNIT}");
+    scenario
+        .until_true("a word of the leader", async || {
+            let why = told(desk, &["why"]).await;
+            why.contains("not ready for a request: boot server 1 is busy") && why.contains(&busy)
+        })
+        .await;
+    assert!(!unit(slow, HELD_UNIT).active, "nobody else starts it");
+    assert!(!has_done(slow, &second, step));
+    held.release().expect("room");
+    let view = scenario.completed(&version).await;
+    assert_eq!(outcome_of(&view, &second), Some(Outcome::Stopped));
+    let made = scenario.requests(from).await.into_iter().filter_map(|(_, request)| request);
+    let mut ids: Vec<_> = made.map(|request| request.id()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "one request after each recovery: {ids:?}");
+    for server in scenario.servers() {
+        let done = scenario.done_to(server, HELD_UNIT);
+        let once = [format!("stop {HELD_UNIT}"), format!("start {HELD_UNIT}")];
+        assert_eq!(done, once, "boot-{}", server.lrn());
+    }
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_newer_release_goes_on()
+{
+    let scenario = Scenario::begin().await;
+    let (desk, slow) = (scenario.server(0), scenario.server(2));
+    let definition = |server: &BootServer| {
+        std::fs::read_to_string(server.root().join(DEFINITION)).expect("a definition")
+    };
+    let before: Vec<(Option<String>, String)> = scenario
+        .servers()
+        .iter()
+        .map(|server| (unit(server, GROUPED).started_with, definition(server)))
+        .collect();
+
+    // Before anybody has started the new one: all go back.
+    let held = "stop vault.service";
+    slow.hold(held).expect("room");
+    let version = scenario.publish_update().await;
+    scenario
+        .until("the service down on two servers", |view| {
+            let beyond =
+                |lrn| posted(view, &version, lrn) == Some((GROUP_APPLIES, Condition::Running));
+            let at = posted(view, &version, 2) == Some((GROUP_STOPS, Condition::Running));
+            let opened = view.alive.get(&Lrn::new(2)).map(|alive| alive.value.busy.join(" "));
+            beyond(0) && beyond(1) && at && opened.is_some_and(|busy| busy.contains("group vault"))
+        })
+        .await;
+    for (lrn, runs) in [(0, false), (1, false), (2, true)] {
+        let unit = unit(scenario.server(lrn), GROUPED);
+        assert!(unit.active == runs, "boot-{lrn}: {unit:?}");
+        assert!(!unit.enabled, "a reboot of boot-{lrn} must not start it: {unit:?}");
+    }
+    told(desk, &["stop", "--by=alice", "--reason=not now"]).await;
+    scenario
+        .until("two members settled", |view| {
+            settled(view, &version, 0) && settled(view, &version, 1)
+        })
+        .await;
+    let why = told(desk, &["why"]).await;
+    says(&why, &["by alice: not now", "boot server 2 is busy: group vault"]);
+    slow.release(held).expect("room");
+    let view = scenario
+        .until("all members settled", |view| {
+            request_of(view, &version)
+                .is_some_and(|request| request.stop && has_settled(view, request))
+        })
+        .await;
+    let first = view.current().expect("a request").clone();
+    assert_eq!(view.groups["vault"].value.way, Way::Back);
+    services_run(&scenario);
+    for (server, (started_with, text)) in scenario.servers().iter().zip(&before) {
+        assert_eq!(unit(server, GROUPED).started_with, *started_with, "what ran before");
+        assert_eq!(definition(server), *text, "what ran before");
+        let words = ["stop", "start"].map(|word| format!("{word} {GROUPED}"));
+        assert_eq!(scenario.done_to(server, GROUPED), words, "boot-{}", server.lrn());
+    }
+
+    // After somebody has: all go forward.
+    let held = Held::next_start_of(slow, GROUPED).expect("room");
+    told(desk, &["recover"]).await;
+    scenario
+        .until("the new service on two servers", |view| {
+            let beyond =
+                |lrn| posted(view, &version, lrn).is_some_and(|(step, _)| step > GROUP_APPLIES);
+            beyond(0) && beyond(1) && !unit(slow, GROUPED).active
+        })
+        .await;
+    told(desk, &["stop", "--by=bob", "--reason=not now either"]).await;
+    scenario
+        .until("two members settled", |view| {
+            settled(view, &version, 0) && settled(view, &version, 1)
+        })
+        .await;
+    held.release().expect("room");
+    let view = scenario
+        .until("all members settled", |view| {
+            request_of(view, &version)
+                .is_some_and(|request| request.stop && has_settled(view, request))
+        })
+        .await;
+    let second = view.current().expect("a request").clone();
+    assert_eq!(view.groups["vault"].value.way, Way::Forward);
+    services_run(&scenario);
+    for (server, (started_with, _)) in scenario.servers().iter().zip(&before) {
+        assert_ne!(unit(server, GROUPED).started_with, *started_with, "the new one");
+        let words = ["stop", "start", "stop", "start"].map(|word| format!("{word} {GROUPED}"));
+        assert_eq!(scenario.done_to(server, GROUPED), words, "boot-{}", server.lrn());
+    }
+
+    // Nobody recovers: a newer release is enough.
+    let healing = scenario.packages().healing().expect("a third package").clone();
+    scenario.publish_sound(&healing).await;
+    let view = scenario.completed(&healing).await;
+    for request in [&first, &second] {
+        assert_eq!(outcome_of(&view, request), Some(Outcome::Stopped));
+    }
+    scenario.verdict(&healing).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_during_the_install_waits_for_its_verdict_and_recover_waits_for_that() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let (first, desk) = (scenario.server(0), scenario.server(1));
+    let before = scenario.packages().first().clone();
+    let version = scenario.publish_update().await;
+    let installer = freeze_installation(&scenario, first).await;
+    told(desk, &["stop", "--by=alice", "--reason=not this one"]).await;
+    scenario
+        .until("the others settled", |view| {
+            [1, 2].map(|lrn| posted(view, &version, lrn)) == [Some((0, Condition::NotRunning)); 2]
+        })
+        .await;
+    let missing = necoctl(desk, &["recover", "--wait=1s"]).await.ended(2).err;
+    says(&missing, &["have not settled yet", "boot servers 0"]);
+    let busy = format!("boot server 0 is busy: install of {version}");
+    says(&told(desk, &["why"]).await, &["by alice: not this one", &busy]);
+
+    // Cut off in its middle it would leave neither version; so it goes to its end, and recover waits for that.
+    let let_go = async {
+        let waiting = scenario.view().await.expect("an answer");
+        assert!(request_of(&waiting, &version).is_some_and(|request| request.stop));
+        kill(installer, Signal::SIGCONT).expect("it is still there");
+    };
+    let recover = ["recover", "--wait=180s", "--reason=this one after all"];
+    let (recovered, ()) = tokio::join!(necoctl(desk, &recover), let_go);
+    let recovered = recovered.ended(0);
+    says(&recovered.out, &[version.as_str(), "is put away"]);
+    let requests = scenario.requests(from).await;
+    let (gone_at, _) = requests.iter().find(|(_, request)| request.is_none()).expect("put away");
+    let history = scenario.history().await;
+    let status_of_first = "status/bootservers/0";
+    let put_away = &history[gone_at];
+    let status = put_away.iter().find(|change| change.key == status_of_first).expect("its status");
+    let closed = status.before.as_ref().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
+    assert!(closed.is_some_and(|status| status.contains("\"cond\":0")), "{put_away:?}");
+    let settled: Vec<_> = scenario.posted(first, from).await;
+    assert_eq!((settled[0].step, settled[0].cond), (0, Condition::NotRunning), "{settled:?}");
+    let stopped = requests.iter().find_map(|(_, request)| request.clone()).expect("a request");
+    for server in scenario.servers() {
+        let journal = server.journal().expect("a journal");
+        let begun = journal.iter().filter(|record| {
+            matches!(&record.entry, Entry::IntentOpened { request, .. } if *request == stopped.id())
+        });
+        let expected = usize::from(server.lrn() == first.lrn());
+        assert_eq!(begun.count(), expected, "boot-{}: {before} stays there", server.lrn());
+    }
+    let view = scenario.completed(&version).await;
+    assert_eq!(outcome_of(&view, &stopped), Some(Outcome::Stopped));
+    scenario.verdict(&version).await;
+}
+
+/// Pauses, and gives the reason by which this pause is known.
+async fn pause(desk: &BootServer, reason: &str) {
+    let done = told(desk, &["pause", "--by=alice", "--reason", reason]).await;
+    says(&done, &["paused: 'necoctl resume' goes on"]);
+    let paused = format!("paused by alice: {reason}");
+    says(&told(desk, &["why"]).await, &[&paused, "command necoctl resume"]);
+    let status = told(desk, &["status"]).await;
+    let line = status.lines().find(|line| line.starts_with("Paused")).expect("a line about it");
+    says(line, &["by alice", reason]);
+}
+
+/// Waits until the workers of all servers rest because of the pause with this reason.
+async fn all_rest(scenario: &Scenario, reason: &str) {
+    let paused = format!("paused by alice: {reason}");
+    for server in scenario.servers() {
+        scenario.logged(server, "neco-worker", &["decided: rest", &paused]).await;
+    }
+}
+
+/// What stands in `clock/` for a request, the next time that it is written after `since`.
+async fn next_clock(scenario: &Scenario, request: &UpdateRequest, since: Revision) -> Clock {
+    let id = request.id();
+    let later =
+        |view: &View| view.clocks.get(&id).filter(|clock| clock.mod_revision > since).cloned();
+    let view = scenario.until("the time to be written down", |view| later(view).is_some()).await;
+    later(&view).expect("just seen")
+}
+
+type Clock = Versioned<ClockRecord>;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_nothing_until_resume()
+{
+    let scenario = Scenario::begin().await;
+    let (desk, first, slow) = (scenario.server(1), scenario.server(0), scenario.server(1));
+    let before = scenario.packages().first().clone();
+    let on_disk = |version: &NecoVersion| -> Vec<bool> {
+        let disks = scenario.servers().iter().map(BootServer::version_on_disk);
+        disks.map(|found| found.as_deref() == Some(version.as_str())).collect()
+    };
+
+    // During the install: it comes to its end, and the others do not begin theirs.
+    let version = scenario.publish_update().await;
+    let installer = freeze_installation(&scenario, first).await;
+    pause(desk, "in the install").await;
+    let again = told(desk, &["pause", "--reason=once more"]).await;
+    assert!(again.starts_with("unchanged: already paused by alice"), "{again}");
+    kill(installer, Signal::SIGCONT).expect("it is still there");
+    all_rest(&scenario, "in the install").await;
+    assert_eq!(on_disk(&version), [true, false, false]);
+    assert_eq!(on_disk(&before), [false, true, true]);
+    let view = scenario.view().await.expect("an answer");
+    let request = request_of(&view, &version).expect("the request").clone();
+    assert_eq!(view.member_statuses(&request).count(), 0, "nobody goes on");
+
+    // In a long step: it comes to its end, the next is not begun, and no deadline comes nearer.
+    slow.hold(IMAGE).expect("room");
+    told(desk, &["resume", "--by=bob"]).await;
+    pulling(&scenario, &version, 1).await;
+    pause(desk, "in a long step").await;
+    slow.release(IMAGE).expect("room");
+    all_rest(&scenario, "in a long step").await;
+    assert!(has_done(slow, &request, 1), "what had begun is done");
+    let view = scenario.view().await.expect("an answer");
+    let one = next_clock(&scenario, &request, view.revision).await;
+    let other = next_clock(&scenario, &request, one.mod_revision).await;
+    assert_eq!(one.value, other.value, "time stands still");
+    assert!(one.value.elapsed > 0, "it was counted until then");
+    for server in scenario.servers() {
+        assert!(attempts(server, &request, 2).is_empty(), "boot-{} begins a step", server.lrn());
+    }
+
+    // In an outage group: the service comes up again everywhere before anything rests.
+    let held = "stop vault.service";
+    scenario.server(2).hold(held).expect("room");
+    told(desk, &["resume"]).await;
+    scenario
+        .until("the group open on all servers", |view| {
+            let open = |lrn: u32| {
+                let alive = view.alive.get(&Lrn::new(lrn)).map(|alive| alive.value.busy.join(" "));
+                alive.is_some_and(|busy| busy.contains("group vault"))
+            };
+            (0..3).all(open)
+        })
+        .await;
+    pause(desk, "in a group").await;
+    scenario.server(2).release(held).expect("room");
+    all_rest(&scenario, "in a group").await;
+    let view = scenario.view().await.expect("an answer");
+    let beyond = Some((GROUP_APPLIES + 1, Condition::Running));
+    for (lrn, server) in (0..).zip(scenario.servers()) {
+        assert_eq!(posted(&view, &version, lrn), beyond, "boot-{lrn}");
+        assert!(unit(server, GROUPED).active, "boot-{lrn}");
+        assert!(
+            attempts(server, &request, GROUP_APPLIES + 1).is_empty(),
+            "boot-{lrn} begins a step"
+        );
+    }
+    assert_eq!(view.groups["vault"].value.way, Way::Forward);
+    told(desk, &["resume"]).await;
+    let again = told(desk, &["resume"]).await;
+    assert!(again.starts_with("unchanged: nothing is paused"), "{again}");
+    scenario.completed(&version).await;
+
+    // Between two updates: the next is not requested.
+    let healing = scenario.packages().healing().expect("a third package").clone();
+    told(desk, &["pause", "--by=alice", "--reason=between two"]).await;
+    scenario.publish_sound(&healing).await;
+    let waits = format!("{healing} waits for 'necoctl resume'");
+    scenario
+        .until_true("a leader that waits", async || {
+            let page = told(desk, &["why"]).await;
+            let known = scenario.view().await.is_ok_and(|view| view.seen.contains_key(&healing));
+            known && page.contains("paused by alice: between two")
+        })
+        .await;
+    let leader = scenario.leading().await;
+    scenario.logged(leader, "neco-updater", &[&waits]).await;
+    let view = scenario.view().await.expect("an answer");
+    assert_eq!(view.current().map(|request| &request.version), Some(&version));
+    told(desk, &["resume"]).await;
+    scenario.completed(&healing).await;
+    let report = scenario.verdict(&healing).await;
+    assert!(report.holding.contains(&InvariantId::Safety(25)), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_not_withdrawn() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let desk = scenario.server(0);
+    let before = scenario.packages().first().clone();
+    let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
+    let version = scenario.publish_update().await;
+    held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
+    let view = scenario.view().await.expect("an answer");
+    let withdrawn = view.current().expect("a request").clone();
+    let order = ["withdraw", version.as_str(), "--by=alice", "--reason=breaks the network"];
+    says(&told(desk, &order).await, &["is withdrawn; the update to it is stopped"]);
+    let again = told(desk, &order).await;
+    assert!(again.starts_with("unchanged: "), "{again}");
+    scenario
+        .until("the others settled", |view| {
+            settled(view, &version, 0) && settled(view, &version, 2)
+        })
+        .await;
+    let why = told(desk, &["why"]).await;
+    says(&why, &["boot server 1 is busy: "]);
+    let status = told(desk, &["status"]).await;
+    says(&status, &[&format!("{version} was withdrawn"), "by alice", "breaks the network"]);
+    held.release().expect("room");
+
+    // Going back is what the withdrawal asks for; nobody has to recover.
+    let view = scenario.completed(&before).await;
+    let back = view.current().expect("a request").clone();
+    assert!(back.allow_downgrade && back.kind == Some(RequestKind::Release), "{back:?}");
+    assert_eq!(outcome_of(&view, &withdrawn), Some(Outcome::Aborted));
+    let status = told(desk, &["status"]).await;
+    let line = status.lines().find(|line| line.starts_with("Withdrawn")).expect("a line about it");
+    says(line, &[version.as_str(), "by alice", "breaks the network"]);
+    let refused = necoctl(desk, &["update", "--to", version.as_str()]).await.ended(5).err;
+    says(&refused, &[version.as_str(), "is withdrawn"]);
+
+    let healing = scenario.packages().healing().expect("a third package").clone();
+    scenario.publish_sound(&healing).await;
+    scenario.completed(&healing).await;
+    let made = scenario.requests(from).await.into_iter().filter_map(|(_, request)| request);
+    let mut versions: Vec<_> = made.map(|request| request.version).collect();
+    versions.dedup();
+    assert_eq!(versions, [version, before, healing.clone()]);
+    scenario.verdict(&healing).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_holds_though_a_newer_release_is_out_and_its_end_goes_on_to_the_newest() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let desk = scenario.server(2);
+    let pinned = scenario.packages().update().clone();
+    let newest = scenario.packages().healing().expect("a third package").clone();
+    let order = ["update", "--to", pinned.as_str(), "--by=alice", "--reason=proven elsewhere"];
+    // Both are out before anybody may begin.
+    told(desk, &["pause", "--reason=to have both"]).await;
+    scenario.publish_sound(&pinned).await;
+    scenario.publish_sound(&newest).await;
+    scenario.until("both", |view| view.release.as_ref() == Some(&newest)).await;
+    says(&told(desk, &order).await, &[pinned.as_str(), "is the target", "--unpin"]);
+    told(desk, &["resume"]).await;
+    let view = scenario.completed(&pinned).await;
+    let request = view.current().expect("a request").clone();
+    assert_eq!(request.kind, Some(RequestKind::Manual));
+    assert!(view.seen.contains_key(&newest) && view.release.as_ref() == Some(&newest));
+    let status = told(desk, &["status"]).await;
+    let line = status.lines().find(|line| line.starts_with("Target")).expect("a line about it");
+    says(line, &[pinned.as_str(), "pinned by alice", "proven elsewhere"]);
+    // The leader has nothing to do, and says so after the last completion.
+    let leader = scenario.leading().await;
+    scenario.logged(leader, "neco-updater", &["decided: wait", "everything is up to date"]).await;
+    says(&told(desk, &["why"]).await, &["Nothing stands in the way"]);
+    let view = scenario.view().await.expect("an answer");
+    assert_eq!(view.current().map(UpdateRequest::id), Some(request.id()), "it stays");
+
+    let order = ["update", "--unpin", "--by=bob"];
+    says(&told(desk, &order).await, &["follows releases again, not", pinned.as_str()]);
+    let again = told(desk, &order).await;
+    assert!(again.starts_with("unchanged: "), "{again}");
+    scenario.completed(&newest).await;
+    let requests = scenario.requests(from).await;
+    let made: Vec<_> = requests.iter().filter_map(|(_, request)| request.as_ref()).collect();
+    let versions: Vec<_> = made.iter().map(|request| &request.version).collect();
+    assert_eq!(versions, [&pinned, &newest]);
+    scenario.verdict(&newest).await;
+}

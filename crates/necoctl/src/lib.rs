@@ -6,6 +6,7 @@
 //!
 //! The same program under the name `neco` speaks as the original did: see [`cli::Style`].
 
+pub mod audit;
 pub mod cli;
 pub mod commands;
 pub mod connection;

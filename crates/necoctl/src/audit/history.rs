@@ -63,12 +63,13 @@ pub async fn replay<'j>(
         };
         match follow(store, present, next, &mut feed, &deadline).await? {
             None => return Ok((feed, Extent { from, to: present.revision })),
+            Some(oldest) if oldest > present.revision => break,
             oldest => from = oldest,
         }
     }
     Err(Failure::new(
         ExitCode::Conflict,
-        anyhow!("etcd has compacted its history {TRIES} times while it was read"),
+        anyhow!("etcd has compacted its history faster than it could be read"),
     )
     .with_hint("try again"))
 }
@@ -135,8 +136,9 @@ async fn follow(
             Some(Ok(WatchEvent::Changed(changes))) => {
                 for changes in changes.chunk_by(|a, b| a.revision == b.revision) {
                     let revision = changes[0].revision;
-                    come_to = revision;
-                    if revision <= present.revision {
+                    let is_new = revision > come_to;
+                    come_to = come_to.max(revision);
+                    if is_new && revision <= present.revision {
                         let change = |change: &Change| (change.key.clone(), change.kv.clone());
                         feed.change(revision, changes.iter().map(change));
                     }

@@ -4,15 +4,17 @@ pub mod history;
 pub mod journals;
 pub mod report;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use neco_components::Recipe;
-use neco_host::Root;
 use neco_plan::invariants::{Rules, Secret};
 use neco_plan::{GroupShape, RecipeShape};
 use neco_process::daemon::installed_version;
+use neco_process::under;
 use neco_schema::{Key, Snapshot};
+
+/// The folder of the package's data.
+const FOLDER: &str = "/usr/share/neco";
 
 /// A shorter value of a secret key may stand anywhere by chance.
 const SHORTEST_SECRET: usize = 12;
@@ -26,8 +28,7 @@ pub fn rules(root: &Path, present: &Snapshot) -> Rules {
 
 /// What the protocol needs to know of the recipe below `root`.
 fn recipe(root: &Path) -> Option<RecipeShape> {
-    let folder = Root::new(root).ok()?.path("/usr/share/neco").ok()?;
-    let recipe = Recipe::load(folder).ok()?;
+    let recipe = Recipe::load(under(root, Path::new(FOLDER))).ok()?;
     let groups = recipe.groups().iter().map(|group| GroupShape {
         name: group.name.to_string(),
         stop: group.stop,
@@ -39,9 +40,8 @@ fn recipe(root: &Path) -> Option<RecipeShape> {
 
 /// What stands under secret keys and must stand nowhere else.
 fn secrets(present: &Snapshot) -> Vec<Secret> {
-    let kvs: &BTreeMap<_, _> = &present.kvs;
-    kvs.values()
-        .filter(|kv| kv.key.parse::<Key>().is_ok_and(|key| key.is_secret()))
+    let kvs = present.kvs.values();
+    kvs.filter(|kv| kv.key.parse::<Key>().is_ok_and(|key| key.is_secret()))
         .map(|kv| String::from_utf8_lossy(&kv.value).trim().to_owned())
         .filter(|value| value.chars().count() >= SHORTEST_SECRET)
         .map(Secret::new)

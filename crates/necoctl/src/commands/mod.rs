@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+pub mod audit;
 pub mod completion;
 pub mod config;
 pub mod history;
@@ -42,6 +43,7 @@ pub enum Command {
     Leave(leave::Leave),
     Turn(turn::Turn),
     History(history::History),
+    Audit(audit::Audit),
     Config(config::Config),
     Key(key::Key),
     Mirror(mirror::Mirror),
@@ -92,6 +94,7 @@ impl Command {
             Self::Leave(verb) => verb.run(session).await,
             Self::Turn(verb) => verb.run(session).await,
             Self::History(verb) => verb.run(session).await,
+            Self::Audit(verb) => verb.run(session).await,
             Self::Config(verb) => verb.run(session).await,
             Self::Key(verb) => verb.run(session.io),
             Self::Mirror(verb) => verb.run(session.io).await,

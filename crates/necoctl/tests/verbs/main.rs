@@ -2,6 +2,7 @@
 //!
 //! `BLESS=1 cargo test -p necoctl` writes the expected files of `tests/golden/` anew.
 
+mod audit;
 mod config;
 mod files;
 mod harness;

@@ -24,8 +24,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Follows ranges of keys and says when to look again.
 #[derive(Debug)]
 pub struct Follower {
-    hints: watch::Receiver<u64>,
+    hints: watch::Receiver<Hints>,
+    /// The reasons that were heard.
+    heard: u64,
     task: JoinHandle<()>,
+}
+
+/// What there was to say so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Hints {
+    /// How often there was a reason to look that no revision tells, such as a reconnect.
+    reasons: u64,
+    /// The revision of the change that was told last.
+    newest: Revision,
 }
 
 impl Drop for Follower {
@@ -42,11 +53,11 @@ impl Follower {
 
     /// Follows these ranges, with a hint at least about this often.
     pub fn every(store: Arc<dyn Store>, ranges: Vec<Range>, look_every: Duration) -> Self {
-        let (hint, mut hints) = watch::channel(0);
         // The first look is due at once.
+        let (hint, mut hints) = watch::channel(Hints { reasons: 1, newest: Revision(0) });
         hints.mark_changed();
         let task = tokio::spawn(follow(store, ranges, look_every, hint));
-        Self { hints, task }
+        Self { hints, heard: 0, task }
     }
 
     /// Resolves when something may have changed since it last did; at once for the first time.
@@ -54,9 +65,21 @@ impl Follower {
     ///
     /// Whatever is committed after the look that follows a hint brings another hint.
     pub async fn changed(&mut self) {
-        if self.hints.changed().await.is_err() {
-            // The task ends with the follower alone. Should it panic, the timer is what is left.
-            sleep(LOOK_EVERY).await;
+        self.changed_since(Revision(0)).await;
+    }
+
+    /// The same for somebody who has looked at `revision`: changes that this look has shown are passed over.
+    pub async fn changed_since(&mut self, revision: Revision) {
+        loop {
+            if self.hints.changed().await.is_err() {
+                // The task ends with the follower alone. Should it panic, the timer is what is left.
+                return sleep(LOOK_EVERY).await;
+            }
+            let hints = *self.hints.borrow_and_update();
+            let reason = std::mem::replace(&mut self.heard, hints.reasons) != hints.reasons;
+            if reason || hints.newest > revision {
+                return;
+            }
         }
     }
 }
@@ -65,9 +88,10 @@ async fn follow(
     store: Arc<dyn Store>,
     ranges: Vec<Range>,
     look_every: Duration,
-    hint: watch::Sender<u64>,
+    hint: watch::Sender<Hints>,
 ) {
-    let look_again = || hint.send_modify(|count| *count = count.wrapping_add(1));
+    let look_again = || hint.send_modify(|hints| hints.reasons = hints.reasons.wrapping_add(1));
+    let changed = |newest| hint.send_modify(|hints| hints.newest = newest);
     let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
     loop {
         match timeout(look_every, open(&*store, &ranges)).await {
@@ -75,7 +99,8 @@ async fn follow(
                 retry.reset();
                 // What changed before the watch began is seen by this look.
                 look_again();
-                while let Some(error) = listen(&mut *watch, look_every, &look_again).await {
+                while let Some(error) = listen(&mut *watch, look_every, &look_again, &changed).await
+                {
                     tracing::debug!(%error, "a followed watch failed");
                     look_again();
                     sleep(retry.pause()).await;
@@ -102,6 +127,7 @@ async fn listen(
     watch: &mut dyn Watch,
     look_every: Duration,
     look_again: &impl Fn(),
+    changed: &impl Fn(Revision),
 ) -> Option<StoreError> {
     let mut quiet_until = tokio::time::Instant::now() + jittered(look_every);
     loop {
@@ -115,7 +141,12 @@ async fn listen(
             }
         };
         match event {
-            Ok(WatchEvent::Changed(_)) => look_again(),
+            Ok(WatchEvent::Changed(changes)) => {
+                // They come in the order of their revisions.
+                if let Some(last) = changes.last() {
+                    changed(last.revision);
+                }
+            }
             Ok(WatchEvent::Progress(_)) => {}
             Ok(WatchEvent::Lost { .. }) => return None,
             Err(error) => return Some(error),

@@ -32,9 +32,11 @@ const PLAN_WITHIN: Duration = Duration::from_secs(60);
 /// What became of a move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acted {
-    /// It was carried out, or begun.
+    /// It was begun, or is to be decided again because of what this server or the fresh view says: that view stands.
+    Begun,
+    /// It was carried out in etcd.
     Changed,
-    /// The world is not as it was when it was decided.
+    /// It was refused.
     Refused,
 }
 
@@ -65,7 +67,7 @@ impl Engine {
                     intent: intent.clone(),
                     end: IntentEnd::Dropped,
                 }])?;
-                Ok(Acted::Changed)
+                Ok(Acted::Begun)
             }
             Move::CompleteIntent { intent } => Ok(self.complete_intent(intent)),
             Move::Restore { group, request, way, decided: true } => {
@@ -79,7 +81,7 @@ impl Engine {
                 );
                 self.shared.set_doing(Some(doing.clone()));
                 self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
-                Ok(Acted::Changed)
+                Ok(Acted::Begun)
             }
             _ => self.act_on_fresh_view(decided, stop).await,
         }
@@ -94,7 +96,8 @@ impl Engine {
         let local = self.shared.local();
         let (row, again) = next_move_with_row(&view, &local);
         if again != *decided {
-            return Ok(Acted::Changed);
+            self.view = Some(view);
+            return Ok(Acted::Begun);
         }
         let mut entries =
             vec![Entry::Mark(mark_of(&view)), decision::entry(&view, local.lrn, row, decided)];
@@ -123,7 +126,8 @@ impl Engine {
                         let request = request.id();
                         entries.push(Entry::StepFailed { request, step, cause });
                         self.shared.record(&entries)?;
-                        return Ok(Acted::Changed);
+                        self.view = Some(view);
+                        return Ok(Acted::Begun);
                     }
                 };
                 self.shared.record(&entries)?;
@@ -153,7 +157,8 @@ impl Engine {
                     context,
                     move |context| async move { steps.run(&context).await },
                 );
-                Ok(Acted::Changed)
+                self.view = Some(view);
+                Ok(Acted::Begun)
             }
             Move::Install { request, version, package, allow_no_way_back } => {
                 let Some(current) = view.current().cloned() else { return Ok(Acted::Refused) };
@@ -161,7 +166,8 @@ impl Engine {
                 if installed != local.installed {
                     // Somebody else has installed something.
                     self.shared.set_installed(installed);
-                    return Ok(Acted::Changed);
+                    self.view = Some(view);
+                    return Ok(Acted::Begun);
                 }
                 self.shared.record(&entries)?;
                 let context = self.context(&view, current, 0, 1);
@@ -175,7 +181,8 @@ impl Engine {
                         installer.install(&context, &version, package, without).await
                     },
                 );
-                Ok(Acted::Changed)
+                self.view = Some(view);
+                Ok(Acted::Begun)
             }
             Move::CompleteIntent { .. }
             | Move::DropIntent { .. }
@@ -300,7 +307,7 @@ impl Engine {
         );
         self.shared.set_doing(Some(doing.clone()));
         self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
-        Acted::Changed
+        Acted::Begun
     }
 }
 

@@ -11,7 +11,7 @@ use neco_connect::{Outage, one_line};
 use neco_host::journal::JournalError;
 use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_ranges};
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
-use neco_schema::{Alive, Condition};
+use neco_schema::{Alive, Condition, Revision};
 use neco_store::alive::ALIVE_TTL;
 use neco_store::{Beat, Follower, Heart, StoreError};
 use tokio::task::JoinSet;
@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) installer: Arc<dyn Installer>,
     pub(crate) running: Option<Running>,
     pub(crate) times: Times,
+    /// The newest view, unless something may have changed since. What is decided from it and acts takes a fresh one before.
+    pub(crate) view: Option<View>,
     retry: Retry,
     /// The pauses of work that the disk refuses something, however often it is begun.
     pub(crate) disk_retry: Retry,
@@ -87,6 +89,7 @@ impl Engine {
             installer,
             running: None,
             times: Times::default(),
+            view: None,
             retry,
             disk_retry,
             last: None,
@@ -135,18 +138,19 @@ impl Engine {
             if stop.is_cancelled() {
                 break self.wind_down().await;
             }
-            let next = match self.shared.look().await {
-                Ok(view) => {
-                    self.outage.answered();
-                    self.turn(&view, &stop).await
-                }
+            let next = match self.newest_view().await {
+                Ok(view) => self.turn(view, &stop).await,
                 Err(error) => {
                     self.without_etcd(&error);
                     Next::Again
                 }
             };
             match next {
-                Next::Look => self.retry.reset(),
+                Next::Decide => self.retry.reset(),
+                Next::Look => {
+                    self.view = None;
+                    self.retry.reset();
+                }
                 Next::Exit => {
                     let _ = self
                         .persist(
@@ -161,6 +165,7 @@ impl Engine {
                     self.wait(&mut follower, &stop).await;
                 }
                 Next::Again => {
+                    self.view = None;
                     let delay = self.retry.pause();
                     tokio::select! {
                         biased;
@@ -173,14 +178,31 @@ impl Engine {
         }
     }
 
+    /// The view that is kept, or a fresh one.
+    async fn newest_view(&mut self) -> Result<View, StoreError> {
+        if let Some(view) = self.view.take() {
+            return Ok(view);
+        }
+        let view = self.shared.look().await?;
+        self.outage.answered();
+        Ok(view)
+    }
+
     /// One look: decides and acts.
-    async fn turn(&mut self, view: &View, stop: &CancellationToken) -> Next {
+    async fn turn(&mut self, view: View, stop: &CancellationToken) -> Next {
+        let next = self.decide_and_act(&view, stop).await;
+        // What acted has kept the fresher view that it acted on.
+        self.view.get_or_insert(view);
+        next
+    }
+
+    async fn decide_and_act(&mut self, view: &View, stop: &CancellationToken) -> Next {
         self.shared.note_seen(view.revision);
         let local = self.shared.local();
         let (row, decided) = next_move_with_row(view, &local);
         self.note(view, &local, row, &decided);
         match self.take_note(view, &local, &decided) {
-            Ok(true) => return Next::Look,
+            Ok(true) => return Next::Decide,
             Ok(false) => {}
             Err(error) => {
                 self.without_disk(&error);
@@ -204,6 +226,10 @@ impl Engine {
             }
             Move::ExitForNewBinary => Next::Exit,
             decided => match self.act(&decided, stop).await {
+                Ok(Acted::Begun) => {
+                    self.goes_on();
+                    Next::Decide
+                }
                 Ok(Acted::Changed) => {
                     self.goes_on();
                     Next::Look
@@ -314,11 +340,12 @@ impl Engine {
 
     /// Waits until something may have changed.
     async fn wait(&mut self, follower: &mut Follower, stop: &CancellationToken) {
+        let seen = self.view.as_ref().map_or(Revision(0), |view| view.revision);
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             finished = Running::finished(&mut self.running) => self.ended(finished, stop).await,
-            () = follower.changed() => {}
+            () = follower.changed_since(seen) => self.view = None,
         }
     }
 
@@ -452,7 +479,9 @@ impl Engine {
 }
 
 enum Next {
-    /// Something changed by our own doing.
+    /// Something changed here by our own doing: the view stands.
+    Decide,
+    /// Something changed in etcd by our own doing.
     Look,
     /// Nothing to do until something changes.
     Wait,

@@ -11,7 +11,7 @@ mod store;
 pub use outage::Outage;
 pub use settings::{Settings, SettingsProblem};
 pub use source::{ConfiguredSource, SourceError, Sources, release_source, secret};
-pub use store::{ConnectError, connect, store_options};
+pub use store::{ConnectError, connect, connect_renewing, store_options, wait_for_store};
 
 /// An error with its causes, in one line.
 pub fn one_line(error: &dyn std::error::Error) -> String {

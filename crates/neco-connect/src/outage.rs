@@ -20,8 +20,11 @@ impl Outage {
     pub fn failed(&self, error: &StoreError) -> String {
         let line = trouble(error);
         // The endpoint tried last and what it said differ from try to try; only what a person has to do counts.
-        let kind = match error.severity() {
-            Severity::TryAgain => String::new(),
+        let kind = match error {
+            StoreError::Tls { remedy, .. } => (*remedy).to_owned(),
+            StoreError::Unauthenticated { reason, .. } => reason.clone(),
+            StoreError::PermissionDenied { .. } => "permission".to_owned(),
+            error if error.severity() == Severity::TryAgain => String::new(),
             _ => line.clone(),
         };
         if self.said().insert(kind) {
@@ -93,5 +96,10 @@ mod tests {
         outage.failed(&full);
         outage.failed(&full);
         assert_eq!(outage.said().len(), 2);
+        for endpoint in ["https://10.69.0.3:2379", "https://10.69.0.195:2379"] {
+            let (endpoint, remedy) = (endpoint.to_owned(), "set tls-ca-file");
+            outage.failed(&StoreError::Tls { endpoint, reason: "UnknownIssuer".to_owned(), remedy });
+        }
+        assert_eq!(outage.said().len(), 3, "of several members the first is named");
     }
 }

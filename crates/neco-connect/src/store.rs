@@ -1,8 +1,15 @@
 //! From the configuration file to etcd.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use neco_base::Secret;
-use neco_process::config::{Config, ConfigError, Pem};
+use neco_process::config::{self, Config, ConfigError, Pem};
+use neco_process::daemon::wait_for_config;
 use neco_store::{EtcdStore, Options, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::one_line;
 
 /// Why a store cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,26 @@ pub fn store_options(config: &Config) -> Result<Options, ConnectError> {
         }
     }
     Ok(options)
+}
+
+/// A store for the configuration below `root`. While etcd does not let it in, certificates, user and password are read
+/// again, so that whoever mends them need not restart anything.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_renewing(config: &Config, root: &Path) -> Result<EtcdStore, ConnectError> {
+    let root = root.to_owned();
+    let renew = move || store_options(&config::load(&root).ok()?.config).ok();
+    Ok(EtcdStore::connect_renewing(store_options(config)?, Arc::new(renew)).await?)
+}
+
+/// Waits for a configuration from which a store can be made; `None` when `stop` comes first.
+pub async fn wait_for_store(root: &Path, stop: &CancellationToken) -> Option<(Config, EtcdStore)> {
+    wait_for_config(root, stop, async |config| {
+        let store = connect_renewing(config, root).await;
+        store.map_err(|error| one_line(&error))
+    })
+    .await
 }
 
 /// A store for the configuration. Succeeds with nothing listening; the first call tells.

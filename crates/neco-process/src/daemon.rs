@@ -43,28 +43,37 @@ pub fn installed_version(root: &Path) -> Result<String, VersionError> {
     }
 }
 
-/// Waits for a configuration that can be used; every report about one that cannot is logged once. `None` when `stop` comes
-/// first.
-pub async fn wait_for_config(root: &Path, stop: &CancellationToken) -> Option<Config> {
+/// Waits for a configuration that can be used, and gives it with what `use_it` makes of it; every report about one that
+/// cannot is logged once. `None` when `stop` comes first.
+pub async fn wait_for_config<T>(
+    root: &Path,
+    stop: &CancellationToken,
+    use_it: impl AsyncFn(&Config) -> Result<T, String>,
+) -> Option<(Config, T)> {
     let mut said = String::new();
+    let mut warned = Vec::new();
     loop {
-        match config::load(root) {
+        let report = match config::load(root) {
             Ok(loaded) => {
-                for warning in &loaded.warnings {
-                    tracing::warn!("{warning}");
-                }
-                return Some(loaded.config);
-            }
-            Err(error) => {
-                let report = error.to_string();
-                if report != said {
-                    for line in report.lines() {
-                        tracing::error!("{line}");
+                for warning in loaded.warnings {
+                    if !warned.contains(&warning) {
+                        tracing::warn!("{warning}");
+                        warned.push(warning);
                     }
-                    tracing::info!("waiting for a configuration that can be used");
-                    said = report;
+                }
+                match use_it(&loaded.config).await {
+                    Ok(used) => return Some((loaded.config, used)),
+                    Err(report) => report,
                 }
             }
+            Err(error) => error.report(),
+        };
+        if report != said {
+            for line in report.lines() {
+                tracing::error!("{line}");
+            }
+            tracing::info!("waiting for a configuration that can be used");
+            said = report;
         }
         tokio::select! {
             biased;

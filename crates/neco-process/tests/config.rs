@@ -176,6 +176,56 @@ fn drop_ins_win_key_by_key_in_the_order_of_their_names() {
 }
 
 #[test]
+fn drop_ins_that_contradict_each_other_are_warned_of() {
+    let root = Root::new("prefix: /a/\ntimeout: 1s\npassword: hunter2\nusername: u\n")
+        .with("10.yml", "prefix: /b/\ntimeout: 2s\npassword: hunter3\nendpoints: [a:1]\n")
+        .with("20.yml", "timeout: 3s\npassword: hunter4\nendpoints: [a:1]\n")
+        .with("30.yml", "release: {owner: a}\ntls-ca-file: /a\n")
+        .with("40.yml", "release: {owner: b}\ntls-ca-file: /b\n");
+    let said = |line: &str, by: &str| {
+        format!(
+            "{line}: is overridden by config.d/{by}, which says otherwise; remove one of the two"
+        )
+    };
+    assert_eq!(
+        root.warnings(),
+        [
+            said("config.yml:1: prefix", "10.yml"),
+            said("config.d/10.yml:2: timeout", "20.yml"),
+            said("config.d/10.yml:3: password", "20.yml"),
+            said("config.d/30.yml:1: release.owner", "40.yml"),
+            said("config.d/30.yml:2: tls-ca-file", "40.yml"),
+        ]
+    );
+    assert_eq!(root.config().etcd.prefix, "/b/");
+}
+
+#[test]
+fn what_is_no_text_file_is_named_with_its_cause() {
+    let main = "etc/neco/config.yml";
+    let root = Root::new("");
+    let report = |root: &Root| load(root.0.path()).expect_err("no text").report();
+    fs::write(root.path(main), b"endpoints: [\xff]\n").unwrap();
+    let text = report(&root);
+    assert!(text.contains("must be a text file") && text.contains("UTF-8"), "{text}");
+    fs::remove_file(root.path(main)).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", root.path(main)).unwrap();
+    let text = report(&root);
+    assert!(text.contains(main) && text.ends_with("it is no regular file"), "{text}");
+    fs::remove_file(root.path(main)).unwrap();
+    std::os::unix::fs::symlink("nowhere", root.path(main)).unwrap();
+    assert!(report(&root).contains("does not exist"), "a link to nothing");
+}
+
+#[test]
+fn a_byte_order_mark_is_nothing_and_a_tab_is_a_problem_with_its_line() {
+    let root = Root::new("\u{feff}prefix: /x/\n");
+    assert_eq!(root.config().etcd.prefix, "/x/");
+    let problems = Root::new("release:\n\towner: a\n").problems();
+    assert!(problems.len() == 1 && problems[0].starts_with("config.yml:2: "), "{problems:?}");
+}
+
+#[test]
 fn a_drop_in_can_unset_a_key() {
     let root =
         Root::new("prefix: /x/\nrelease: {owner: a}\n").with("a.yml", "prefix: ''\nrelease:\n");
@@ -370,7 +420,7 @@ fn inline_certificates_and_login_are_read() {
     let identity = etcd.tls.unwrap().identity.unwrap();
     assert_eq!(identity.cert.read().unwrap(), "-----BEGIN CERTIFICATE-----\nAA\n");
     let error = identity.key.reveal().read().unwrap_err();
-    assert!(error.to_string().ends_with("/key"), "{error}");
+    assert!(error.to_string().contains("/key, which must be"), "{error}");
     root.put("key", "text");
     assert_eq!(identity.key.reveal().read().unwrap(), "text");
 }

@@ -74,7 +74,7 @@ pub enum StoreError {
         user: Option<String>,
     },
     /// The configuration cannot be used.
-    #[error("the etcd configuration is not usable: {}", problems.join("; "))]
+    #[error("the etcd configuration is not usable: {}; correct the configuration file", problems.join("; "))]
     Options {
         /// Every problem, with the setting it is about.
         problems: Vec<String>,

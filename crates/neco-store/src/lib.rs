@@ -30,7 +30,7 @@ pub mod turn;
 pub use alive::{Beat, Heart};
 pub use campaign::{CampaignError, Election, Leader, Leadership};
 pub use error::{Cause, StoreError};
-pub use etcd::{EtcdStore, Options};
+pub use etcd::{EtcdStore, Options, Renew};
 pub use follower::Follower;
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;

@@ -6,6 +6,7 @@
 //! unset. Everything that is wrong is found in one go; an unknown key is a warning, so that a file
 //! serves an older and a newer version alike.
 
+mod contradict;
 mod fragment;
 mod privacy;
 mod report;
@@ -191,7 +192,7 @@ pub enum ConfigError {
         path: PathBuf,
     },
     /// A file or directory exists and cannot be read.
-    #[error("reading {}", path.display())]
+    #[error("reading {}, which must be a text file that this user may read", path.display())]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
@@ -202,6 +203,16 @@ pub enum ConfigError {
     /// The content is wrong.
     #[error("{0}")]
     Invalid(Report),
+}
+
+impl ConfigError {
+    /// Everything that is wrong, one line each.
+    pub fn report(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 /// Reads the configuration of the system below `root`.
@@ -229,7 +240,10 @@ pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
         }
         match parsed {
             Ok(node) if matches!(node.value, fragment::Value::Map(_)) => match &mut merged {
-                Some(merged) => merged.overlay(node),
+                Some(merged) => {
+                    contradict::check(merged, &node, &main, &mut report);
+                    merged.overlay(node);
+                }
                 None => merged = Some(node),
             },
             Ok(node) => {
@@ -252,7 +266,12 @@ pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
 }
 
 fn read(file: &Path) -> io::Result<String> {
-    if fs::metadata(file)?.len() > LARGEST {
+    let data = fs::metadata(file)?;
+    // A pipe or a device would be read for ever.
+    if !data.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    if data.len() > LARGEST {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }
     fs::read_to_string(file)

@@ -1,7 +1,7 @@
 //! One client per endpoint, chosen by health, with retries.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use etcd_client::{Client, Error, GetOptions};
@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::options::Options;
+use super::options::{Options, Renew};
 use super::repeat::Repeat;
 use super::verdict::{Peer, Trouble, Verdict, judge};
 use crate::StoreError;
@@ -19,6 +19,9 @@ use crate::StoreError;
 /// The first wait after all endpoints failed, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// How often the configuration is read again at most, while it does not let us in.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// How often endpoints that failed are asked whether they are back.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -70,12 +73,19 @@ pub(super) struct Answer<T> {
 pub(super) struct Endpoint {
     url: String,
     up: watch::Sender<bool>,
+    /// Whether it ever answered, be it with a refusal.
+    answered: AtomicBool,
     client: Mutex<Option<Client>>,
 }
 
 impl Endpoint {
     pub(super) fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), up: watch::Sender::new(true), client: Mutex::new(None) }
+        Self {
+            url: url.to_owned(),
+            up: watch::Sender::new(true),
+            answered: AtomicBool::new(false),
+            client: Mutex::new(None),
+        }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -126,6 +136,23 @@ impl Endpoint {
     }
 }
 
+/// Checks options as far as that can be done without a connection. Certificates are parsed, so that nonsense is told at
+/// once.
+async fn check(options: &Options) -> Result<(), StoreError> {
+    options.validate()?;
+    for url in &options.endpoints {
+        let plain = options.connect_options(url, false);
+        if let Err(error) = Client::connect([url], Some(plain)).await {
+            let cause = match &error {
+                Error::TransportError(error) => super::verdict::chain(error),
+                other => other.to_string(),
+            };
+            return Err(StoreError::Options { problems: vec![format!("{url}: {cause}")] });
+        }
+    }
+    Ok(())
+}
+
 /// All endpoints, and the task that looks after those that failed.
 pub(super) struct Endpoints {
     shared: Arc<Shared>,
@@ -139,44 +166,41 @@ impl Drop for Endpoints {
 }
 
 struct Shared {
-    options: Options,
+    options: RwLock<Arc<Options>>,
+    renew: Option<Renew>,
+    renewed: StdMutex<Option<Instant>>,
     all: Vec<Arc<Endpoint>>,
     preferred: AtomicUsize,
     failed: Notify,
 }
 
 impl Endpoints {
-    pub(super) async fn new(options: Options) -> Result<Arc<Self>, StoreError> {
+    pub(super) async fn new(
+        options: Options,
+        renew: Option<Renew>,
+    ) -> Result<Arc<Self>, StoreError> {
         let all: Vec<_> =
             options.endpoints.iter().map(|url| Arc::new(Endpoint::new(url))).collect();
-        // Certificates are parsed here, so that nonsense is told at once.
-        for endpoint in &all {
-            let plain = options.connect_options(endpoint.url(), false);
-            if let Err(error) = Client::connect([endpoint.url()], Some(plain)).await {
-                let cause = match &error {
-                    Error::TransportError(error) => super::verdict::chain(error),
-                    other => other.to_string(),
-                };
-                let problem = format!("{}: {cause}", endpoint.url());
-                return Err(StoreError::Options { problems: vec![problem] });
-            }
-        }
+        check(&options).await?;
         let preferred = AtomicUsize::new(rand::random_range(0..all.len()));
-        let shared = Arc::new(Shared { options, all, preferred, failed: Notify::new() });
+        let shared = Arc::new(Shared {
+            options: RwLock::new(Arc::new(options)),
+            renew,
+            renewed: StdMutex::default(),
+            all,
+            preferred,
+            failed: Notify::new(),
+        });
         let prober = tokio::spawn(probe(shared.clone()));
         Ok(Arc::new(Self { shared, prober }))
     }
 
-    pub(super) fn options(&self) -> &Options {
-        &self.shared.options
+    pub(super) fn options(&self) -> Arc<Options> {
+        self.shared.options()
     }
 
     pub(super) fn urls(&self) -> Vec<String> {
-        self.shared.options.endpoints.clone()
-    }
-
-    pub(super) fn peer<'a>(&'a self, endpoint: &'a Endpoint) -> Peer<'a> {
-        self.shared.peer(endpoint)
+        self.options().endpoints.clone()
     }
 
     /// Makes a call: first on the endpoint that answered last, then on the others, then, after
@@ -196,7 +220,7 @@ impl Endpoints {
     {
         let shared = &*self.shared;
         let started = Instant::now();
-        let end = started + shared.options.deadline;
+        let end = started + shared.options().deadline;
         let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
         let mut doubtful = false;
         loop {
@@ -262,12 +286,37 @@ impl Endpoints {
 }
 
 impl Shared {
-    fn peer<'a>(&'a self, endpoint: &'a Endpoint) -> Peer<'a> {
-        Peer {
-            url: endpoint.url(),
-            user: self.options.user.as_deref(),
-            has_identity: self.options.cert.is_some(),
+    fn options(&self) -> Arc<Options> {
+        Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// After a refusal: whoever wrote the configuration may have mended it meanwhile.
+    async fn renew(&self) {
+        let Some(renew) = &self.renew else { return };
+        {
+            let mut last = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|last| last.elapsed() < RENEW_EVERY) {
+                return;
+            }
+            *last = Some(Instant::now());
         }
+        let (Some(now), present) = (renew(), self.options()) else { return };
+        // The clients are bound to the rest.
+        let renewed = Options {
+            endpoints: present.endpoints.clone(),
+            prefix: present.prefix.clone(),
+            timeout: present.timeout,
+            deadline: present.deadline,
+            ..now
+        };
+        if renewed == *present || check(&renewed).await.is_err() {
+            return;
+        }
+        *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
+        for endpoint in &self.all {
+            endpoint.forget().await;
+        }
+        tracing::info!("certificates, user and password for etcd have changed and are used");
     }
 
     fn avoid(&self, endpoint: &Endpoint) {
@@ -278,6 +327,7 @@ impl Shared {
     }
 
     fn prefer(&self, endpoint: &Arc<Endpoint>) {
+        endpoint.answered.store(true, Ordering::Relaxed);
         if let Some(index) = self.all.iter().position(|one| Arc::ptr_eq(one, endpoint)) {
             self.preferred.store(index, Ordering::Relaxed);
         }
@@ -293,7 +343,7 @@ impl Shared {
         round
     }
 
-    /// One try on one endpoint. If its token is not valid any more, it logs in and tries once more.
+    /// One try on one endpoint. After a refusal the configuration is read again, for the next one.
     async fn attempt<T, F, Fut>(
         &self,
         endpoint: &Endpoint,
@@ -305,19 +355,38 @@ impl Shared {
         F: Fn(Client) -> Fut,
         Fut: Future<Output = Result<T, Error>>,
     {
+        let tried = self.try_once(endpoint, end, asked, run).await;
+        if tried.as_ref().is_err_and(Verdict::is_refusal) {
+            self.renew().await;
+        }
+        tried
+    }
+
+    /// One try on one endpoint. If its token is not valid any more, it logs in and tries once more.
+    async fn try_once<T, F, Fut>(
+        &self,
+        endpoint: &Endpoint,
+        end: Instant,
+        asked: Asked,
+        run: &F,
+    ) -> Result<T, Verdict>
+    where
+        F: Fn(Client) -> Fut,
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let options = self.options();
+        let answered = endpoint.answered.load(Ordering::Relaxed);
+        let peer = Peer { answered, ..Peer::of(endpoint.url(), &options) };
         let mut logged_in = false;
         loop {
-            let limit = self
-                .options
-                .timeout
-                .min(end.saturating_duration_since(Instant::now()))
-                .max(FIRST_WAIT);
-            let connected = timeout(limit, endpoint.client(&self.options, true)).await;
+            let limit =
+                options.timeout.min(end.saturating_duration_since(Instant::now())).max(FIRST_WAIT);
+            let connected = timeout(limit, endpoint.client(&options, true)).await;
             let result = match connected {
                 Ok(Ok(client)) => timeout(limit, run(client)).await,
                 Ok(Err(error)) => {
                     // Nothing but the login was sent.
-                    return Err(match judge(error, self.peer(endpoint), asked) {
+                    return Err(match judge(error, peer, asked) {
                         Verdict::Again(trouble) => {
                             Verdict::Again(Trouble { sent: false, ..trouble })
                         }
@@ -331,11 +400,11 @@ impl Shared {
             };
             let verdict = match result {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(error)) => judge(error, self.peer(endpoint), asked),
+                Ok(Err(error)) => judge(error, peer, asked),
                 Err(_) => Verdict::Again(Trouble::timed_out(endpoint.url(), limit)),
             };
             match verdict {
-                Verdict::LogIn(_) if !logged_in && self.options.user.is_some() => {
+                Verdict::LogIn(_) if !logged_in && options.user.is_some() => {
                     logged_in = true;
                     endpoint.forget().await;
                 }
@@ -354,8 +423,9 @@ async fn probe(shared: Arc<Shared>) {
         }
         sleep(jittered(PROBE_EVERY)).await;
         for endpoint in down {
-            let end = Instant::now() + shared.options.timeout;
-            let key = shared.options.prefix.as_bytes();
+            let options = shared.options();
+            let end = Instant::now() + options.timeout;
+            let key = options.prefix.as_bytes();
             let key = if key.is_empty() { b"\0" } else { key };
             let asked = shared
                 .attempt(endpoint, end, Asked::default(), &|client: Client| async move {
@@ -379,7 +449,14 @@ mod tests {
     fn shared() -> Shared {
         let options = Options::new(["http://a:1", "http://b:1", "http://c:1"]);
         let all = options.endpoints.iter().map(|url| Arc::new(Endpoint::new(url))).collect();
-        Shared { options, all, preferred: AtomicUsize::new(1), failed: Notify::new() }
+        Shared {
+            options: RwLock::new(Arc::new(options)),
+            renew: None,
+            renewed: StdMutex::default(),
+            all,
+            preferred: AtomicUsize::new(1),
+            failed: Notify::new(),
+        }
     }
 
     fn order(shared: &Shared) -> Vec<String> {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::endpoints::{Asked, Endpoint, Endpoints};
-use super::verdict::{Trouble, Verdict, judge};
+use super::verdict::{Peer, Trouble, Verdict, judge};
 use super::wire::head;
 use crate::{ClusterHealth, MemberHealth, StoreError};
 
@@ -99,11 +99,12 @@ where
     Fut: Future<Output = Result<T, Error>>,
 {
     let endpoint = Endpoint::new(url);
-    let limit = endpoints.options().timeout;
-    let asked = async { run(endpoint.client(endpoints.options(), false).await?).await };
+    let options = endpoints.options();
+    let limit = options.timeout;
+    let asked = async { run(endpoint.client(&options, false).await?).await };
     match timeout(limit, asked).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(judge(error, endpoints.peer(&endpoint), Asked::default())),
+        Ok(Err(error)) => Err(judge(error, Peer::of(url, &options), Asked::default())),
         Err(_) => Err(Verdict::Again(Trouble::timed_out(url, limit))),
     }
 }

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use etcd_client::{GetOptions, KvClient, TxnOp, TxnOpResponse};
 use neco_schema::{KeyValue, LeaseId, Op, Range, Revision, Snapshot, Txn};
 
-pub use self::options::Options;
+pub use self::options::{Options, Renew};
 
 use self::endpoints::{Asked, Endpoints};
 use self::repeat::Repeat;
@@ -63,9 +63,18 @@ impl EtcdStore {
     /// # Errors
     /// The options cannot be used.
     pub async fn connect(options: Options) -> Result<Self, StoreError> {
-        options.validate()?;
         let space = Space::new(&options.prefix);
-        Ok(Self { endpoints: Endpoints::new(options).await?, space })
+        Ok(Self { endpoints: Endpoints::new(options, None).await?, space })
+    }
+
+    /// The same, and while etcd does not let us in, certificates, user and password are asked for anew: whoever mends them
+    /// need not restart anything.
+    ///
+    /// # Errors
+    /// The options cannot be used.
+    pub async fn connect_renewing(options: Options, renew: Renew) -> Result<Self, StoreError> {
+        let space = Space::new(&options.prefix);
+        Ok(Self { endpoints: Endpoints::new(options, Some(renew)).await?, space })
     }
 
     /// Makes a real call: a linearizable read. Returns the cluster's identity and newest revision.

@@ -1,11 +1,15 @@
 //! Where etcd is and who we are to it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{Certificate, ConnectOptions, Identity, TlsOptions};
 use neco_base::Secret;
 
 use crate::StoreError;
+
+/// Reads the options again; nothing if they cannot be read now. Of what it gives, certificates, user and password are used.
+pub type Renew = Arc<dyn Fn() -> Option<Options> + Send + Sync>;
 
 /// How a connection is made. The defaults are those of the configuration file.
 #[derive(Clone, PartialEq, Eq)]

@@ -7,6 +7,7 @@ use etcd_client::Error;
 use tonic::{Code, Status};
 
 use super::endpoints::Asked;
+use super::options::Options;
 use crate::StoreError;
 
 /// What to make of a failed try.
@@ -36,6 +37,20 @@ pub(super) struct Trouble {
     pub(super) source: Option<Arc<Error>>,
 }
 
+impl Verdict {
+    /// Whether we were not let in, as far as anybody can tell.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::LogIn(_) => true,
+            Self::Final(error) => matches!(
+                error,
+                StoreError::Unauthenticated { .. } | StoreError::PermissionDenied { .. }
+            ),
+            Self::Again(trouble) => trouble.lasting.is_some(),
+        }
+    }
+}
+
 impl Trouble {
     pub(super) fn timed_out(url: &str, after: std::time::Duration) -> Self {
         Self {
@@ -55,9 +70,17 @@ pub(super) struct Peer<'a> {
     pub(super) url: &'a str,
     pub(super) user: Option<&'a str>,
     pub(super) has_identity: bool,
+    /// Whether it ever answered.
+    pub(super) answered: bool,
 }
 
-impl Peer<'_> {
+impl<'a> Peer<'a> {
+    /// The endpoint at `url`, spoken to as `options` say.
+    pub(super) fn of(url: &'a str, options: &'a Options) -> Self {
+        let (user, has_identity) = (options.user.as_deref(), options.cert.is_some());
+        Self { url, user, has_identity, answered: false }
+    }
+
     fn is_tls(&self) -> bool {
         self.url.starts_with("https://")
     }
@@ -95,6 +118,9 @@ const DROPPED_CERT: &str =
 const UNKNOWN_CA: &str =
     "set tls-ca-file to the certificate of the authority that signed the server's";
 const WRONG_CERT: &str = "check the server's certificate: its names, dates and authority";
+
+const SPEAKS_TLS: &str = "the server may speak TLS: write https:// in 'endpoints'";
+const SPEAKS_NO_TLS: &str = "the server may speak no TLS: write http:// in 'endpoints'";
 
 /// Judges the error of one try.
 pub(super) fn judge(error: Error, peer: Peer<'_>, asked: Asked) -> Verdict {
@@ -199,10 +225,18 @@ impl Remedy {
 }
 
 fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
-    if !peer.is_tls() {
-        return None;
-    }
     let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
+    if !peer.is_tls() {
+        // A TLS server drops whoever speaks plain text to it. One that has answered was none.
+        let dropped = hears(&["broken pipe", "connection closed", "connection reset"]);
+        return (dropped && !peer.answered).then_some(Remedy::Perhaps(SPEAKS_TLS));
+    }
+    if hears(&["InvalidContentType", "corrupt message"]) {
+        return Some(Remedy::Sure(SPEAKS_NO_TLS));
+    }
+    if hears(&["tls handshake eof"]) {
+        return (!peer.answered).then_some(Remedy::Perhaps(SPEAKS_NO_TLS));
+    }
     if hears(&["UnknownIssuer", "BadSignature"]) {
         Some(Remedy::Sure(UNKNOWN_CA))
     } else if hears(&["invalid peer certificate"]) {
@@ -263,8 +297,22 @@ mod tests {
     }
 
     fn judged_with(has_identity: bool, code: Code, said: &str) -> Verdict {
-        let peer = Peer { url: "https://boot-0:2379", user: Some("neco"), has_identity };
+        let (url, user) = ("https://boot-0:2379", Some("neco"));
+        let peer = Peer { url, user, has_identity, answered: false };
         judge(Error::GRpcStatus(Status::new(code, said)), peer, Asked::default())
+    }
+
+    #[test]
+    fn only_who_never_answered_in_plain_text_may_want_tls() {
+        for (answered, hint) in [(false, true), (true, false)] {
+            let url = "http://boot-0:2379";
+            let peer = Peer { url, user: None, has_identity: false, answered };
+            let status = Status::new(Code::Unknown, "stream closed because of a broken pipe");
+            let verdict = judge(Error::GRpcStatus(status), peer, Asked::default());
+            let Verdict::Again(trouble) = verdict else { panic!("it may pass") };
+            assert_eq!(trouble.reason.contains("write https://"), hint, "{}", trouble.reason);
+            assert!(!trouble.certain, "it is tried again until the deadline");
+        }
     }
 
     #[test]

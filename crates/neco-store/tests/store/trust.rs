@@ -12,7 +12,7 @@ use neco_store::{Committed, EtcdStore, Options, Severity, Store, StoreError, Wat
 use neco_testkit::store::{all, next_event, put};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, date_time_ymd,
 };
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -32,9 +32,16 @@ impl Authority {
 
     /// A certificate and its key, for either side.
     fn issue(&self) -> (Vec<u8>, Vec<u8>) {
+        self.issue_for(&["127.0.0.1", "localhost"], 1975..4096)
+    }
+
+    /// One for these names that is valid from the first day of one year to that of another.
+    fn issue_for(&self, names: &[&str], years: std::ops::Range<i32>) -> (Vec<u8>, Vec<u8>) {
         let key = KeyPair::generate().expect("a key");
-        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");
+        params.not_before = date_time_ymd(years.start, 1, 1);
+        params.not_after = date_time_ymd(years.end, 1, 1);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let cert = params.signed_by(&key, &self.0).expect("a certificate");
@@ -102,6 +109,116 @@ async fn client_certificates_open_the_door() {
     let nonsense = Options { cert: Some(b"-----BEGIN CERTIFICATE-----".to_vec()), ..right };
     let error = EtcdStore::connect(nonsense).await.expect_err("no certificate");
     assert!(matches!(error, StoreError::Options { .. }), "{error:?}");
+}
+
+/// A server that asks for client certificates, and where its own lies: it is read for every connection.
+async fn guarded(authority: &Authority, dir: &std::path::Path) -> Etcd {
+    let file = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        fs::write(&path, bytes).expect("written");
+        path
+    };
+    let (cert, key) = authority.issue();
+    let tls = ServerTls {
+        cert: file("server.crt", &cert),
+        key: file("server.key", &key),
+        trusted_ca: Some(file("ca.crt", &authority.ca())),
+        client_cert_auth: true,
+    };
+    Etcd::start_with(MemberConfig::default().tls(tls)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_that_are_not_valid_now_or_here_are_told_from_silence() {
+    let authority = Authority::new("ours");
+    let dir = tempfile::tempdir().expect("a directory");
+    let etcd = guarded(&authority, dir.path()).await;
+    let url = etcd.server.client_url();
+    let with = |(cert, key): (Vec<u8>, Vec<u8>)| Options {
+        ca: Some(authority.ca()),
+        cert: Some(cert),
+        key: Some(Secret::new(key)),
+        ..Options::new([url.clone()])
+    };
+    let told = |error: StoreError, words: &str| {
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Tls { .. }), "{error:?}");
+        assert!(text.contains(words) && text.contains(&url), "{text}");
+    };
+    let names = ["127.0.0.1", "localhost"];
+    for years in [1975..1976, 4095..4096] {
+        let error = error_of(with(authority.issue_for(&names, years))).await;
+        told(error, "accept the client certificate: check tls-cert-file and tls-key-file");
+    }
+    for (names, years, words) in [
+        (&names[..], 1975..1976, "expired"),
+        (&names[..], 4095..4096, "not valid yet"),
+        (&["elsewhere.example"][..], 1975..4096, "not valid for name"),
+    ] {
+        let (cert, key) = authority.issue_for(names, years);
+        fs::write(dir.path().join("server.crt"), cert).expect("written");
+        fs::write(dir.path().join("server.key"), key).expect("written");
+        let error = error_of(with(authority.issue())).await;
+        told(error.clone(), words);
+        told(error, "check the server's certificate");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wrong_scheme_is_told_with_the_right_one() {
+    let authority = Authority::new("ours");
+    let dir = tempfile::tempdir().expect("a directory");
+    let guarded = guarded(&authority, dir.path()).await;
+    let plain = Etcd::start_with(MemberConfig::default()).await;
+    let swapped = |url: String, from: &str, to: &str| url.replacen(from, to, 1);
+    for (url, words) in [
+        (swapped(guarded.server.client_url(), "https://", "http://"), "write https://"),
+        (swapped(plain.server.client_url(), "http://", "https://"), "write http://"),
+    ] {
+        let error = error_of(Options::new([url.clone()])).await;
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Tls { .. }), "{error:?}");
+        assert!(text.contains(words) && text.contains(&url), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_was_kept_out_comes_in_once_its_options_are_mended() {
+    let authority = Authority::new("ours");
+    let dir = tempfile::tempdir().expect("a directory");
+    let etcd = guarded(&authority, dir.path()).await;
+    let (cert, key) = authority.issue();
+    let right = Options {
+        ca: Some(authority.ca()),
+        cert: Some(cert),
+        key: Some(Secret::new(key)),
+        deadline: Duration::from_secs(5),
+        ..Options::new([etcd.server.client_url()])
+    };
+    let stranger = Authority::new("a stranger");
+    let (cert, key) = stranger.issue();
+    let wrong_cert = Options { cert: Some(cert), key: Some(Secret::new(key)), ..right.clone() };
+    let wrong_ca = Options { ca: Some(stranger.ca()), ..right.clone() };
+    let present = std::sync::Arc::new(std::sync::Mutex::new(None));
+    for wrong in [wrong_cert, wrong_ca] {
+        *present.lock().expect("whole") = Some(wrong.clone());
+        let asked = present.clone();
+        let renew = std::sync::Arc::new(move || asked.lock().expect("whole").clone());
+        let store = EtcdStore::connect_renewing(wrong, renew).await.expect("usable");
+        let error = store.ping().await.expect_err("not let in");
+        assert_eq!(error.severity(), Severity::AskAPerson, "{error}");
+        // What cannot be read, or not be used, changes nothing.
+        let nonsense = Options { cert: Some(b"nonsense".to_vec()), ..right.clone() };
+        for useless in [None, Some(nonsense), Some(right.clone())] {
+            *present.lock().expect("whole") = useless;
+        }
+        let mut tries = 0;
+        while let Err(error) = store.ping().await {
+            tries += 1;
+            assert!(tries < 100, "{error}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 /// Users `root` and `neco`, the latter with a role for `/neco/`, and authentication on.

@@ -18,6 +18,8 @@ pub(crate) struct Setup<'a> {
     /// The first package, signed.
     pub(crate) package: &'a Path,
     pub(crate) version: &'a NecoVersion,
+    /// Further lines of the configuration file: what etcd asks for.
+    pub(crate) access: &'a str,
 }
 
 /// Writes what the operating system and setup would have written.
@@ -33,6 +35,7 @@ pub(crate) fn lay_out(
     }
     config.push_str("prefix: /neco/\nrelease:\n  owner: cybozu-go\n  repository: neco\n");
     config.push_str(&format!("  api_url: {}\n  timeout: {RELEASE_TIMEOUT}\n", setup.api_url));
+    config.push_str(setup.access);
     // As on a system with merged directories.
     let (usr, lib) = (root.join("usr/lib"), root.join("lib"));
     std::fs::create_dir_all(&usr).map_err(SiteError::io("making", &usr))?;

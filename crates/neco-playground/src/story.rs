@@ -44,7 +44,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     let stop = shutdown.token();
     let packages = Packages::read(&cli.packages).map_err(failure)?;
     let parent = cli.keep.then(keeping_place);
-    let options = SiteOptions { packages, servers: cli.servers, parent };
+    let options = SiteOptions { parent, ..SiteOptions::new(packages, cli.servers) };
     say(&format!("\nNeco playground: {} boot servers, all on this machine\n\n", cli.servers));
     let deadline = Instant::now() + WITHIN;
     let began = Instant::now();

@@ -8,7 +8,6 @@
 pub mod cli;
 mod daemon;
 mod dir;
-mod disks;
 mod error;
 mod faults;
 mod flawed;
@@ -26,7 +25,6 @@ mod state;
 mod story;
 
 pub use daemon::{Daemon, DaemonState, Exited, Run};
-pub use disks::Disks;
 pub use error::SiteError;
 pub use flawed::Flaw;
 pub use go_leader::{GoLeader, GoLeaderError};

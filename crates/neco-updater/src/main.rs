@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use neco_components::Recipe;
-use neco_connect::{ConfiguredSource, connect};
+use neco_connect::{ConfiguredSource, wait_for_store};
 use neco_host::Root;
 use neco_plan::GroupShape;
 use neco_process::clock::SystemClock;
 use neco_process::config::Unsigned;
-use neco_process::daemon::{follow, installed_version, serve, wait_for_config};
+use neco_process::daemon::{follow, installed_version, serve};
 use neco_process::exit::{self, ExitCode, Failure};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
@@ -69,8 +69,10 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let root = Root::new(&cli.root)?;
     let version = installed_version(&cli.root)?;
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-updater.lock".as_ref()))?;
-    let Some(config) = wait_for_config(&cli.root, &stop).await else { return Ok(ExitCode::Done) };
-    let store: Arc<dyn Store> = Arc::new(connect(&config).await?);
+    let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
+        return Ok(ExitCode::Done);
+    };
+    let store: Arc<dyn Store> = Arc::new(store);
     let cluster = neco_host::identity::cluster(&root).unwrap_or_else(|error| {
         tracing::warn!(error = %neco_connect::one_line(&error), "notices will not name the cluster");
         "unknown".to_owned()

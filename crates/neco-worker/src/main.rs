@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use neco_base::Backoff;
 use neco_components::Recipe;
-use neco_connect::{ConfiguredSource, Sources, connect, one_line};
+use neco_connect::{ConfiguredSource, Sources, one_line, wait_for_store};
 use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options};
 use neco_host::{
     DetachedProcess, PackageCache, PackageManager, Root, RunDetached, Sandbox, SandboxFs, Unsigned,
@@ -16,7 +16,7 @@ use neco_host::{
 use neco_plan::{JournalState, Local};
 use neco_process::clock::{Clock, SystemClock};
 use neco_process::config::{self, Config};
-use neco_process::daemon::{follow, installed_version, serve, wait_for_config};
+use neco_process::daemon::{follow, installed_version, serve};
 use neco_process::exit::{self, ExitCode, Failure, OrFail};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
@@ -189,8 +189,10 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let recipe = Recipe::load(root.join("/usr/share/neco"))?;
     let lrn = identity::lrn(&root)?;
     let boot_id = identity::boot_id(&root)?;
-    let Some(config) = wait_for_config(&cli.root, &stop).await else { return Ok(ExitCode::Done) };
-    let store: Arc<dyn Store> = Arc::new(connect(&config).await?);
+    let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
+        return Ok(ExitCode::Done);
+    };
+    let store: Arc<dyn Store> = Arc::new(store);
 
     let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), shape(&recipe));
     if let Ok(neco_host::Installed::Yes(installed)) = drivers.packages.installed("neco").await {

@@ -1,0 +1,259 @@
+//! etcd on a bad day: members killed and hung, without quorum, compacted behind a back, put back to an earlier time.
+
+use neco_plan::View;
+use neco_plan::invariants::Fact;
+use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
+use neco_scenarios::{Backup, LONG, Scenario, Wire, lines, necoctl, processes};
+use neco_schema::{Condition, Key, Lrn, Outcome};
+
+/// How members of etcd go away.
+#[derive(Clone, Copy)]
+enum Away {
+    /// Their connections break.
+    Killed,
+    /// Their connections stay, and nothing answers.
+    Hung,
+}
+
+impl Away {
+    async fn take(self, scenario: &Scenario, members: &[usize]) {
+        let mut etcd = scenario.etcd().await;
+        for member in members {
+            match self {
+                Self::Killed => etcd.member_mut(*member).kill().await.expect("killed"),
+                Self::Hung => etcd.member(*member).pause().await.expect("hung"),
+            }
+        }
+    }
+
+    async fn give_back(self, scenario: &Scenario, members: &[usize]) {
+        let mut etcd = scenario.etcd().await;
+        for member in members {
+            match self {
+                Self::Killed => etcd.member_mut(*member).restart().await.expect("it comes back"),
+                Self::Hung => etcd.member(*member).resume().await.expect("it goes on"),
+            }
+        }
+    }
+}
+
+/// The restarts of one service that one server after another comes to, each held between its stop and its start.
+struct Turns<'a> {
+    scenario: &'a Scenario,
+    held: Vec<(&'a BootServer, Held<'a>)>,
+}
+
+impl<'a> Turns<'a> {
+    fn of(scenario: &'a Scenario) -> Self {
+        let held = |server| (server, Held::next_start_of(server, HELD_UNIT).expect("room"));
+        Self { scenario, held: scenario.servers().iter().map(held).collect() }
+    }
+
+    /// The server that has its turn now, and what holds it.
+    async fn next(&mut self) -> (&'a BootServer, Held<'a>) {
+        let mut at = None;
+        self.scenario
+            .until_true("the next server with its service stopped", async || {
+                at = self.held.iter().position(|(server, _)| !is_up(server));
+                at.is_some()
+            })
+            .await;
+        self.held.swap_remove(at.expect("just found"))
+    }
+}
+
+fn is_up(server: &BootServer) -> bool {
+    let unit = HELD_UNIT.parse().expect("a name");
+    server.units().record(&unit).expect("readable").is_some_and(|unit| unit.active)
+}
+
+/// Everything that was done on a server.
+fn effects(server: &BootServer) -> Vec<String> {
+    let effects = server.units().effects().expect("a log of units");
+    effects.into_iter().map(|entry| entry.effect.words()).collect()
+}
+
+async fn goes_on_while_each_member_is_away(away: Away) {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let mut turns = Turns::of(&scenario);
+    let version = scenario.publish_update().await;
+    let (mut server, mut held) = turns.next().await;
+    let before: Vec<_> = scenario.servers().iter().map(processes).collect();
+    for member in 0..3 {
+        // Whatever a daemon was connected to goes away once, the leader of etcd too.
+        away.take(&scenario, &[member]).await;
+        held.release().expect("room");
+        scenario.until_true("the end of a restart", async || is_up(server)).await;
+        if member == 2 {
+            scenario.completed(&version).await;
+            away.give_back(&scenario, &[member]).await;
+            break;
+        }
+        (server, held) = turns.next().await;
+        away.give_back(&scenario, &[member]).await;
+    }
+    drop(turns);
+    let after: Vec<_> = scenario.servers().iter().map(processes).collect();
+    assert_eq!(after, before, "no daemon ended for it");
+    assert_eq!(scenario.requests(from).await.len(), 1, "one request, never stopped");
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_goes_on_while_a_member_of_etcd_is_killed_and_comes_back() {
+    goes_on_while_each_member_is_away(Away::Killed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_goes_on_while_a_member_of_etcd_hangs() {
+    goes_on_while_each_member_is_away(Away::Hung).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_with_it() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let mut turns = Turns::of(&scenario);
+    let version = scenario.publish_update().await;
+    for (away, members) in [(Away::Killed, [0, 1]), (Away::Hung, [1, 2])] {
+        let (server, held) = turns.next().await;
+        let before: Vec<_> = scenario.servers().iter().map(effects).collect();
+        let running = scenario.processes();
+        let noticed = |server: &BootServer| {
+            lines(server, "neco-worker", &["etcd", "correct 'endpoints'"]).len()
+        };
+        let told: Vec<_> = scenario.servers().iter().map(noticed).collect();
+        away.take(&scenario, &members).await;
+        scenario.fact(Fact::Quorum { stands: false });
+        held.release().expect("room");
+        // What was begun is brought to its end, and nothing else is begun.
+        scenario.until_true("the end of the restart", async || is_up(server)).await;
+        scenario
+            .until_true("all workers without etcd", async || {
+                scenario.servers().iter().zip(&told).all(|(server, told)| noticed(server) > *told)
+            })
+            .await;
+        for any in scenario.servers() {
+            let said = necoctl(any, &["status"]).await.ended(2);
+            let stale = said.out.contains("STALE") && said.out.contains("neco-worker");
+            assert!(stale, "{}{}", said.out, said.err);
+        }
+        for (any, before) in scenario.servers().iter().zip(&before) {
+            let mut expected = before.clone();
+            if any.lrn() == server.lrn() {
+                expected.push(format!("start {HELD_UNIT}"));
+            }
+            assert_eq!(effects(any), expected, "boot-{} without quorum", any.lrn());
+        }
+        assert_eq!(scenario.processes(), running, "nobody gives up");
+        scenario.fact(Fact::Quorum { stands: true });
+        away.give_back(&scenario, &members).await;
+    }
+    let (_, held) = turns.next().await;
+    held.release().expect("room");
+    drop(turns);
+    scenario.completed(&version).await;
+    assert_eq!(scenario.requests(from).await.len(), 1, "one request, never stopped");
+    scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_that_was_cut_off_while_history_was_compacted_goes_on_where_it_was() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let victim = scenario.server(2);
+    let wire = Wire::lay(&scenario, victim).await;
+    let post = [Key::Status(victim.lrn()).to_string(), "\"step\":3,\"cond\":1".to_owned()];
+    wire.cut_before(&[&post[0], &post[1]]);
+    let version = scenario.publish_update().await;
+    wire.caught().await;
+    let pid = victim.worker().pid();
+    let step = |view: &View, lrn: Lrn| {
+        let status = view.current().and_then(|request| view.status_of(request, lrn));
+        status.map_or(0, |status| status.value.step)
+    };
+    let view = scenario
+        .until("the others in step 3", |view| {
+            [0, 1].iter().all(|&lrn| step(view, Lrn::new(lrn)) == 3)
+        })
+        .await;
+    assert_eq!(step(&view, victim.lrn()), 2);
+    scenario.compact().await;
+    // What it had seen is older than what can be followed from now on.
+    wire.mend();
+    scenario.completed(&version).await;
+
+    assert_eq!(victim.worker().pid(), pid, "no reason to end");
+    let posted = scenario.posted(victim, from).await;
+    assert_eq!(posted.iter().filter(|status| status.step == 3).count(), 1, "posted once");
+    assert_eq!(scenario.requests(from).await.len(), 1, "one request");
+    scenario.verdict(&version).await;
+}
+
+/// A backup is taken in the middle of an update, the update comes to its end, and the backup is put back.
+async fn nobody_resumes_after(backup: impl AsyncFn(&Scenario) -> Backup, says: &[&str]) {
+    let mut scenario = Scenario::begin().await;
+    let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
+    let version = scenario.packages().update().clone();
+    scenario.publish_sound(&version).await;
+    held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
+    let taken = backup(&scenario).await;
+    held.release().expect("room");
+    let view = scenario.completed(&version).await;
+    let request = view.current().expect("a request").clone();
+    let done: Vec<_> = scenario.servers().iter().map(effects).collect();
+    let running: Vec<_> = scenario.servers().iter().map(|server| server.worker().pid()).collect();
+    let noticed = |server: &BootServer| lines(server, "neco-worker", says).len();
+    let told: Vec<_> = scenario.servers().iter().map(noticed).collect();
+    scenario.learn_recipe(&version);
+    scenario.restore(&taken).await;
+
+    let from = scenario.recorded();
+    let view = scenario.view().await.expect("an answer");
+    let half_way = view.current().expect("the request as it stood");
+    assert_eq!(half_way.id(), request.id());
+    assert!(
+        view.member_statuses(half_way).all(|(_, status)| status.value.cond == Condition::Running)
+    );
+    scenario
+        .until_true("all workers at rest", async || {
+            scenario.servers().iter().zip(&told).all(|(server, told)| noticed(server) > *told)
+        })
+        .await;
+    for server in scenario.servers() {
+        let said = necoctl(server, &["why"]).await.ended(0);
+        let missing: Vec<_> = says.iter().filter(|word| !said.out.contains(**word)).collect();
+        assert!(missing.is_empty(), "{missing:?} in {}", said.out);
+        assert!(said.out.contains("command necoctl recover --force"), "{}", said.out);
+        assert_eq!(scenario.posted(server, from).await, [], "nobody says anything");
+    }
+    assert_eq!(scenario.requests(from).await, [], "the leader waits, too");
+
+    let order = ["recover", "--force", "--reason", "etcd was restored", "--by", "alice"];
+    necoctl(scenario.server(0), &order).await.ended(0);
+    let view = scenario.completed(&version).await;
+    let next = view.current().expect("a request").id();
+    assert_ne!(next, request.id());
+    assert_eq!(outcome_of(&view, &request), Some(Outcome::Stopped), "as far as this etcd knows");
+    let after: Vec<_> = scenario.servers().iter().map(effects).collect();
+    assert_eq!(after, done, "everything is as it should be already");
+    let now: Vec<_> = scenario.servers().iter().map(|server| server.worker().pid()).collect();
+    assert_eq!(now, running, "no worker ended");
+    let next = scenario.packages().healing().expect("a third").clone();
+    scenario.publish_sound(&next).await;
+    scenario.completed(&next).await;
+    scenario.verdict(&next).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_resumes_after_etcd_went_back_to_copies_taken_in_mid_update() {
+    let says = ["etcd was restored from a backup", "this server has seen"];
+    nobody_resumes_after(Backup::copies, &says).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_resumes_after_etcd_was_restored_from_a_snapshot_taken_in_mid_update() {
+    let says = ["etcd is another cluster than the one this server knows"];
+    nobody_resumes_after(Backup::snapshot, &says).await;
+}

@@ -5,9 +5,11 @@
 //! is installed there. What a data centre would have beside them is recorded instead of run: units and containers. The
 //! program `neco-playground` takes a site through one update and shows it; `tests/scenarios` does worse things to sites.
 
+mod access;
 pub mod cli;
 mod daemon;
 mod dir;
+mod disks;
 mod error;
 mod faults;
 mod flawed;
@@ -24,12 +26,15 @@ mod site;
 mod state;
 mod story;
 
+pub use access::Access;
 pub use daemon::{Daemon, DaemonState, Exited, Run};
+pub use disks::Disks;
 pub use error::SiteError;
 pub use flawed::Flaw;
 pub use go_leader::{GoLeader, GoLeaderError};
 pub use held::{HELD_UNIT, Held};
 pub use look::Look;
+pub use mirror::Host;
 pub use packages::{Package, Packages};
 pub use proof::{ServerSummary, Summary, prove};
 pub use server::{ALIVE_TTL, BootServer, SESSION_TTL};

@@ -67,13 +67,18 @@ impl BootServer {
     }
 
     /// Starts the daemons of the server in `root`.
-    pub(crate) fn start(dir: &Arc<SiteDir>, lrn: u32, root: PathBuf) -> Self {
-        Self::with(dir, lrn, root, lrn < UPDATERS, Daemon::start)
+    pub(crate) fn start(
+        dir: &Arc<SiteDir>,
+        lrn: u32,
+        root: PathBuf,
+        loglevel: Option<&str>,
+    ) -> Self {
+        Self::with(dir, lrn, root, lrn < UPDATERS, loglevel, Daemon::start)
     }
 
     /// The server in `root`, switched off; it has no updater.
     pub(crate) fn spare(dir: &Arc<SiteDir>, lrn: u32, root: PathBuf) -> Self {
-        Self::with(dir, lrn, root, false, Daemon::down_at_first)
+        Self::with(dir, lrn, root, false, None, Daemon::down_at_first)
     }
 
     fn with(
@@ -81,6 +86,7 @@ impl BootServer {
         lrn: u32,
         root: PathBuf,
         updates: bool,
+        loglevel: Option<&str>,
         begin: fn(Program, Arc<SiteDir>) -> Daemon,
     ) -> Self {
         let disks: Arc<OnceLock<Disks>> = Arc::default();
@@ -88,6 +94,7 @@ impl BootServer {
             let log = |name: String| root.join("var/log/neco").join(name);
             let mut args = vec!["--root".to_owned(), root.display().to_string()];
             args.extend(options.iter().map(|&word| word.to_owned()));
+            args.extend(loglevel.map(|level| format!("--loglevel={level}")));
             let short = name.trim_start_matches("neco-");
             args.extend([
                 "--logfile".to_owned(),

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use neco_etcd::{Cluster, ClusterOptions};
+use neco_etcd::Cluster;
 use neco_schema::{ConfigKey, Environment, Key, Lrn, NecoVersion, Op, Txn};
-use neco_store::{Election, EtcdStore, Options, Store};
+use neco_store::{Election, EtcdStore, Store};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::dir::SiteDir;
 use crate::flawed::Flaw;
 use crate::layout::Setup;
@@ -40,6 +41,17 @@ pub struct SiteOptions {
     pub servers: u32,
     /// Where its directory is made; where temporary ones are, if not given.
     pub parent: Option<PathBuf>,
+    /// Who is let into etcd; everybody, if not given.
+    pub access: Option<Access>,
+    /// What the daemons log, as their `--loglevel` takes it.
+    pub loglevel: Option<&'static str>,
+}
+
+impl SiteOptions {
+    /// A site of `servers` boot servers, all else at its default.
+    pub fn new(packages: Packages, servers: u32) -> Self {
+        Self { packages, servers, parent: None, access: None, loglevel: None }
+    }
 }
 
 /// A running site. Whatever becomes of this value, no process and no file of the site stays behind.
@@ -55,6 +67,7 @@ pub struct Site {
     first: PathBuf,
     /// How many machines there are, spares included.
     machines: AtomicU32,
+    access: Option<Access>,
     dir: Arc<SiteDir>,
 }
 
@@ -65,7 +78,7 @@ impl Site {
     /// # Errors
     /// Something is missing on this machine, or a part does not start.
     pub async fn start(options: SiteOptions) -> Result<Self, SiteError> {
-        let SiteOptions { packages, servers: count, parent } = options;
+        let SiteOptions { packages, servers: count, parent, access, loglevel } = options;
         neco_process::crypto::install_crypto_provider();
         let dir = match parent {
             Some(parent) => SiteDir::within(&parent)?,
@@ -74,7 +87,7 @@ impl Site {
         let publisher = Publisher::start(dir.path()).await?;
         let first = packages.of(packages.first())?.clone();
         let etcd = async {
-            Cluster::start(MEMBERS, ClusterOptions::default()).await.map_err(SiteError::from)
+            Cluster::start(MEMBERS, Access::cluster(access.as_ref())).await.map_err(SiteError::from)
         };
         let (etcd, package) = tokio::try_join!(etcd, publisher.publish(&first))?;
         let (endpoints, api_url) = (etcd.endpoints(), publisher.api_url());
@@ -84,16 +97,19 @@ impl Site {
             public_key: publisher.public_key(),
             package: &package,
             version: &first.version,
+            access: access.as_ref().map_or("", |access| &access.config),
         };
         let install = |lrn| BootServer::install(&dir, lrn, lrn, &setup);
         let roots = try_join_all((0..count).map(install)).await?;
-        let store = Arc::new(EtcdStore::connect(Options::new(endpoints.iter().cloned())).await?);
+        let store =
+            Arc::new(EtcdStore::connect(Access::client(access.as_ref(), &endpoints)).await?);
         store.commit(&first_keys(count, &first.version)).await?;
         let servers = (0..count).zip(roots);
-        let servers = servers.map(|(lrn, root)| BootServer::start(&dir, lrn, root)).collect();
+        let servers =
+            servers.map(|(lrn, root)| BootServer::start(&dir, lrn, root, loglevel)).collect();
         let etcd = Mutex::new(etcd);
         let (first, machines) = (package, AtomicU32::new(count));
-        Ok(Self { servers, store, publisher, etcd, packages, first, machines, dir })
+        Ok(Self { servers, store, publisher, etcd, packages, first, machines, access, dir })
     }
 
     /// Installs the first package on one more machine with this rack number, and leaves it switched off:
@@ -112,6 +128,7 @@ impl Site {
             public_key: self.publisher.public_key(),
             package: &self.first,
             version: self.packages.first(),
+            access: self.access.as_ref().map_or("", |access| &access.config),
         };
         let root = BootServer::install(&self.dir, machine, lrn, &setup).await?;
         Ok(BootServer::spare(&self.dir, lrn, root))

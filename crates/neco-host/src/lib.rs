@@ -28,6 +28,7 @@ pub use identity::IdentityError;
 pub use journal::{Journal, JournalError, JournalStore};
 pub use package::{
     Dpkg, DpkgOptions, Installed, PackageError, PackageManager, SANDBOX_RECORD, Sandbox,
+    sandbox_script,
 };
 #[cfg(feature = "testing")]
 pub use package::{FakeInstall, FakePackages};

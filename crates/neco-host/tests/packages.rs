@@ -365,3 +365,87 @@ async fn a_sandbox_follows_links_of_its_root_and_keeps_a_file_with_two_names() {
     let error = sandbox.install(&verified(&place, &other).await).await.expect_err("one only");
     assert!(matches!(error, PackageError::OtherPackage { .. }), "{error:?}");
 }
+
+/// Scripts that write down how they are called in `log`; those named in `failing` fail unless the file `cured` is there.
+async fn scripted(place: &Place, text: &str, failing: &[&str]) -> VerifiedPackage {
+    let (log, cured) = (place.path("called"), place.path("cured"));
+    let script = |name: &str| {
+        let call = format!("echo \"{name} of {text}: $*\" >> {}\n", log.display());
+        let end = if failing.contains(&name) {
+            format!("test -e {} || {{ echo 'not like this' >&2; exit 1; }}\n", cured.display())
+        } else {
+            String::new()
+        };
+        format!("#!/bin/sh\ntest -n \"$DPKG_ROOT\" || exit 9\n{call}{end}")
+    };
+    let scripts = ["preinst", "postinst", "prerm", "postrm"].map(|name| (name, script(name)));
+    let scripts: Vec<_> = scripts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let name = format!("/usr/share/neco/{text}");
+    let files = [(name.as_str(), text, 0o644)];
+    verified(place, &Deb { version: text, files: &files, scripts: &scripts, ..Deb::default() })
+        .await
+}
+
+/// Installs well and badly, and gives how the scripts were called.
+async fn calls(place: &Place, manager: &dyn PackageManager) -> Vec<Vec<String>> {
+    let (mut calls, log) = (Vec::new(), place.path("called"));
+    let mut called = || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        let _ = std::fs::remove_file(&log);
+        calls.push(text.lines().map(str::to_owned).collect());
+    };
+    let refused = |error: PackageError, now: Installed| {
+        let PackageError::Failed { now: found, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(found, &now);
+        let text = error.to_string();
+        assert!(!text.contains('\n') && text.contains("exit status"), "{text}");
+    };
+    let broken = |text: &str, state: &str| Installed::Broken {
+        version: text.to_owned(),
+        state: state.to_owned(),
+    };
+    let v1 = scripted(place, "1.0.0-1", &[]).await;
+    manager.install(&v1).await.expect("installed");
+    called();
+    let v2 = scripted(place, "1.0.0-2", &[]).await;
+    manager.install(&v2).await.expect("upgraded");
+    called();
+
+    let bad = scripted(place, "1.0.0-3", &["preinst"]).await;
+    refused(manager.install(&bad).await.expect_err("its preinst fails"), yes("1.0.0-2"));
+    called();
+    let bad = scripted(place, "1.0.0-4", &["postinst"]).await;
+    let half = broken("1.0.0-4", "half-configured");
+    refused(manager.install(&bad).await.expect_err("its postinst fails"), half.clone());
+    refused(manager.repair().await.expect_err("still so"), half);
+    called();
+    manager.install(&v2).await.expect("the way back");
+    assert_eq!(installed(manager).await, yes("1.0.0-2"));
+    called();
+
+    // A version that does not leave willingly.
+    let stays = scripted(place, "1.0.0-5", &["prerm"]).await;
+    manager.install(&stays).await.expect("upgraded");
+    called();
+    let bad = scripted(place, "1.0.0-6", &["prerm"]).await;
+    refused(manager.install(&bad).await.expect_err("neither lets go"), yes("1.0.0-5"));
+    called();
+    let knows = scripted(place, "1.0.0-7", &["postinst"]).await;
+    manager.install(&knows).await.expect_err("the new prerm lets go, its postinst fails");
+    called();
+    std::fs::write(place.path("cured"), "").expect("room");
+    manager.repair().await.expect("cured");
+    assert_eq!(installed(manager).await, yes("1.0.0-7"));
+    called();
+    calls
+}
+
+#[tokio::test]
+async fn a_sandbox_calls_maintainer_scripts_as_dpkg_does() {
+    let (real, imitated) = (Place::new(), Place::new());
+    let by_dpkg = calls(&real, &dpkg(&real, |_| {})).await;
+    let by_sandbox = calls(&imitated, &Sandbox::new(imitated.root.clone())).await;
+    assert_eq!(by_sandbox, by_dpkg);
+    assert_eq!(by_dpkg[0], ["preinst of 1.0.0-1: install", "postinst of 1.0.0-1: configure "]);
+    assert!(by_dpkg[2].contains(&"postinst of 1.0.0-2: abort-upgrade 1.0.0-3".to_owned()));
+}

@@ -4,6 +4,7 @@ mod dpkg;
 #[cfg(feature = "testing")]
 mod fake;
 mod sandbox;
+mod scripts;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use neco_sandbox::FaultError;
 use neco_schema::{NecoVersion, VersionError};
-use nix::errno::Errno;
 
 pub use self::dpkg::{Dpkg, DpkgOptions};
 #[cfg(feature = "testing")]
 pub use self::fake::{FakeInstall, FakePackages};
 pub use self::sandbox::{SANDBOX_RECORD, Sandbox};
+pub use self::scripts::sandbox_script;
+use crate::command::is_about_the_disk;
 use crate::{CommandError, CommandOutput, FileError, VerifiedPackage, VerifyError, disk_trouble};
 
 /// Installs packages and knows which are.
@@ -158,10 +160,7 @@ impl PackageError {
     /// Whether the disk is full, over its quota or read-only: who makes room need do nothing else.
     pub fn is_disk_trouble(&self) -> bool {
         match self {
-            // In the C locale, whatever the machine's own is.
-            Self::Failed { output, .. } => [Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS]
-                .iter()
-                .any(|errno| output.stderr.to_lowercase().contains(&errno.desc().to_lowercase())),
+            Self::Failed { output, .. } => is_about_the_disk(&output.stderr),
             _ => disk_trouble(self).is_some(),
         }
     }

@@ -1,8 +1,8 @@
 //! The engine of the playground: a package is unpacked below a root, without dpkg's data base and without root.
 //!
-//! Maintainer scripts do not run, and configuration files are treated like any other. A record says what is there;
-//! it is written before the first file moves and after the last one, so that an interruption is known and
-//! [`repair`](PackageManager::repair) can complete it. Both can be made to fail or to hang, see [`Faults`].
+//! Maintainer scripts run as dpkg runs them (see the module `scripts`), and configuration files are treated like any
+//! other. A record says what is there; it is written before the first file moves and after the last one, so that an
+//! interruption is known and [`repair`](PackageManager::repair) can complete it. Installing and moving can be made to fail or to hang, see [`Faults`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -16,6 +16,7 @@ use neco_sandbox::Faults;
 use neco_schema::NecoVersion;
 use serde::{Deserialize, Serialize};
 
+use super::scripts::{self, Halt, Scripts};
 use super::{Installed, PackageError, PackageManager, blocking, check_intact};
 use crate::command::{self, OnDrop};
 use crate::error::Doing;
@@ -55,6 +56,12 @@ struct SandboxRecord {
     /// Whether an installation that is not complete has all its files, in place or unpacked.
     #[serde(default)]
     unpacked: bool,
+    /// Whether a complete installation has been got ready to run.
+    #[serde(default = "yes")]
+    configured: bool,
+    /// The version that was last got ready to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<NecoVersion>,
     /// What the package consists of, below the root.
     #[serde(default)]
     files: BTreeSet<PathBuf>,
@@ -72,8 +79,12 @@ fn yes() -> bool {
 }
 
 impl SandboxRecord {
-    fn broken(&self) -> Installed {
-        let state = "half-installed".to_owned();
+    fn installed(&self) -> Installed {
+        let state = match (self.complete, self.configured) {
+            (true, true) => return Installed::Yes(self.version.clone()),
+            (true, false) => "half-configured".to_owned(),
+            (false, _) => "half-installed".to_owned(),
+        };
         Installed::Broken { version: self.version.to_string(), state }
     }
 }
@@ -148,12 +159,18 @@ impl Sandbox {
             version: package.version().clone(),
             complete: false,
             unpacked: true,
+            configured: false,
+            last: None,
             files,
             directories,
             old_files: BTreeSet::new(),
             old_directories: BTreeSet::new(),
         };
         if let Some(before) = self.record()? {
+            record.last = before
+                .last
+                .clone()
+                .or_else(|| (before.complete && before.configured).then(|| before.version.clone()));
             // An installation that was broken off may have left files of both versions.
             record.old_files = before.files.into_iter().chain(before.old_files).collect();
             record.old_directories =
@@ -165,7 +182,7 @@ impl Sandbox {
 
     /// Gives every unpacked file its name, removes what only the old version had, and records that all is done.
     /// What was done before an interruption is not done again.
-    fn complete(&self, record: SandboxRecord) -> Result<(), PackageError> {
+    fn complete(&self, record: SandboxRecord) -> Result<SandboxRecord, PackageError> {
         let staging = self.staging()?;
         let (mut changed, mut placed) = (BTreeSet::new(), BTreeSet::new());
         for directory in &record.directories {
@@ -214,11 +231,38 @@ impl Sandbox {
         for directory in &changed {
             sync(directory)?;
         }
+        scripts::adopt(&self.root)?;
         let (old_files, old_directories) = (BTreeSet::new(), BTreeSet::new());
-        self.write_record(&SandboxRecord { complete: true, old_files, old_directories, ..record })?;
+        let record = SandboxRecord { complete: true, old_files, old_directories, ..record };
+        self.write_record(&record)?;
         std::fs::remove_dir_all(&staging)
             .doing("removing", &staging)
-            .or_else(|error| if is_gone(&error.source) { Ok(()) } else { Err(error.into()) })
+            .or_else(|error| if is_gone(&error.source) { Ok(()) } else { Err(error) })?;
+        Ok(record)
+    }
+
+    /// Gets what is there ready to run.
+    async fn configure(&self, record: SandboxRecord) -> Result<(), PackageError> {
+        let scripts = Scripts::new(&self.root, &record.package, &record.version, None);
+        if let Err(halt) = scripts.configure(record.last.as_ref()).await {
+            return Err(self.halted(&record.package, halt).await);
+        }
+        let this = self.clone();
+        let last = Some(record.version.clone());
+        blocking(move || this.write_record(&SandboxRecord { configured: true, last, ..record }))
+            .await
+    }
+
+    /// Why an installation did not go on, with what is there now.
+    async fn halted(&self, package: &str, halt: Halt) -> PackageError {
+        match (halt, self.installed(package).await) {
+            (Halt::NotRun(error), _) => error.into(),
+            (_, Err(error)) => error,
+            (Halt::Said(output), Ok(now)) => {
+                let (package, output) = (package.to_owned(), Box::new(output));
+                PackageError::Failed { package, output, now }
+            }
+        }
     }
 
     fn make_directory(
@@ -246,8 +290,7 @@ impl PackageManager for Sandbox {
         blocking(move || {
             Ok(match this.record()? {
                 Some(record) if record.package != package => Installed::No,
-                Some(record) if record.complete => Installed::Yes(record.version),
-                Some(record) => record.broken(),
+                Some(record) => record.installed(),
                 None => Installed::No,
             })
         })
@@ -256,9 +299,11 @@ impl PackageManager for Sandbox {
 
     async fn install(&self, package: &VerifiedPackage) -> Result<(), PackageError> {
         let (this, wanted) = (self.clone(), package.clone());
-        let (lock, staging) = blocking(move || {
+        let (lock, staging, old) = blocking(move || {
             let lock = this.lock()?;
-            if let Some(before) = this.record()? {
+            let before = this.record()?;
+            let old = before.as_ref().map(|before| (before.version.clone(), before.complete));
+            if let Some(before) = before {
                 if before.package != wanted.package() {
                     let package = wanted.package().to_owned();
                     return Err(PackageError::OtherPackage { holds: before.package, package });
@@ -268,27 +313,39 @@ impl PackageManager for Sandbox {
                     this.write_record(&SandboxRecord { unpacked: false, ..before })?;
                 }
             }
-            Ok((lock, this.clear_staging()?))
+            scripts::forget(&this.root)?;
+            Ok((lock, this.clear_staging()?, old))
         })
         .await?;
         check_intact(package).await?;
+        let name = package.package();
+        let scripts = Scripts::new(&self.root, name, package.version(), old);
+        if let Err(halt) = scripts.take(package).await {
+            return Err(self.halted(name, halt).await);
+        }
+        if let Err(halt) = scripts.before_unpacking().await {
+            return Err(self.halted(name, halt).await);
+        }
         self.faults.pass(&[&format!("unpack {}", package.package())]).await?;
         let argv =
             ["dpkg-deb", "-x", &package.path().to_string_lossy(), &staging.to_string_lossy()];
-        let output = command::run(&argv, &[], UNPACK_WITHIN, OnDrop::Kill).await?;
-        let name = package.package();
-        if !output.status.success() {
-            let now = self.installed(name).await?;
-            let (package, output) = (name.to_owned(), Box::new(output));
-            return Err(PackageError::Failed { package, output, now });
+        let unpacked = command::run(&argv, &[], UNPACK_WITHIN, OnDrop::Kill).await;
+        let halt = match unpacked {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(Halt::Said(output)),
+            Err(error) => Some(error.into()),
+        };
+        if let Some(halt) = halt {
+            scripts.not_unpacked().await;
+            return Err(self.halted(name, halt).await);
+        }
+        if let Err(halt) = scripts.after_unpacking().await {
+            return Err(self.halted(name, halt).await);
         }
         let (this, wanted) = (self.clone(), package.clone());
-        blocking(move || {
-            let _lock = lock;
-            let record = this.announce(&wanted)?;
-            this.complete(record)
-        })
-        .await?;
+        let record = blocking(move || this.announce(&wanted).and_then(|it| this.complete(it)));
+        self.configure(record.await?).await?;
+        drop(lock);
         let found = self.installed(name).await?;
         if found == Installed::Yes(package.version().clone()) {
             return Ok(());
@@ -299,19 +356,24 @@ impl PackageManager for Sandbox {
 
     async fn repair(&self) -> Result<(), PackageError> {
         let this = self.clone();
-        blocking(move || {
-            let _lock = this.lock()?;
-            match this.record()? {
-                None => Ok(()),
-                Some(record) if record.complete => Ok(()),
-                Some(record) if record.unpacked => this.complete(record),
+        let (_lock, unpacked) = blocking(move || {
+            let lock = this.lock()?;
+            let unpacked = match this.record()? {
+                None => None,
+                Some(record) if record.complete => Some(record).filter(|it| !it.configured),
+                Some(record) if record.unpacked => Some(this.complete(record)?),
                 Some(record) => {
-                    let found = record.broken();
-                    Err(PackageError::NotInstalled { package: record.package, found })
+                    let found = record.installed();
+                    return Err(PackageError::NotInstalled { package: record.package, found });
                 }
-            }
+            };
+            Ok((lock, unpacked))
         })
-        .await
+        .await?;
+        match unpacked {
+            Some(record) => self.configure(record).await,
+            None => Ok(()),
+        }
     }
 }
 

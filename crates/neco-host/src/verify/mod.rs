@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 pub use self::error::{Rejection, VerifyError};
 pub use self::keys::{KEY_DIRECTORIES, KeysError, TrustedKeys};
 use crate::FileError;
-use crate::command::{self, OnDrop, complaint};
+use crate::command::{self, OnDrop, whole_complaint};
 use crate::digest::hex;
 use crate::error::Doing;
 
@@ -353,7 +353,8 @@ async fn verify_control(path: &Path, expected: &Expected) -> Result<(), VerifyEr
     let argv = ["dpkg-deb", "-f", name, "Package", "Version", "Architecture"];
     let output = command::run(&argv, &[], CONTROL_WITHIN, OnDrop::Kill).await?;
     if !output.status.success() {
-        return Err(not_a_deb(complaint(&output.stderr).unwrap_or("dpkg-deb cannot read it")));
+        let why = whole_complaint(&output.stderr);
+        return Err(not_a_deb(why.as_deref().unwrap_or("dpkg-deb cannot read it")));
     }
     let checks = [
         ("Package", &*expected.package),

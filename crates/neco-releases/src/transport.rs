@@ -37,8 +37,10 @@ pub(crate) struct Transport {
     remaining: Mutex<Option<u64>>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Block {
+    /// Which question was refused: what is not asked meanwhile is told in the same words.
+    url: String,
     ends: Instant,
     until: Timestamp,
 }
@@ -184,17 +186,17 @@ impl Transport {
         let wait = wait.min(LONGEST_BLOCK);
         let until = now().plus_nanos(i64::try_from(wait.as_nanos()).unwrap_or(i64::MAX));
         if home {
-            let block = Block { ends: Instant::now() + wait, until };
+            let block = Block { url: url.clone(), ends: Instant::now() + wait, until };
             *self.blocked.lock().unwrap_or_else(PoisonError::into_inner) = Some(block);
         }
         ReleaseError::RateLimited { url, until }
     }
 
     fn refuse_while_blocked(&self, url: &Url) -> Result<(), ReleaseError> {
-        let blocked = *self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        let blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match blocked.filter(|block| Instant::now() < block.ends) {
             Some(block) if url.origin() == self.home.origin() => {
-                Err(ReleaseError::RateLimited { url: shown(url), until: block.until })
+                Err(ReleaseError::RateLimited { url: block.url, until: block.until })
             }
             _ => Ok(()),
         }

@@ -200,14 +200,19 @@ async fn a_rate_limit_is_respected_without_asking_again() {
     let site = fixture().await;
     let client = site.client();
     site.faults.next(Scope::Api, 1, Fault::RateLimit { reset_in: Duration::from_secs(600) });
+    let mut said = Vec::new();
     for attempt in 0..2 {
         let error = client.latest().await.expect_err("limited");
         let ReleaseError::RateLimited { until, .. } = &error else { panic!("{error:?}") };
         let wait = until.get().duration_since(jiff::Timestamp::now());
         assert!((0..=601).contains(&wait.as_secs()), "{attempt}: {wait:?}");
         assert_eq!(error.severity(), Severity::TryAgain);
-        message(&error);
+        said.push(message(&error));
     }
+    // Another question meanwhile is answered by the same news.
+    said.push(message(&client.by_tag("release-1.0.0").await.expect_err("limited")));
+    said.dedup();
+    assert_eq!(said.len(), 1, "{said:#?}");
     assert_eq!(site.faults.take_asked().len(), 1);
     assert_eq!(client.stats().remaining, Some(0));
 }

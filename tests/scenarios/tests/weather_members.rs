@@ -5,8 +5,7 @@ use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, is_completed, ou
 use neco_scenarios::{LONG, Scenario, Told, attempts, necoctl};
 use neco_schema::{Condition, Ending, Key, Lrn, Outcome, RequestKind, Revision, UpdateRequest};
 use neco_worker::install::UNIT;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 /// An image that only the update brings; it is pulled in step 1.
 const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
@@ -210,28 +209,20 @@ async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_le
     let stopped = view.current().expect("a request");
     assert_eq!((stopped.id(), outcome(&view, stopped)), (request.id(), Outcome::Aborted));
     let cause = &stopped.stopped.as_ref().expect("a note").reason;
-    says(cause, &["not finished within 1s", "boot server 0 "]);
-    assert!(!cause.contains("boot servers"), "it alone is named: {cause}");
+    assert_eq!(*cause, "not finished within 1s: boot server 0, which goes first, has not begun");
     says(&necoctl(desk, &["why"]).await.ended(0).out, &[cause, "necoctl recover --retry"]);
     assert!(untouched(), "nobody else installs");
     necoctl(desk, &["config", "unset", "worker-timeout"]).await.ended(0);
 
     // It returns, and the same version is tried again.
+    first.hold("unpack neco").expect("room");
     first.power_on().await.expect("on");
     scenario.until("all settled", |view| has_settled(view, &request)).await;
     let order = ["recover", "--retry", "--by=alice", "--reason=power is back"];
     necoctl(desk, &order).await.ended(0);
 
     // Now in its installation, and for good.
-    let mut frozen = None;
-    scenario
-        .until_true("the unit that installs", async || {
-            frozen = first.detached(UNIT);
-            frozen.is_some()
-        })
-        .await;
-    let frozen = Pid::from_raw(frozen.expect("just found").cast_signed());
-    kill(frozen, Signal::SIGSTOP).expect("it runs");
+    scenario.until_true("the unit that installs", async || first.detached(UNIT).is_some()).await;
     let view = scenario.view().await.expect("an answer");
     let second = view.current().expect("a request").clone();
     first.power_off().await.expect("off");

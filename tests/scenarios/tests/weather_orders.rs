@@ -6,15 +6,16 @@ use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, outcome_of};
 use neco_scenarios::{LONG, Scenario, attempts, necoctl};
 use neco_schema::journal::Entry;
 use neco_schema::{
-    ClockRecord, Condition, Lrn, NecoVersion, Outcome, RequestKind, Revision, UpdateRequest, Way,
+    ClockRecord, Condition, Lrn, NecoVersion, Outcome, Record, RequestKind, Revision,
+    UpdateRequest, UpdateStatus, Way,
 };
 use neco_systemd::UnitRecord;
 use neco_worker::install::UNIT;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 /// An image that only the update brings; it is pulled in step 1.
 const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
+/// The first thing that an installation changes.
+const UNPACK: &str = "unpack neco";
 /// The service that is down on all servers between two steps, and those steps.
 const GROUPED: &str = "vault.service";
 const GROUP_STOPS: u32 = 3;
@@ -39,6 +40,19 @@ fn settled(view: &View, version: &NecoVersion, lrn: u32) -> bool {
     posted(view, version, lrn).is_some_and(|(_, cond)| cond == Condition::NotRunning)
 }
 
+/// Waits until the request for `version` is stopped and all its members have settled.
+async fn all_settled(scenario: &Scenario, version: &NecoVersion) -> View {
+    scenario
+        .until("all members settled", |view| {
+            let request = request_of(view, version).filter(|request| request.stop);
+            request.is_some_and(|request| has_settled(view, request))
+        })
+        .await
+}
+
+/// What a server posts that has not begun when the request is stopped.
+const SETTLED_BEFORE_ANY_STEP: Option<(u32, Condition)> = Some((0, Condition::NotRunning));
+
 /// Waits until a server pulls [`IMAGE`] for `version`.
 async fn pulling(scenario: &Scenario, version: &NecoVersion, lrn: u32) {
     scenario
@@ -53,18 +67,9 @@ async fn pulling(scenario: &Scenario, version: &NecoVersion, lrn: u32) {
         .await;
 }
 
-/// Freezes the installation of a server in its middle; says which process that is.
-async fn freeze_installation(scenario: &Scenario, server: &BootServer) -> Pid {
-    let mut frozen = None;
-    scenario
-        .until_true("the unit that installs", async || {
-            frozen = server.detached(UNIT);
-            frozen.is_some()
-        })
-        .await;
-    let pid = Pid::from_raw(frozen.expect("just found").cast_signed());
-    kill(pid, Signal::SIGSTOP).expect("it runs");
-    pid
+/// Waits until a server installs and hangs in it.
+async fn unpacking(scenario: &Scenario, server: &BootServer) {
+    scenario.until_true("the unit that installs", async || server.detached(UNIT).is_some()).await;
 }
 
 /// What the sandbox knows of a unit.
@@ -119,12 +124,7 @@ async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_
     says(&done, &[version.as_str(), "is stopped"]);
     let again = told(desk, &["stop"]).await;
     assert!(again.starts_with("unchanged: "), "{again}");
-    let view = scenario
-        .until("all members settled", |view| {
-            request_of(view, &version)
-                .is_some_and(|request| request.stop && has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let first = view.current().expect("a request").clone();
     services_run(&scenario);
     says(&told(desk, &["status"]).await, &["stopped", "by alice", "wrong week", "settled"]);
@@ -218,12 +218,7 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
     let why = told(desk, &["why"]).await;
     says(&why, &["by alice: not now", "boot server 2 is busy: group vault"]);
     slow.release(held).expect("room");
-    let view = scenario
-        .until("all members settled", |view| {
-            request_of(view, &version)
-                .is_some_and(|request| request.stop && has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let first = view.current().expect("a request").clone();
     assert_eq!(view.groups["vault"].value.way, Way::Back);
     services_run(&scenario);
@@ -251,12 +246,7 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
         })
         .await;
     held.release().expect("room");
-    let view = scenario
-        .until("all members settled", |view| {
-            request_of(view, &version)
-                .is_some_and(|request| request.stop && has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let second = view.current().expect("a request").clone();
     assert_eq!(view.groups["vault"].value.way, Way::Forward);
     services_run(&scenario);
@@ -277,55 +267,78 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_during_the_install_waits_for_its_verdict_and_recover_waits_for_that() {
+async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_verdict() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
     let (first, desk) = (scenario.server(0), scenario.server(1));
-    let before = scenario.packages().first().clone();
-    let version = scenario.publish_update().await;
-    let installer = freeze_installation(&scenario, first).await;
-    told(desk, &["stop", "--by=alice", "--reason=not this one"]).await;
+    let version = scenario.packages().update().clone();
+
+    // While it downloads: nothing has been changed, so it is left at once.
+    let download = format!("fetch neco_{version}_amd64.deb");
+    first.hold(&download).expect("room");
+    scenario.publish_update().await;
+    let fetching = format!("fetching {version}");
+    scenario
+        .until("a download", |view| {
+            let progress = view.progress.get(&first.lrn()).map(|progress| &progress.value);
+            request_of(view, &version).is_some()
+                && progress.is_some_and(|progress| progress.doing == fetching)
+        })
+        .await;
+    told(desk, &["stop", "--by=alice", "--reason=not today"]).await;
+    let view = all_settled(&scenario, &version).await;
+    assert_eq!([0, 1, 2].map(|lrn| posted(&view, &version, lrn)), [SETTLED_BEFORE_ANY_STEP; 3]);
+    let downloading = view.current().expect("a request").clone();
+    first.release(&download).expect("room");
+
+    // While it unpacks: cut off in its middle it would leave neither version, so it goes to its end.
+    first.hold(UNPACK).expect("room");
+    told(desk, &["recover"]).await;
+    unpacking(&scenario, first).await;
+    let view = scenario.view().await.expect("an answer");
+    let stopped = request_of(&view, &version).expect("a request").clone();
+    told(desk, &["stop", "--by=bob", "--reason=not this one"]).await;
     scenario
         .until("the others settled", |view| {
-            [1, 2].map(|lrn| posted(view, &version, lrn)) == [Some((0, Condition::NotRunning)); 2]
+            [1, 2].map(|lrn| posted(view, &version, lrn)) == [SETTLED_BEFORE_ANY_STEP; 2]
         })
         .await;
     let missing = necoctl(desk, &["recover", "--wait=1s"]).await.ended(2).err;
     says(&missing, &["have not settled yet", "boot servers 0"]);
     let busy = format!("boot server 0 is busy: install of {version}");
-    says(&told(desk, &["why"]).await, &["by alice: not this one", &busy]);
-
-    // Cut off in its middle it would leave neither version; so it goes to its end, and recover waits for that.
-    let let_go = async {
-        let waiting = scenario.view().await.expect("an answer");
-        assert!(request_of(&waiting, &version).is_some_and(|request| request.stop));
-        kill(installer, Signal::SIGCONT).expect("it is still there");
-    };
+    says(&told(desk, &["why"]).await, &["by bob: not this one", &busy]);
+    let since = scenario.recorded();
     let recover = ["recover", "--wait=180s", "--reason=this one after all"];
+    let let_go = async { first.release(UNPACK).expect("room") };
     let (recovered, ()) = tokio::join!(necoctl(desk, &recover), let_go);
-    let recovered = recovered.ended(0);
-    says(&recovered.out, &[version.as_str(), "is put away"]);
-    let requests = scenario.requests(from).await;
-    let (gone_at, _) = requests.iter().find(|(_, request)| request.is_none()).expect("put away");
-    let history = scenario.history().await;
-    let status_of_first = "status/bootservers/0";
-    let put_away = &history[gone_at];
-    let status = put_away.iter().find(|change| change.key == status_of_first).expect("its status");
-    let closed = status.before.as_ref().map(|kv| String::from_utf8_lossy(&kv.value).into_owned());
-    assert!(closed.is_some_and(|status| status.contains("\"cond\":0")), "{put_away:?}");
-    let settled: Vec<_> = scenario.posted(first, from).await;
+    says(&recovered.ended(0).out, &[version.as_str(), "is put away"]);
+
+    // The verdict came first, then the word of the server, then the recovery.
+    let settled = scenario.posted(first, since).await;
     assert_eq!((settled[0].step, settled[0].cond), (0, Condition::NotRunning), "{settled:?}");
-    let stopped = requests.iter().find_map(|(_, request)| request.clone()).expect("a request");
+    assert_eq!(settled[0].request, Some(stopped.id()));
+    let requests = scenario.requests(since).await;
+    let (gone_at, _) = requests.iter().find(|(_, request)| request.is_none()).expect("put away");
+    let put_away = &scenario.history().await[gone_at];
+    let status = put_away.iter().find(|change| change.key == "status/bootservers/0");
+    let status = status.and_then(|change| change.before.as_ref()).expect("it had one");
+    let status = UpdateStatus::decode(&status.value).expect("a status");
+    assert_eq!((status.request, status.cond), (Some(stopped.id()), Condition::NotRunning));
     for server in scenario.servers() {
         let journal = server.journal().expect("a journal");
         let begun = journal.iter().filter(|record| {
-            matches!(&record.entry, Entry::IntentOpened { request, .. } if *request == stopped.id())
+            let Entry::IntentOpened { request, .. } = &record.entry else { return false };
+            [stopped.id(), downloading.id()].contains(request)
         });
         let expected = usize::from(server.lrn() == first.lrn());
-        assert_eq!(begun.count(), expected, "boot-{}: {before} stays there", server.lrn());
+        assert_eq!(begun.count(), expected, "boot-{}: nobody else installs", server.lrn());
     }
     let view = scenario.completed(&version).await;
-    assert_eq!(outcome_of(&view, &stopped), Some(Outcome::Stopped));
+    for request in [&downloading, &stopped] {
+        assert_eq!(outcome_of(&view, request), Some(Outcome::Stopped));
+    }
+    let made = scenario.requests(from).await.into_iter().filter_map(|(_, request)| request);
+    assert_eq!(made.filter(|request| !request.stop).count(), 3, "one after each recovery");
     scenario.verdict(&version).await;
 }
 
@@ -371,12 +384,13 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
     };
 
     // During the install: it comes to its end, and the others do not begin theirs.
+    first.hold(UNPACK).expect("room");
     let version = scenario.publish_update().await;
-    let installer = freeze_installation(&scenario, first).await;
+    unpacking(&scenario, first).await;
     pause(desk, "in the install").await;
     let again = told(desk, &["pause", "--reason=once more"]).await;
     assert!(again.starts_with("unchanged: already paused by alice"), "{again}");
-    kill(installer, Signal::SIGCONT).expect("it is still there");
+    first.release(UNPACK).expect("room");
     all_rest(&scenario, "in the install").await;
     assert_eq!(on_disk(&version), [true, false, false]);
     assert_eq!(on_disk(&before), [false, true, true]);

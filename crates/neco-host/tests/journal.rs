@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_host::fs::{Fault, PowerCut, RecordingFs};
-use neco_host::journal::{DamageKind, Options, Record, read_all};
+use neco_host::journal::{DamageKind, Options, Record, in_brief, read_all};
 use neco_host::{Journal, JournalError, JournalStore};
 use neco_schema::Timestamp;
 use neco_schema::journal::Entry;
@@ -179,6 +179,35 @@ fn garbage_of_any_kind_costs_only_itself() {
     let (_, records, damage) = Journal::open(dir.path(), options()).expect("a journal");
     assert!(records.is_empty());
     assert!(matches!(damage[0].kind, DamageKind::Unreadable(_)), "{damage:?}");
+}
+
+#[test]
+fn a_file_that_lost_everything_is_named_and_taken_up_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(dir.path());
+    journal.append(&entry(0)).expect("room");
+    std::fs::write(segments(dir.path()).remove(0), "").expect("room");
+    let (journal, records, damage) = Journal::open(dir.path(), options()).expect("a journal");
+    assert!(records.is_empty());
+    assert_eq!(damage.len(), 1);
+    assert_eq!((damage[0].line, &damage[0].kind), (0, &DamageKind::Empty));
+    journal.append(&entry(1)).expect("room");
+    let (_, records, damage) = Journal::open(dir.path(), options()).expect("a journal");
+    assert_eq!((numbers(&records), damage), (vec![1], vec![]));
+}
+
+#[test]
+fn damage_of_one_kind_is_told_once_for_each_file() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (journal, _) = open(dir.path());
+    journal.append(&entry(0)).expect("room");
+    let path = segments(dir.path()).remove(0);
+    append_raw(&path, b"x\ny\nz\ncut");
+    let (_, _, damage) = Journal::open(dir.path(), options()).expect("a journal");
+    let brief = in_brief(&damage);
+    assert_eq!(brief.len(), 2, "{brief:?}");
+    assert!(brief[0].contains("checksum") && brief[0].ends_with("2 more times in this file"));
+    assert!(brief[1].contains("cut off") && !brief[1].contains("more times"), "{brief:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, one_line, wait_for_store};
-use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options};
+use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options, in_brief};
 use neco_host::{
     DetachedProcess, PackageCache, PackageManager, Root, RunDetached, Sandbox, SandboxFs, Unsigned,
     address, identity,
@@ -17,9 +17,9 @@ use neco_plan::{JournalState, Local};
 use neco_process::clock::{Clock, SystemClock};
 use neco_process::config::{self, Config};
 use neco_process::daemon::{follow, installed_version, serve};
-use neco_process::exit::{self, ExitCode, Failure, OrFail};
+use neco_process::exit::{self, ExitCode, Failure};
 use neco_process::listener::Readiness;
-use neco_process::lock::LocalLock;
+use neco_process::lock::{LocalLock, LockError};
 use neco_process::logs::{self, LogFormat, LogOptions};
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
@@ -129,7 +129,7 @@ impl Drivers {
         });
         let (journal, _, damage) =
             Journal::open(root.join(DIRECTORY), Options::new(now, checkpoint))?;
-        for damage in damage {
+        for damage in in_brief(&damage) {
             tracing::error!("{damage}");
         }
         Ok(Self {
@@ -182,7 +182,11 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let stop = shutdown.token();
     let version: NecoVersion = installed_version(&cli.root)?.parse()?;
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-worker.lock".as_ref()))
-        .or_hint("one worker runs on a boot server: stop the other one")?;
+        .map_err(|error| match error {
+            LockError::Held { .. } => Failure::from(error)
+                .with_hint("one worker runs on a boot server: stop the other one"),
+            LockError::Io { .. } => error.into(),
+        })?;
     let clock = Arc::new(SystemClock::default());
     let drivers = Drivers::new(cli, &clock)?;
     let root = drivers.root.clone();
@@ -199,13 +203,19 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         local.installed = installed;
     }
     let dynamic_clock: Arc<dyn Clock> = clock;
-    let mut retry = READ_AGAIN.retry();
+    let (mut retry, mut told) = (READ_AGAIN.retry(), String::new());
     let shared = loop {
         let (store, clock) = (Arc::clone(&store), Arc::clone(&dynamic_clock));
         match Shared::new(store, clock, Arc::clone(&drivers.journal), local.clone()) {
             Ok(shared) => break shared,
             // What is open stands there: without it nothing may begin.
-            Err(error) => tracing::error!(error = %one_line(&error), "waiting for the journal"),
+            Err(error) => {
+                let why = one_line(&error);
+                if told != why {
+                    tracing::error!(%why, "waiting for the journal");
+                    told = why;
+                }
+            }
         }
         tokio::select! {
             biased;

@@ -87,6 +87,8 @@ pub enum DamageKind {
     /// The last line, or the last lines that were written at once, have no end: the writer died, or the disk was
     /// full.
     Truncated,
+    /// The file holds nothing, though it was not begun without a line.
+    Empty,
     /// The line is not what was written.
     Checksum,
     /// The line is what was written, but this version does not understand it.
@@ -115,6 +117,7 @@ impl fmt::Display for Damage {
         }
         match &self.kind {
             DamageKind::Truncated => f.write_str(": what was written last is cut off; skipped"),
+            DamageKind::Empty => f.write_str(": the file is empty: what it held is lost"),
             DamageKind::Checksum => f.write_str(": the line does not match its checksum; skipped"),
             DamageKind::Unknown(why) => {
                 write!(f, ": the entry is of another version ({why}); skipped")
@@ -126,9 +129,31 @@ impl fmt::Display for Damage {
                 write!(f, ": entries {from} to {to} are missing before it")
             }
             DamageKind::Repeated { seq } => write!(f, ": entry {seq} stands twice; skipped"),
-            DamageKind::Unreadable(why) => write!(f, ": the file cannot be read ({why}); skipped"),
+            DamageKind::Unreadable(why) => write!(
+                f,
+                ": the file cannot be read ({why}); nothing begins until it can be read or is moved away"
+            ),
         }
     }
+}
+
+/// Damage in a few lines: what is the matter with many lines of one file is told for the first of them.
+pub fn in_brief(damage: &[Damage]) -> Vec<String> {
+    let alike = |a: &Damage, b: &Damage| {
+        a.file == b.file && std::mem::discriminant(&a.kind) == std::mem::discriminant(&b.kind)
+    };
+    let mut brief: Vec<(&Damage, usize)> = Vec::new();
+    for found in damage {
+        match brief.iter_mut().find(|(told, _)| alike(told, found)) {
+            Some((_, more)) => *more += 1,
+            None => brief.push((found, 0)),
+        }
+    }
+    let words = |(told, more)| match more {
+        0 => format!("{told}"),
+        more => format!("{told}; and the same {more} more times in this file"),
+    };
+    brief.into_iter().map(words).collect()
 }
 
 /// Why the journal could not be written or read.
@@ -262,9 +287,6 @@ impl Journal {
         let lock = journal.lock()?;
         let places = segment::places(journal.fs(), &journal.dir).map_err(JournalError::reading)?;
         let damage = segment::damage(journal.fs(), &places);
-        for found in &damage {
-            tracing::warn!(damage = %found, "the journal is damaged");
-        }
         // Not a part of it: nobody is to act on half a state.
         let records = segment::state_records(journal.fs(), places).unwrap_or_default();
         drop(lock);

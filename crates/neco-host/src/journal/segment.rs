@@ -102,6 +102,9 @@ impl Segment {
 
     fn parse(&mut self, bytes: &[u8]) {
         self.len = bytes.len() as u64;
+        if bytes.is_empty() {
+            self.damaged(0, DamageKind::Empty);
+        }
         // Where the batch that has not ended yet began.
         let mut batch: Option<BatchStart> = None;
         for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {

@@ -6,17 +6,23 @@
 //!
 //! `cargo xtask test` builds the packages that the sites install, and says in `NECO_PACKAGES` where they are.
 
+mod backup;
+mod leadership;
 mod observer;
 mod operator;
 mod recording;
+mod refusals;
 mod scenario;
 mod trail;
 mod webhook;
-
-pub use operator::{Told, daemons, necoctl, processes, restarted};
 mod wire;
 mod within;
+
+pub use backup::{Backup, copy};
+pub use leadership::{go_leads, leads, updater};
+pub use operator::{Told, daemons, necoctl, processes, restarted};
 pub use recording::{Event, Recording};
+pub use refusals::aborted;
 pub use scenario::{LONG, Scenario, attempts, lines, now};
 pub use trail::Trail;
 pub use wire::{Verdict, Wire};

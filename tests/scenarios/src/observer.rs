@@ -34,6 +34,11 @@ impl Observer {
         writers.insert(revision, (writer, compares));
     }
 
+    /// Forgets who made which revision, as etcd does; gives what was noted.
+    pub(crate) fn forget_writers(&self) -> BTreeMap<Revision, (Writer, Vec<Compare>)> {
+        std::mem::take(&mut self.writers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Adds what was noted to a recording.
     pub(crate) fn add_to(&self, recording: &mut Recording) {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();

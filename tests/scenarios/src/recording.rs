@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use neco_plan::invariants::{Auditor, Fact, KvChange, Report, Rules, Stamp, Writer};
-use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
-use neco_schema::{Compare, Lrn, Revision};
+use neco_plan::invariants::{Auditor, Fact, Installs, KvChange, Report, Rules, Stamp, Writer};
+use neco_schema::journal::Entry;
+use neco_schema::{Compare, Lrn, Revision, Snapshot};
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub enum Event {
     },
     /// Something that neither of them tells.
     Fact(Fact),
+    /// etcd was put back to an earlier time, and holds this now.
+    Restored(Snapshot),
 }
 
 /// A run, in the order of time.
@@ -40,7 +42,7 @@ pub enum Event {
 pub struct Recording {
     /// What happened, and when by the one clock of this machine.
     pub events: Vec<(Timestamp, Event)>,
-    /// Who made a revision, and under which conditions, where that is known.
+    /// Who made a revision, and under which conditions, where that is known; since the last restoration.
     pub writers: BTreeMap<Revision, (Writer, Vec<Compare>)>,
     /// What holds in it.
     pub rules: Rules,
@@ -54,21 +56,12 @@ impl Recording {
 
     /// Adds the journal of a server, and what it says about installations as facts.
     pub fn add_journal(&mut self, lrn: Lrn, lines: Vec<(Timestamp, u64, Entry)>) {
-        let mut installs: BTreeMap<IntentId, Effect> = BTreeMap::new();
+        let mut installs = Installs::default();
         let mut latest = Timestamp::MIN;
         for (at, seq, entry) in lines {
             // Lines have an order of their own, whatever the clock does.
             latest = latest.max(at);
-            let fact = match &entry {
-                Entry::IntentOpened { intent, effect: effect @ Effect::Install { .. }, .. } => {
-                    installs.insert(intent.clone(), effect.clone());
-                    None
-                }
-                Entry::IntentClosed { intent, end } => {
-                    installs.remove(intent).and_then(|effect| installed(lrn, effect, end))
-                }
-                _ => None,
-            };
+            let fact = installs.take(lrn, &entry);
             self.add(latest, Event::Line { lrn, seq, entry });
             if let Some(fact) = fact {
                 self.add(latest, Event::Fact(fact));
@@ -76,19 +69,24 @@ impl Recording {
         }
     }
 
-    /// What the auditor makes of it.
+    /// What the auditor makes of it. Where etcd was put back to an earlier time, another log begins.
     pub fn audit(&self) -> Report {
         let mut events: Vec<&(Timestamp, Event)> = self.events.iter().collect();
         events.sort_by_key(|(at, _)| *at);
         let begin = events.first().map_or(Timestamp::UNIX_EPOCH, |(at, _)| *at);
         let mut auditor = Auditor::new(self.rules.clone());
         let mut come_to = None;
+        let (mut whole, mut before) = (Report::default(), Vec::<&Event>::new());
+        let lives = events.iter().filter(|(_, event)| matches!(event, Event::Restored(_))).count();
+        let mut life = 0;
         for (at, event) in events {
             let since = Duration::try_from(at.duration_since(begin)).unwrap_or_default();
             auditor.fact(Fact::Time(since));
             match event {
                 Event::Change { revision, changes } => {
-                    if let Some((writer, compares)) = self.writers.get(revision) {
+                    if let Some((writer, compares)) =
+                        self.writers.get(revision).filter(|_| life == lives)
+                    {
                         let (revision, writer) = (*revision, *writer);
                         let compares = compares.clone();
                         auditor.fact(Fact::Transaction { revision, writer, compares });
@@ -101,9 +99,24 @@ impl Recording {
                     auditor.journal(*lrn, entry, Stamp { seq: *seq, revision: come_to });
                 }
                 Event::Fact(fact) => auditor.fact(fact.clone()),
+                Event::Restored(snapshot) => {
+                    whole = together(whole, auditor.finish());
+                    auditor = Auditor::start_from(snapshot, self.rules.clone());
+                    auditor.fact(Fact::Time(since));
+                    for &event in &before {
+                        match event {
+                            Event::Fact(Fact::Transaction { .. }) => {}
+                            Event::Fact(fact) => auditor.fact_before(fact),
+                            Event::Line { lrn, entry, .. } => auditor.journal_before(*lrn, entry),
+                            Event::Change { .. } | Event::Restored(_) => {}
+                        }
+                    }
+                    (life, come_to) = (life + 1, None);
+                }
             }
+            before.push(event);
         }
-        auditor.finish()
+        together(whole, auditor.finish())
     }
 
     /// How many lines of journals and how many facts it has.
@@ -135,19 +148,18 @@ impl Recording {
     }
 }
 
-/// What is installed after an installation that ended so.
-fn installed(lrn: Lrn, effect: Effect, end: &IntentEnd) -> Option<Fact> {
-    let Effect::Install { from, to, package, .. } = effect else { return None };
-    match end {
-        IntentEnd::Completed => Some(Fact::Installed {
-            lrn,
-            version: to,
-            sha256: Some(package.sha256),
-            way_back: false,
-        }),
-        IntentEnd::Failed { .. } => {
-            Some(Fact::Installed { lrn, version: from, sha256: None, way_back: true })
-        }
-        IntentEnd::Dropped => None,
+/// What the audits of two logs come to.
+fn together(mut all: Report, next: Report) -> Report {
+    all.changes += next.changes;
+    all.violations.extend(next.violations);
+    all.log_faults.extend(next.log_faults);
+    for (invariant, times) in next.exercised {
+        *all.exercised.entry(invariant).or_default() += times;
     }
+    all.holding.extend(next.holding);
+    all.holding.sort_unstable();
+    all.holding.dedup();
+    let violated = |invariant| all.violations.iter().any(|found| found.invariant == invariant);
+    all.holding.retain(|invariant| !violated(*invariant));
+    all
 }

@@ -21,6 +21,7 @@ use neco_systemd::UnitEffect;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
+use crate::backup::Backup;
 use crate::observer::{self, Observer};
 use crate::operator::daemons;
 use crate::recording::{Event, Recording};
@@ -50,6 +51,8 @@ static PLACES: Semaphore = Semaphore::const_new(2);
 pub struct Scenario {
     site: Site,
     trail: Trail,
+    /// What became of etcd before it was put back to an earlier time.
+    former: Recording,
     observer: Observer,
     webhook: Webhook,
     /// The recipes that the requests follow, by version.
@@ -105,6 +108,7 @@ impl Scenario {
             scenario.begun.insert(server.lrn(), last);
         }
         scenario
+            former: Recording::default(),
     }
 
     /// Counts a spare of [`Site::install_spare`] among the servers that the verdict is about.
@@ -351,6 +355,28 @@ impl Scenario {
         self.learn_recipe(version);
         for server in self.site.servers() {
             let journal = server.journal().unwrap_or_else(|error| panic!("{}", chain(&error)));
+    /// Puts etcd back to a backup. What changed since is gone, and the audit begins anew from what stands there now.
+    ///
+    /// # Panics
+    /// The backup cannot be put back.
+    pub async fn restore(&mut self, backup: &Backup) {
+        let changes = self.history().await;
+        let (seen_at, mut writers) = (self.trail.seen_at(), self.observer.forget_writers());
+        for (revision, changes) in changes {
+            let at = seen_at.get(&revision).copied().unwrap_or_default();
+            if let Some((writer, compares)) = writers.remove(&revision) {
+                let told = Fact::Transaction { revision, writer, compares };
+                self.former.add(at, Event::Fact(told));
+            }
+            self.former.add(at, Event::Change { revision, changes });
+        }
+        let at = backup.put_back(&self.site).await;
+        let everything = [Range::Prefix(String::new())];
+        let now = self.store().read(&everything, None).await.expect("an answer");
+        self.trail = Trail::follow_from(self.store().clone(), &now);
+        self.former.add(at, Event::Restored(now));
+    }
+
             let state = JournalState::fold(journal.iter().map(|record| &record.entry));
             let lrn = server.lrn();
             assert!(state.intents.is_empty(), "boot-{lrn} has open intents: {:?}", state.intents);
@@ -383,7 +409,7 @@ impl Scenario {
     pub async fn recording(&self, end: Option<&NecoVersion>) -> Recording {
         let mut rules = observer::rules_of(&self.site, &[SECRET, webhook::SECRET]);
         rules.recipes.clone_from(&self.recipes);
-        let mut recording = Recording { rules, ..Recording::default() };
+        let mut recording = Recording { rules, ..self.former.clone() };
         let history = self.history().await;
         let seen_at = self.trail.seen_at();
         for (revision, changes) in history {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use neco_plan::invariants::KvChange;
-use neco_schema::{Key, KeyValue, Range, Record, Revision};
+use neco_schema::{Key, KeyValue, Range, Record, Revision, Snapshot};
 use neco_store::{EtcdStore, Store, WatchEvent};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -44,7 +44,17 @@ impl Drop for Trail {
 impl Trail {
     /// Begins to follow; what was there before is taken in from the first revision on.
     pub fn follow(store: Arc<EtcdStore>) -> Self {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        Self::go_on(store, Seen::default())
+    }
+
+    /// Begins with what stands there now; how it came about is not asked.
+    pub(crate) fn follow_from(store: Arc<EtcdStore>, now: &Snapshot) -> Self {
+        let (standing, up_to) = (now.kvs.clone(), now.revision);
+        Self::go_on(store, Seen { standing, up_to, ..Seen::default() })
+    }
+
+    fn go_on(store: Arc<EtcdStore>, seen: Seen) -> Self {
+        let seen = Arc::new(Mutex::new(seen));
         let task = tokio::spawn(follow(store, Arc::clone(&seen)));
         Self { seen, task }
     }

@@ -1,21 +1,9 @@
 //! Updaters and operators of the original take part.
 
 use neco_plan::testing::GoAction;
-use neco_playground::{GoLeader, HELD_UNIT, Held, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario};
+use neco_playground::{HELD_UNIT, Held, has_settled, outcome_of};
+use neco_scenarios::{LONG, Scenario, go_leads};
 use neco_schema::Outcome;
-
-/// A leader of the original, with our updaters waiting behind it.
-async fn go_leads(scenario: &Scenario) -> GoLeader {
-    for server in scenario.updaters() {
-        server.updater().expect("an updater").stop().await;
-    }
-    let go = GoLeader::elected(scenario).await.expect("elected");
-    for server in scenario.updaters() {
-        server.updater().expect("an updater").up().await;
-    }
-    go
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_of_the_original_is_carried_out_from_the_signed_release() {

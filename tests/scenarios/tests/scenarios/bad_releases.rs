@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use neco_playground::{Flaw, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario, lines};
+use neco_playground::{Flaw, outcome_of};
+use neco_scenarios::{LONG, Scenario, aborted, lines};
 use neco_schema::{NecoVersion, Outcome, UpdateRequest};
 use nix::sys::signal::Signal;
 
@@ -20,31 +20,7 @@ fn versions() -> impl Iterator<Item = NecoVersion> {
 
 /// Waits for the end of a request that nobody can carry out, and checks that nothing came of it.
 async fn refused(scenario: &Scenario, version: &NecoVersion, words: &[&str]) -> UpdateRequest {
-    let what = format!("the end of {version}");
-    let view = scenario
-        .until(&what, |view| {
-            let request = view.current().filter(|request| request.version == *version);
-            // Who is at rest says so a moment later.
-            let at_rest = view.alive.values().all(|alive| alive.value.busy.is_empty());
-            request.is_some_and(|request| request.stop && has_settled(view, request)) && at_rest
-        })
-        .await;
-    let first = scenario.server(0);
-    let mut words = words.to_vec();
-    words.extend(["install", version.as_str(), REMEDY]);
-    scenario.logged(first, "neco-worker", &words).await;
-    let said = lines(first, "neco-worker", &words);
-    assert!(said.len() <= 2, "{version}: said again and again: {said:#?}");
-    let request = view.current().expect("a request").clone();
-    let status = view.status_of(&request, first.lrn()).expect("an abort");
-    let origin = status.value.origin.as_ref().expect("an origin");
-    assert!(origin.lrn == first.lrn() && origin.step == 1, "{origin:?}");
-    assert!(words.iter().skip(1).all(|word| said[0].contains(word)), "{origin:?}");
-    for server in scenario.servers() {
-        let installed = scenario.packages().first();
-        assert_eq!(server.version_on_disk().as_deref(), Some(installed.as_str()), "{version}");
-    }
-    request
+    aborted(scenario, version, &[words, &[version.as_str(), REMEDY]].concat()).await
 }
 
 /// Replaces a file as a whole.

@@ -9,7 +9,7 @@ use neco_plan::operator::{Order, Refusal, noted};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::ReleaseWindows;
 use neco_schema::{
-    Compare, ConfigKey, Key, Op, Snapshot, Txn, check_stored_value, parse_config_value,
+    Compare, ConfigKey, Key, Op, Snapshot, Txn, abridged, check_stored_value, parse_config_value,
     stored_duration,
 };
 use serde::Serialize;
@@ -24,6 +24,9 @@ use crate::words::{go_duration, one_line, table};
 
 /// The zone of release times when none is set.
 const DEFAULT_ZONE: &str = "Asia/Tokyo";
+
+/// How much of a value that cannot be used is shown.
+const LONGEST_WRONG: usize = 60;
 
 /// Read and change the settings that all boot servers share.
 ///
@@ -174,7 +177,7 @@ fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String
     if key.default_duration().is_some() {
         return match stored_duration(key, bytes) {
             Ok(duration) => (go_duration(duration), None),
-            Err(error) => (text, Some(error.to_string())),
+            Err(error) => (abridged(&text, LONGEST_WRONG), Some(error.to_string())),
         };
     }
     let checked = check_stored_value(key, bytes).map_err(|error| error.to_string());
@@ -184,7 +187,10 @@ fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String
         }
         _ => Ok(()),
     });
-    (text, checked.err())
+    match checked {
+        Ok(()) => (text, None),
+        Err(problem) => (abridged(&text, LONGEST_WRONG), Some(problem)),
+    }
 }
 
 impl Get {

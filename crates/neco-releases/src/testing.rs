@@ -25,7 +25,7 @@ pub struct FakeReleases {
 struct Inner {
     releases: Vec<ListedRelease>,
     content: BTreeMap<Url, Vec<u8>>,
-    down: bool,
+    trouble: Option<fn() -> ReleaseError>,
     asked: u32,
 }
 
@@ -76,7 +76,15 @@ impl FakeReleases {
 
     /// Whether every question fails as if the server were out of order.
     pub fn set_down(&self, down: bool) {
-        self.lock().down = down;
+        fn unavailable() -> ReleaseError {
+            ReleaseError::Server { url: "https://fake.invalid/".to_owned(), status: 503 }
+        }
+        self.set_trouble(down.then_some(unavailable));
+    }
+
+    /// What every question fails with, if with anything.
+    pub fn set_trouble(&self, trouble: Option<fn() -> ReleaseError>) {
+        self.lock().trouble = trouble;
     }
 
     /// How often a version was asked for.
@@ -86,11 +94,10 @@ impl FakeReleases {
 
     fn up(&self) -> Result<MutexGuard<'_, Inner>, ReleaseError> {
         let inner = self.lock();
-        if inner.down {
-            let url = "https://fake.invalid/".to_owned();
-            return Err(ReleaseError::Server { url, status: 503 });
+        match inner.trouble {
+            Some(trouble) => Err(trouble()),
+            None => Ok(inner),
         }
-        Ok(inner)
     }
 
     fn bytes(&self, asset: &Asset) -> Result<Vec<u8>, ReleaseError> {

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use neco_host::{Installed, PackageCache, RunDetached, Unsigned};
 use neco_plan::{Local, RecipeShape, View, operator_ranges};
 use neco_process::clock::SystemClock;
+use neco_releases::ReleaseError;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{
     Alive, Condition, Key, Lrn, NecoVersion, Op, PackageRef, RecipeDigest, RequestId, Timestamp,
@@ -287,6 +288,44 @@ async fn a_repository_that_is_away_is_waited_for() {
         .await;
     assert_eq!(machine.own(), None);
     machine.site.releases.set_down(false);
+    exits_for_the_new_binary(engine).await;
+}
+
+#[tokio::test]
+async fn a_mirror_that_refuses_or_talks_nonsense_is_waited_for() {
+    fn url() -> String {
+        "https://fake.invalid/".to_owned()
+    }
+    let site = Site::new();
+    site.publish(FROM, None);
+    let package = site.publish(TO, None);
+    let troubles: [(&str, fn() -> ReleaseError); 4] = [
+        ("answered 403", || ReleaseError::Forbidden { url: url(), token_sent: true }),
+        ("redirects in a loop", || ReleaseError::Redirect {
+            url: url(),
+            problem: "in a loop".to_owned(),
+        }),
+        ("sent bytes with SHA-256 b", || ReleaseError::WrongDigest {
+            url: url(),
+            expected: "a".to_owned(),
+            found: "b".to_owned(),
+        }),
+        ("that are announced", || ReleaseError::TooLarge { url: url(), limit: 1, announced: true }),
+    ];
+    site.releases.set_trouble(Some(troubles[0].1));
+    let machine = Machine::new(site).await;
+    machine.request(Some(package), false).await;
+    let engine = machine.start();
+    for (words, trouble) in troubles {
+        machine.site.releases.set_trouble(Some(trouble));
+        let waits = || {
+            let doing = machine.doing();
+            doing.starts_with("waiting to fetch") && doing.contains(words)
+        };
+        machine.until(words, waits).await;
+        assert_eq!(machine.own(), None, "nothing is aborted for it");
+    }
+    machine.site.releases.set_trouble(None);
     exits_for_the_new_binary(engine).await;
 }
 

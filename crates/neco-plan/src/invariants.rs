@@ -139,7 +139,7 @@ impl Auditor {
 
     /// Takes in something that came about before the log begins: it is known, and not judged.
     pub fn fact_before(&mut self, fact: &Fact) {
-        self.world.learn(fact, self.state.now);
+        self.world.learn(fact, self.state.now, self.state.revision);
     }
 
     /// Takes in one line of the journal of `lrn`; the lines of one server come in their order. One that was written
@@ -169,7 +169,7 @@ impl Auditor {
         installed::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
         record::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
         liveness::judge_fact(&fact, &self.world, &self.state, &self.rules, &mut self.verdicts);
-        self.world.learn(&fact, self.state.now);
+        self.world.learn(&fact, self.state.now, self.state.revision);
     }
 
     /// What has been found so far.

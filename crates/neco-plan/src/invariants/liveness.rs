@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use neco_schema::{Condition, Key, Lrn, NecoVersion, RequestId};
+use neco_schema::{Condition, Key, Lrn, NecoVersion, RequestId, Revision};
 
 use super::event::Event;
 use super::server::Server;
@@ -23,7 +23,8 @@ pub(super) struct World {
     installed: BTreeMap<Lrn, NecoVersion>,
     digests: BTreeMap<(Lrn, NecoVersion), String>,
     window: Option<(bool, Option<Duration>)>,
-    taken_down: BTreeMap<String, BTreeSet<Lrn>>,
+    /// Where a unit was taken down and has not come back, and the revision that etcd had come to by then.
+    taken_down: BTreeMap<String, BTreeMap<Lrn, Revision>>,
     quorum_lost: bool,
     /// When quorum came back for the last time.
     quorum_back: Option<Option<Duration>>,
@@ -62,9 +63,9 @@ impl World {
         self.window
     }
 
-    /// Where `unit` was taken down and has not come back.
-    pub(super) fn taken_down(&self, unit: &str) -> impl Iterator<Item = Lrn> {
-        self.taken_down.get(unit).into_iter().flatten().copied()
+    /// Where `unit` was taken down and has not come back, and as of which revision.
+    pub(super) fn taken_down(&self, unit: &str) -> impl Iterator<Item = (Lrn, Revision)> {
+        self.taken_down.get(unit).into_iter().flatten().map(|(lrn, at)| (*lrn, *at))
     }
 
     /// When the time of `request` was last written.
@@ -72,7 +73,7 @@ impl World {
         self.counted.get(request).copied()
     }
 
-    pub(super) fn learn(&mut self, fact: &Fact, now: Option<Duration>) {
+    pub(super) fn learn(&mut self, fact: &Fact, now: Option<Duration>, at: Revision) {
         match fact {
             Fact::Started { lrn, daemon, instance, version } => {
                 let running = self.processes.entry((*lrn, *daemon)).or_default();
@@ -98,7 +99,7 @@ impl World {
                 if *up {
                     down.remove(lrn);
                 } else if *planned {
-                    down.insert(*lrn);
+                    down.insert(*lrn, at);
                 }
             }
             Fact::Quorum { stands } => {

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use neco_schema::{
-    Alive, Condition, HistoryRecord, Key, KeyValue, Lrn, MemberPlan, NecoVersion, Outcome, Record,
-    RequestId, Revision, Seen, Snapshot, Timestamp, Turn, UpdateRequest, UpdateStatus,
+    Alive, Condition, ConfigKey, HistoryRecord, Key, KeyValue, Lrn, MemberPlan, NecoVersion,
+    Outcome, Record, RequestId, Revision, Seen, Snapshot, Timestamp, Turn, UpdateRequest,
+    UpdateStatus, stored_duration,
 };
 
 use super::Writer;
@@ -19,7 +20,9 @@ pub(super) struct Held {
     pub(super) lrn: Lrn,
     pub(super) from: Revision,
     pub(super) until: Option<Revision>,
-    /// Whether an operator took it away although the holder lived.
+    /// Whether an operator released it.
+    pub(super) by_operator: bool,
+    /// Whether that was done although the holder lived.
     pub(super) by_force: bool,
 }
 
@@ -134,6 +137,12 @@ impl State {
             .map(|(from, _)| *from)
     }
 
+    /// The deadline that an operator has set under `key`, else `unless_set`.
+    pub(super) fn deadline(&self, key: ConfigKey, unless_set: Duration) -> Duration {
+        let set = self.kvs.get(&Key::Config(key).to_string());
+        set.and_then(|kv| stored_duration(key, &kv.value).ok()).unwrap_or(unless_set)
+    }
+
     /// Whether `lrn` held the turn `name` at `revision`.
     pub(super) fn held_turn(&self, name: &str, lrn: Lrn, revision: Revision) -> bool {
         self.held.get(name).is_some_and(|held| {
@@ -157,6 +166,13 @@ impl State {
         held.rev().find(|held| held.lrn == lrn).is_some_and(|held| held.by_force)
     }
 
+    /// Whether an operator released the turn `name` of `lrn` after `since`, and `lrn` has not taken it again.
+    pub(super) fn lost_turn_to_operator(&self, name: &str, lrn: Lrn, since: Revision) -> bool {
+        let held = self.held.get(name).into_iter().flatten();
+        let last = held.rev().find(|held| held.lrn == lrn);
+        last.is_some_and(|last| last.by_operator && last.until.is_some_and(|until| until > since))
+    }
+
     /// The whole, as decisions see it.
     pub(super) fn view(&self) -> View {
         View::assemble(&Snapshot { revision: self.revision, cluster_id: 0, kvs: self.kvs.clone() })
@@ -165,11 +181,14 @@ impl State {
     /// Moves on to what holds after `event`.
     pub(super) fn apply(&mut self, event: &Event) {
         let by_force = event.writer() == Some(Writer::Operator { forced: true });
+        // Nobody else writes into the book of orders.
+        let ordered = event.changes.iter().any(|change| matches!(change.key, Some(Key::Order(_))));
+        let by_operator = ordered || matches!(event.writer(), Some(Writer::Operator { .. }));
         for change in event.changes.iter().filter(|change| change.is_deleted()) {
-            if let Some(Key::Turn(name)) = change.key.as_ref().filter(|_| by_force)
+            if let Some(Key::Turn(name)) = &change.key
                 && let Some(last) = self.held.get_mut(name).and_then(|held| held.last_mut())
             {
-                last.by_force = true;
+                (last.by_operator, last.by_force) = (by_operator, by_force);
             }
             self.delete(&change.name, change.key.as_ref(), event.revision);
         }
@@ -278,7 +297,13 @@ impl State {
                         last.until = Some(at);
                     }
                     if held.last().is_none_or(|last| last.until.is_some()) {
-                        held.push(Held { lrn: turn.lrn, from: at, until: None, by_force: false });
+                        held.push(Held {
+                            lrn: turn.lrn,
+                            from: at,
+                            until: None,
+                            by_operator: false,
+                            by_force: false,
+                        });
                     }
                     self.turns.insert(name, turn);
                 }

@@ -1,7 +1,7 @@
 //! What only one server may do at a time: invariants 15 and 18.
 
 use neco_schema::journal::{Effect, Entry};
-use neco_schema::{Key, Lrn, Turn};
+use neco_schema::{Key, Lrn, Revision, Turn};
 
 use super::liveness::World;
 use super::server::Line;
@@ -43,7 +43,8 @@ fn restart_under_turn(line: &Line<'_>, verdicts: &mut Verdicts) {
 }
 
 /// 15, by facts: a unit is not taken down on two servers at once. Units that fail by themselves are no restarts. An
-/// operator who takes a turn by force from a server that is about to stop the unit answers for both.
+/// operator who takes a turn by force from a server that is about to stop the unit answers for both; so does one who
+/// releases the turn of a server that died with the unit stopped.
 fn one_restart_at_a_time(
     fact: &Fact,
     world: &World,
@@ -52,11 +53,16 @@ fn one_restart_at_a_time(
     verdicts: &mut Verdicts,
 ) {
     let Fact::Service { lrn, unit, up: false, planned: true } = fact else { return };
-    let overruled =
-        |lrn: &Lrn| rules.turns.get(unit).is_some_and(|turn| state.lost_turn_by_force(turn, *lrn));
-    let others = world.taken_down(unit).filter(|other| other != lrn && !overruled(other));
-    let others = others.collect::<Vec<_>>();
-    let wrong = (!others.is_empty() && !overruled(lrn))
+    let turn = rules.turns.get(unit);
+    let overruled = |lrn: Lrn| turn.is_some_and(|turn| state.lost_turn_by_force(turn, lrn));
+    let left_down = |lrn: Lrn, since: Revision| {
+        turn.is_some_and(|turn| state.lost_turn_to_operator(turn, lrn, since))
+    };
+    let others = world
+        .taken_down(unit)
+        .filter(|(other, since)| other != lrn && !overruled(*other) && !left_down(*other, *since));
+    let others = others.map(|(other, _)| other).collect::<Vec<_>>();
+    let wrong = (!others.is_empty() && !overruled(*lrn))
         .then(|| format!("{unit} was stopped on {lrn} while it was down on {}", list(others)));
     verdicts.safety(15, state.revision, &[], wrong);
 }

@@ -1,7 +1,7 @@
 use neco_schema::journal::{Effect, Entry};
 use neco_schema::{
-    ClockRecord, Condition, Control, Ending, Key, Op, Outcome, Revision, StopNote, Timestamp,
-    UpdateRequest,
+    ClockRecord, Condition, ConfigKey, Control, Ending, Key, Op, Outcome, Revision, StopNote,
+    Timestamp, UpdateRequest,
 };
 
 use super::log::*;
@@ -223,9 +223,22 @@ fn a_leader_that_gives_up_before_a_deadline_breaks_24() {
         unknown: Default::default(),
     };
     let given_up = UpdateRequest { stop: true, stopped: Some(note), ..one.clone() };
-    for (seconds, right) in [(60, false), (21 * 60, true)] {
+    // As it is unless it is set; and as an operator has set it.
+    let minute = "60000000000";
+    let cases = [
+        (None, 60, false),
+        (None, 21 * 60, true),
+        (Some(ConfigKey::WorkerTimeout), 59, false),
+        (Some(ConfigKey::WorkerTimeout), 61, true),
+        (Some(ConfigKey::StepTimeout), 61, true),
+        (Some(ConfigKey::ReleaseWindow), 61, false),
+    ];
+    for (set, seconds, right) in cases {
         let mut log = Log::new(rules());
         log.time(0);
+        if let Some(key) = set {
+            log.write([Op::put_bytes(&Key::Config(key), minute)]);
+        }
         log.put(&Key::Request, &one);
         log.time(seconds);
         log.put(&Key::Request, &given_up);
@@ -349,6 +362,34 @@ fn who_takes_a_turn_by_force_answers_for_two_restarts_at_once() {
     log.auditor.fact(down(A));
     log.auditor.fact(down(B));
     log.breaks(Safety(15));
+}
+
+#[test]
+fn who_releases_the_turn_of_a_server_that_died_in_its_restart_answers_for_two_at_once() {
+    let unit = || "etcd-container.service".to_owned();
+    let one = request("1.0.0", 1);
+    let key = Key::Turn("etcd".into());
+    let down = |lrn| Fact::Service { lrn, unit: unit(), up: false, planned: true };
+    // The book of orders tells who deleted it.
+    let order = Op::put_bytes(&Key::Order(Timestamp::from_unix(7)), "{}");
+    for (ordered, dead_first) in [(true, true), (true, false), (false, true)] {
+        let mut log = Log::with_request(rules(), &one);
+        log.put(&key, &turn(A, &one));
+        if dead_first {
+            log.auditor.fact(down(A));
+        }
+        log.write([Op::delete(&key)].into_iter().chain(ordered.then(|| order.clone())));
+        log.put(&key, &turn(B, &one));
+        if !dead_first {
+            log.auditor.fact(down(A));
+        }
+        log.auditor.fact(down(B));
+        if ordered && dead_first {
+            log.keeps(Safety(15));
+        } else {
+            log.breaks(Safety(15));
+        }
+    }
 }
 
 /// A restart as the journal has it.

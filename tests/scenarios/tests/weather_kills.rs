@@ -393,10 +393,13 @@ async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_ca
             .await;
         assert_eq!(attempts(victim, &request, 2), [1, 2, 3], "it is not begun a fourth time");
         for server in scenario.servers() {
-            let status = view.status_of(&request, server.lrn()).expect("a status");
-            let origin = status.value.origin.as_ref().expect("an origin");
-            assert_eq!((origin.lrn, origin.step), (victim.lrn(), 2), "{origin:?}");
-            assert_eq!(origin.cause, cause);
+            let status = &view.status_of(&request, server.lrn()).expect("a status").value;
+            // Whoever hears of the stop before the abort settles.
+            if server.lrn() == victim.lrn() || status.cond == Condition::Abort {
+                let origin = status.origin.as_ref().expect("an origin");
+                assert_eq!((origin.lrn, origin.step), (victim.lrn(), 2), "{origin:?}");
+                assert_eq!(origin.cause, cause);
+            }
             assert!(attempts(server, &request, 3).is_empty(), "boot-{}", server.lrn());
         }
         // Any server tells what happened, and what to do about it.

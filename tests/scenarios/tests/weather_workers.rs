@@ -233,7 +233,9 @@ async fn of_two_workers_with_one_number_the_second_rests_and_says_so() {
         };
         assert!(rests, "{:?}", record.entry);
     }
-    assert!(twin.units().effects().expect("a log of units").is_empty());
+    let effects = twin.units().effects().expect("a log of units");
+    let done: Vec<String> = effects.iter().map(|entry| entry.effect.words()).collect();
+    assert_eq!(done, ["boot"]);
     assert_eq!(twin.version_on_disk().as_deref(), Some(scenario.packages().first().as_str()));
     // Said once, and the worker has not ended for it.
     assert_eq!(lines(&twin, "neco-worker", &words).len(), 1);

@@ -75,6 +75,8 @@ pub(super) struct Endpoint {
     up: watch::Sender<bool>,
     /// Whether it ever answered, be it with a refusal.
     answered: AtomicBool,
+    /// Whether the client could not log in because authentication was off.
+    let_in_unasked: AtomicBool,
     client: Mutex<Option<Client>>,
 }
 
@@ -84,6 +86,7 @@ impl Endpoint {
             url: url.to_owned(),
             up: watch::Sender::new(true),
             answered: AtomicBool::new(false),
+            let_in_unasked: AtomicBool::new(false),
             client: Mutex::new(None),
         }
     }
@@ -124,15 +127,15 @@ impl Endpoint {
         };
         let password = options.password.as_ref().map_or("", |password| password.reveal());
         let with_user = plain.clone().with_user(user, password);
-        match Client::connect([&self.url], Some(with_user)).await {
-            // Until authentication is enabled, everybody may do everything.
+        let result = Client::connect([&self.url], Some(with_user)).await;
+        // Until authentication is enabled, everybody may do everything.
+        let off = matches!(
+            &result,
             Err(Error::GRpcStatus(status))
-                if status.message().contains("authentication is not enabled") =>
-            {
-                Client::connect([&self.url], Some(plain)).await
-            }
-            result => result,
-        }
+                if status.message().contains("authentication is not enabled")
+        );
+        self.let_in_unasked.store(off, Ordering::Relaxed);
+        if off { Client::connect([&self.url], Some(plain)).await } else { result }
     }
 }
 
@@ -382,6 +385,7 @@ impl Shared {
             let limit =
                 options.timeout.min(end.saturating_duration_since(Instant::now())).max(FIRST_WAIT);
             let connected = timeout(limit, endpoint.client(&options, true)).await;
+            let unasked = endpoint.let_in_unasked.load(Ordering::Relaxed);
             let result = match connected {
                 Ok(Ok(client)) => timeout(limit, run(client)).await,
                 Ok(Err(error)) => {
@@ -405,6 +409,11 @@ impl Shared {
             };
             match verdict {
                 Verdict::LogIn(_) if !logged_in && options.user.is_some() => {
+                    logged_in = true;
+                    endpoint.forget().await;
+                }
+                // Authentication is on by now. Whoever shows a certificate is taken for the user that it names.
+                Verdict::Final(StoreError::PermissionDenied { .. }) if !logged_in && unasked => {
                     logged_in = true;
                     endpoint.forget().await;
                 }

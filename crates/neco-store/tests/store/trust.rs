@@ -4,7 +4,9 @@ use std::fs;
 use std::time::Duration;
 
 use crate::common::Etcd;
-use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions,
+};
 use neco_base::Secret;
 use neco_etcd::{MemberConfig, ServerTls};
 use neco_schema::Revision;
@@ -222,8 +224,8 @@ async fn a_store_that_was_kept_out_comes_in_once_its_options_are_mended() {
 }
 
 /// Users `root` and `neco`, the latter with a role for `/neco/`, and authentication on.
-async fn enable_auth(url: &str) {
-    let mut client = Client::connect([url], None).await.expect("a client");
+async fn enable_auth(url: &str, options: Option<ConnectOptions>) {
+    let mut client = Client::connect([url], options).await.expect("a client");
     client.user_add("root", "root-password", None).await.expect("added");
     client.user_grant_role("root", "root").await.expect("granted");
     client.role_add("neco").await.expect("added");
@@ -232,6 +234,31 @@ async fn enable_auth(url: &str) {
     client.user_add("neco", "secret", None).await.expect("added");
     client.user_grant_role("neco", "neco").await.expect("granted");
     client.auth_enable().await.expect("enabled");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_came_with_a_certificate_before_authentication_was_on_logs_in_when_it_is() {
+    let authority = Authority::new("ours");
+    let dir = tempfile::tempdir().expect("a directory");
+    let etcd = guarded(&authority, dir.path()).await;
+    let url = etcd.server.client_url();
+    let (cert, key) = authority.issue();
+    let tls = TlsOptions::new()
+        .ca_certificate(Certificate::from_pem(authority.ca()))
+        .identity(Identity::from_pem(&cert, &key));
+    let right = Options {
+        ca: Some(authority.ca()),
+        cert: Some(cert),
+        key: Some(Secret::new(key)),
+        user: Some("neco".to_owned()),
+        password: Some(Secret::from("secret")),
+        ..Options::new([url.clone()])
+    };
+    let store = EtcdStore::connect(right).await.expect("usable");
+    store.commit(&put("a", "0")).await.expect("an answer");
+    enable_auth(&url, Some(ConnectOptions::new().with_tls(tls))).await;
+    let done = store.commit(&put("a", "1")).await;
+    assert!(matches!(done, Ok(Committed::Done(_))), "{done:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -248,7 +275,7 @@ async fn users_and_passwords_open_the_door() {
     // Whoever has a password may come before authentication is on, and stays when it is.
     let store = EtcdStore::connect(right.clone()).await.expect("usable");
     store.commit(&put("a", "0")).await.expect("an answer");
-    enable_auth(&url).await;
+    enable_auth(&url, None).await;
     let Ok(Committed::Done(first)) = store.commit(&put("a", "1")).await else { panic!("done") };
     let mut watch = store.watch(&[all("")], Revision(first.0 + 1)).await.expect("a watch");
 

@@ -5,15 +5,13 @@ use std::process::Stdio;
 use neco_plan::View;
 use neco_playground::{BootServer, HELD_UNIT, Held};
 use neco_scenarios::{
-    LONG, Scenario, TURN_UNIT, add_turn_unit, attempts, begun_since, is_held, lines, necoctl,
+    LONG, Scenario, TURN_UNIT, add_turn_unit, attempts, begun_since, holds, is_held, lines,
+    necoctl, recipe_of,
 };
 use neco_schema::journal::Entry;
 use neco_schema::{Alive, Condition, Key, Lrn, NecoVersion, Record, Revision, UpdateRequest};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
-
-/// An image that only the update brings; it is pulled in step 1.
-const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
 
 /// Waits for a request for a version that is none of `earlier`.
 async fn request_for(
@@ -89,11 +87,15 @@ async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_lo
     let [desk, victim, sleeper] = [0, 1, 2].map(|lrn| scenario.server(lrn));
 
     // In the middle of a pull. The others wait for it; then its request is ended behind its back.
-    sleeper.hold(IMAGE).expect("room");
+    let packages = scenario.packages();
+    let [old, new] = [packages.first(), packages.update()]
+        .map(|version| recipe_of(&scenario, packages.of(version).expect("a package")));
+    // The first of several: what follows it is to be seen.
+    let pull = &holds(&new, &old, 1)[0];
+    sleeper.hold(&pull[0]).expect("room");
     let version = scenario.publish_update().await;
     let ended = request_for(&scenario, &version, &[]).await;
-    let pull = [IMAGE.to_owned()];
-    scenario.until_true("a pull", async || is_held(sleeper, &ended, 1, 1, &pull)).await;
+    scenario.until_true("a pull", async || is_held(sleeper, &ended, 1, 1, pull)).await;
     let frozen_at = freeze(&scenario, sleeper).await;
     let view = scenario
         .until("the others at the barrier", |view| {
@@ -108,7 +110,7 @@ async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_lo
     stop_and_recover(&scenario, desk, &ended, &[desk, victim]).await;
     // For later: the next request is held where a server has stopped a service and not started it.
     let held = Held::next_start_of(victim, HELD_UNIT).expect("room");
-    sleeper.release(IMAGE).expect("room");
+    sleeper.release(&pull[0]).expect("room");
     let view = scenario.view().await.expect("an answer");
     assert!(view.current().is_none(), "no new request while a member is away: {view:?}");
     let thawed_at = thaw(&scenario, sleeper).await;

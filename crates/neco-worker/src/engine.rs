@@ -284,7 +284,7 @@ impl Engine {
         }
         // Nothing hangs on it: while the disk refuses, it is written with a later look.
         let written = !decision::is_all_there_is(decided)
-            || self.shared.record(&[decision::entry(view, local.lrn, row, decided)]).is_ok();
+            || self.shared.note_decision(&decision::entry(view, local.lrn, row, decided)).is_ok();
         if written {
             self.journalled = Some(kind);
         }

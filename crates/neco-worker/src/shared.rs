@@ -90,6 +90,17 @@ impl Shared {
         Ok(())
     }
 
+    /// Writes a decision that nothing hangs on, without waiting for the disk.
+    ///
+    /// # Errors
+    /// It was not written.
+    pub(crate) fn note_decision(&self, decision: &Entry) -> Result<(), JournalError> {
+        let mut local = self.lock();
+        self.journal.note(std::slice::from_ref(decision))?;
+        local.journal.apply(decision);
+        Ok(())
+    }
+
     /// Folds the journal again, because another process may have written to it.
     ///
     /// # Errors

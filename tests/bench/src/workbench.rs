@@ -31,7 +31,7 @@ impl Bench {
     pub(crate) async fn begin(dir: &Path, servers: u32) -> Result<Self, Failure> {
         let packages = Packages::read(dir).map_err(failure)?;
         let version = packages.first().clone();
-        let options = SiteOptions { packages, servers, parent: None };
+        let options = SiteOptions::new(packages, servers);
         let site = Site::start(options).await.map_err(failure)?;
         site.wait_completed(&version, LONG, |_| {}).await.map_err(failure)?;
         Ok(Self { site, version })

@@ -54,6 +54,12 @@ pub trait JournalStore: Send + Sync {
     /// Makes all these entries durable, in order; after an error none of them counts.
     fn append(&self, entries: &[Entry]) -> Result<(), JournalError>;
 
+    /// Writes entries on which nothing hangs: a crash of this process does not lose them, a power cut may unless something
+    /// was appended after them.
+    fn note(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.append(entries)
+    }
+
     /// The entries from which the present state follows, oldest first: those of the newest checkpoint and those
     /// appended since.
     fn entries(&self) -> Result<Vec<Record>, JournalError>;
@@ -253,6 +259,17 @@ struct State {
     tail: Option<Tail>,
     /// A sync failed: the kernel may have forgotten what was not written, so nothing more goes to that file.
     suspect: bool,
+    /// The newest segment has entries that were written and not synced.
+    noted: bool,
+}
+
+/// Whether entries are on the disk when they count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lasting {
+    /// They are.
+    Now,
+    /// With the next that are.
+    Later,
 }
 
 /// The end of the newest segment.
@@ -300,6 +317,10 @@ impl Journal {
 
     /// Makes several entries durable with one sync; after an error none of them counts.
     pub fn append_all(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.write(entries, Lasting::Now)
+    }
+
+    fn write(&self, entries: &[Entry], lasting: Lasting) -> Result<(), JournalError> {
         if entries.is_empty() {
             return Ok(());
         }
@@ -316,9 +337,10 @@ impl Journal {
                 let next_seq = encode_all(&mut text, tail.next_seq, at, entries)?;
                 let full = tail.appended_len + text.len() as u64 > self.options.segment_bytes;
                 if full && tail.appended_len > 0 {
+                    self.settle(&mut state, &tail.path)?;
                     self.rotate(places, Some(tail), at, entries)
                 } else {
-                    self.extend(&mut state, tail, &text, next_seq)
+                    self.extend(&mut state, tail, &text, next_seq, lasting)
                 }
             }
             tail => {
@@ -366,6 +388,18 @@ impl Journal {
         }))
     }
 
+    /// Makes what was only written durable, before a later segment is: nobody is to miss it between the two.
+    fn settle(&self, state: &mut State, path: &Path) -> Result<(), JournalError> {
+        if !state.noted {
+            return Ok(());
+        }
+        let file = self.fs().open_append(path).doing("opening", path);
+        let synced = file.and_then(|file| self.fs().sync(&file).doing("syncing", path));
+        state.suspect = synced.is_err();
+        state.noted = false;
+        synced.map_err(JournalError::writing)
+    }
+
     /// Appends whole lines to the newest segment.
     fn extend(
         &self,
@@ -373,6 +407,7 @@ impl Journal {
         tail: Tail,
         text: &[u8],
         next_seq: u64,
+        lasting: Lasting,
     ) -> Result<Tail, JournalError> {
         let path = &tail.path;
         let file = self.fs().open_append(path).doing("opening", path);
@@ -386,10 +421,11 @@ impl Journal {
         };
         let written = write();
         let synced = match &written {
-            Ok(()) => self.fs().sync(&file).doing("syncing", path),
-            Err(_) => Ok(()),
+            Ok(()) if lasting == Lasting::Now => self.fs().sync(&file).doing("syncing", path),
+            Ok(()) | Err(_) => Ok(()),
         };
         state.suspect = synced.is_err();
+        state.noted = lasting == Lasting::Later || (state.noted && written.is_err());
         if let Err(error) = written.and(synced) {
             // Best effort: whatever stays is a line that is cut off, or one that was not acknowledged.
             if let Err(error) = self.fs().truncate(&file, tail.whole_len) {
@@ -469,6 +505,10 @@ impl Journal {
 impl JournalStore for Journal {
     fn append(&self, entries: &[Entry]) -> Result<(), JournalError> {
         self.append_all(entries)
+    }
+
+    fn note(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.write(entries, Lasting::Later)
     }
 
     fn entries(&self) -> Result<Vec<Record>, JournalError> {

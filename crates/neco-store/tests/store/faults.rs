@@ -156,6 +156,37 @@ async fn a_follower_hints_whatever_its_watch_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_follower_passes_over_what_a_look_has_shown_and_nothing_else() {
+    let store = MemoryStore::default();
+    let mut follower = Follower::every(Arc::new(store.clone()), vec![all("a")], HOUR);
+    let mut hinted = async |since| {
+        let soon = Duration::from_secs(20);
+        timeout(soon, follower.changed_since(since)).await.is_ok()
+    };
+    assert!(hinted(Revision(i64::MAX)).await, "the first look");
+    while hinted(Revision(i64::MAX)).await {}
+
+    let at = async |value| match store.commit(&put("a", value)).await.expect("written") {
+        Committed::Done(revision) => revision,
+        Committed::Refused => unreachable!("nothing was compared"),
+    };
+    let first = at("1").await;
+    assert!(!hinted(first).await, "the look at this revision has shown it");
+    let second = at("2").await;
+    assert!(second > first && hinted(first).await, "newer than the look");
+    assert!(!hinted(first).await, "told once");
+    // A restored backup counts its revisions anew.
+    let backup = store.with(|mvcc| mvcc.clone());
+    at("3").await;
+    while hinted(second).await {}
+    store.with(|mvcc| mvcc.restore(&backup, 99));
+    assert!(hinted(Revision(i64::MAX)).await, "a restored backup");
+    while hinted(Revision(i64::MAX)).await {}
+    store.close_watches();
+    assert!(hinted(Revision(i64::MAX)).await, "a lost watch");
+}
+
+#[tokio::test(start_paused = true)]
 async fn watches_survive_an_outage_and_see_a_restore() {
     let store = MemoryStore::default();
     let mut watch = store.watch(&[all("a")], Revision(2)).await.expect("a watch");

@@ -466,14 +466,19 @@ async fn report(bench: &Bench) -> necoctl::status::Report {
 
 /// A worker on this server, with a status page.
 async fn worker(bench: &Bench, page: serde_json::Value) -> (Ready, Listener) {
+    daemon(bench, "neco-worker", page).await
+}
+
+/// A daemon on this server, with a status page.
+async fn daemon(bench: &Bench, name: &str, page: serde_json::Value) -> (Ready, Listener) {
     let (_, readiness) = tokio::sync::watch::channel(Readiness::Ready);
     let (_, status) = tokio::sync::watch::channel(page);
     let pages = Pages { metrics: Arc::default(), readiness, status };
     let listener = Listener::start("127.0.0.1:0", pages);
     let mut bound = listener.bound();
-    let mut ready = Ready::announce(bench.root.path(), "neco-worker", NEW).expect("a ready file");
+    let mut ready = Ready::announce(bench.root.path(), name, NEW).expect("a ready file");
     ready.follow(listener.bound());
-    let file = ReadyFile::path(bench.root.path(), "neco-worker");
+    let file = ReadyFile::path(bench.root.path(), name);
     let told = async {
         bound.wait_for(Option::is_some).await.expect("an address");
         while ReadyFile::read(&file).ok().flatten().and_then(|file| file.listen).is_none() {
@@ -535,4 +540,30 @@ async fn a_release_whose_update_was_aborted_is_shown_as_not_taken() {
     assert!(run.out.lines().any(|shown| shown == line), "{}", run.out);
     let json = bench.run(&["status", "--output=json"]).await.json();
     assert_eq!(json["aborted"], serde_json::json!(["2026.11.22-40153"]));
+}
+
+#[tokio::test]
+async fn a_leader_here_that_finds_no_release_is_quoted_and_another_updater_is_not() {
+    let bench = completed();
+    let page = |leads: bool| {
+        serde_json::json!({
+            "leads": leads,
+            "release_trouble": "https://host/ answered 502: the server has trouble",
+            "waiting_for": "nothing is due",
+        })
+    };
+    let updater = daemon(&bench, "neco-updater", page(true)).await;
+    let told = "the leader finds no newer release: https://host/ answered 502";
+    let run = bench.run(&["why"]).await;
+    assert!(run.out.starts_with(told) && run.out.contains("remedy"), "{}", run.out);
+    let run = bench.run(&["status"]).await;
+    let line = "no newer release is found: https://host/ answered 502: the server has trouble";
+    let shown = |shown: &str| shown.starts_with("Trouble ") && shown.ends_with(line);
+    assert!(run.out.lines().any(shown), "{}", run.out);
+    let json = bench.run(&["status", "--output=json"]).await.json();
+    assert!(json["release_trouble"].as_str().is_some_and(|why| why.contains("502")), "{json}");
+    drop(updater);
+    let _updater = daemon(&bench, "neco-updater", page(false)).await;
+    let run = bench.run(&["why"]).await;
+    assert!(run.out.starts_with("Nothing stands in the way"), "{}", run.out);
 }

@@ -7,6 +7,7 @@
 //! `cargo xtask test` builds the packages that the sites install, and says in `NECO_PACKAGES` where they are.
 
 mod backup;
+mod come_to;
 mod leadership;
 mod observer;
 mod operator;
@@ -20,6 +21,10 @@ mod within;
 
 pub use backup::{Backup, copy};
 pub use leadership::{go_leads, leads, updater};
+pub use come_to::{
+    GROUPED_UNIT, UNIT_IN_TURN, given_up, nothing_was_done_twice, once, posted, request_for,
+    settled,
+};
 pub use operator::{Told, daemons, necoctl, processes, restarted};
 pub use recording::{Event, Recording};
 pub use refusals::aborted;
@@ -27,5 +32,6 @@ pub use scenario::{LONG, Scenario, attempts, lines, now};
 pub use trail::Trail;
 pub use wire::{Verdict, Wire};
 pub use within::{
-    TURN_UNIT, add_turn_unit, begun_since, holds, is_held, kill_worker, kind, recipe_of,
+    TURN_UNIT, add_turn_unit, begun_since, holds, is_held, kill_and_wait, kill_worker, kind,
+    recipe_of,
 };

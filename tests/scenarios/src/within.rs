@@ -10,7 +10,7 @@ use neco_schema::{Revision, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use nix::sys::signal::Signal;
 
-use crate::LONG;
+use crate::{LONG, Scenario};
 
 /// A unit that one server at a time may restart, in the last step.
 pub const TURN_UNIT: &str = "etcd-container.service";
@@ -38,6 +38,15 @@ pub async fn add_turn_unit(site: &Site) {
 pub async fn kill_worker(server: &BootServer) {
     let killed = server.kill_worker(Signal::SIGKILL).await.expect("a worker");
     server.worker().successor_of(killed, LONG).await.expect("a successor");
+}
+
+/// Kills the worker of a server, and waits until the next one says that it runs.
+///
+/// # Panics
+/// None runs, or none follows.
+pub async fn kill_and_wait(scenario: &Scenario, server: &BootServer) {
+    kill_worker(server).await;
+    scenario.until_true("the next worker", async || server.ready("neco-worker").is_some()).await;
 }
 
 /// The recipe that a package brings.

@@ -3,70 +3,26 @@
 use std::collections::BTreeSet;
 
 use neco_components::StepScope;
-use neco_playground::BootServer;
+use neco_playground::{BootServer, has_settled, outcome_of};
 use neco_scenarios::{
-    Scenario, TURN_UNIT, add_turn_unit, attempts, holds, is_held, kill_worker, kind, necoctl,
-    recipe_of,
+    GROUPED_UNIT, LONG, Scenario, TURN_UNIT, add_turn_unit, attempts, holds, is_held,
+    kill_and_wait, kill_worker, kind, necoctl, nothing_was_done_twice, posted, recipe_of,
+    request_for,
 };
-use neco_schema::journal::{Effect, Entry, IntentEnd};
-use neco_schema::{Condition, NecoVersion, Outcome, Revision, UpdateRequest};
-use neco_worker::install::UNIT;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-
-/// The service that is down on all servers between two steps.
-const GROUPED: &str = "vault.service";
-/// The service that is restarted on one server at a time.
-const IN_TURN: &str = "serf.service";
-
-/// Waits for the request for a version.
-async fn request_for(scenario: &Scenario, version: &NecoVersion) -> UpdateRequest {
-    let requested = |view: &neco_plan::View| {
-        view.current().filter(|request| request.version == *version && !request.stop).cloned()
-    };
-    let view = scenario.until("a request", |view| requested(view).is_some()).await;
-    requested(&view).expect("just seen")
-}
+use neco_schema::{Condition, Outcome, UpdateRequest};
+use nix::sys::signal::Signal;
 
 /// Waits until a server has posted this, and `slow` has not.
-async fn posted(
+async fn is_at(
     scenario: &Scenario,
     request: &UpdateRequest,
     server: &BootServer,
     what: (u32, Condition),
     slow: &BootServer,
 ) {
-    let what_text = format!("boot-{} at step {}: {}", server.lrn(), what.0, what.1);
-    let view = scenario
-        .until(&what_text, |view| {
-            let status = view.status_of(request, server.lrn());
-            status.is_some_and(|status| (status.value.step, status.value.cond) == what)
-        })
-        .await;
-    let behind = view.status_of(request, slow.lrn());
-    assert_ne!(behind.map(|status| (status.value.step, status.value.cond)), Some(what));
-}
-
-/// Kills the worker of a server, and waits until the next one says that it runs.
-async fn kill_and_wait(scenario: &Scenario, server: &BootServer) {
-    kill_worker(server).await;
-    scenario.until_true("the next worker", async || server.ready("neco-worker").is_some()).await;
-}
-
-/// Checks that every step was posted once, and every unit restarted once or not at all.
-async fn nothing_was_done_twice(scenario: &Scenario, from: Revision, steps: u32) {
-    for server in scenario.servers() {
-        let lrn = server.lrn();
-        let posted = scenario.posted(server, from).await;
-        let posted: Vec<_> = posted.iter().map(|status| (status.step, status.cond)).collect();
-        let mut expected: Vec<_> = (1..=steps).map(|step| (step, Condition::Running)).collect();
-        expected.push((steps, Condition::Complete));
-        assert_eq!(posted, expected, "boot-{lrn}: each step is posted once");
-        for unit in [GROUPED, IN_TURN] {
-            let once = [format!("stop {unit}"), format!("start {unit}")];
-            assert_eq!(scenario.done_to(server, unit), once, "boot-{lrn}");
-        }
-    }
+    let words = format!("boot-{} at step {}: {}", server.lrn(), what.0, what.1);
+    let view = scenario.until(&words, |view| posted(view, request, server) == Some(what)).await;
+    assert_ne!(posted(&view, request, slow), Some(what));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,14 +44,14 @@ async fn workers_killed_at_every_step_boundary_wait_there_again() {
         slow.hold(&call).expect("room");
     }
     let version = scenario.publish_update().await;
-    let request = request_for(&scenario, &version).await;
+    let request = request_for(&scenario, &version, &[]).await;
     for boundary in 1..=last + 1 {
         let ((slow, call), victim) = (slow_at(boundary), server(boundary + 2));
         let what = match boundary {
             _ if boundary <= last => (boundary, Condition::Running),
             _ => (last, Condition::Complete),
         };
-        posted(&scenario, &request, victim, what, slow).await;
+        is_at(&scenario, &request, victim, what, slow).await;
         kill_and_wait(&scenario, victim).await;
         slow.release(&call).expect("room");
     }
@@ -137,7 +93,7 @@ async fn workers_killed_inside_every_kind_of_step_do_it_again() {
         change(&victims(step), &holds(&new, &old, step)[0], true);
     }
     let version = scenario.publish_update().await;
-    let request = request_for(&scenario, &version).await;
+    let request = request_for(&scenario, &version, &[]).await;
     let mut kinds = BTreeSet::new();
     for step in 1..=new.len() {
         let (mut servers, calls) = (victims(step), holds(&new, &old, step));
@@ -196,12 +152,12 @@ async fn workers_killed_inside_every_kind_of_step_do_it_again() {
 async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopped() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
-    let start = format!("start {GROUPED}");
+    let start = format!("start {GROUPED_UNIT}");
     for server in scenario.servers() {
         server.hold(&start).expect("room");
     }
     let version = scenario.publish_update().await;
-    let request = request_for(&scenario, &version).await;
+    let request = request_for(&scenario, &version, &[]).await;
     let recipe = recipe_of(&scenario, scenario.packages().of(&version).expect("it"));
     let group = recipe.groups().first().expect("a group");
     let calls = [start.clone()];
@@ -212,14 +168,14 @@ async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopp
         })
         .await;
     for server in scenario.servers() {
-        assert_eq!(scenario.done_to(server, GROUPED), [format!("stop {GROUPED}")]);
+        assert_eq!(scenario.done_to(server, GROUPED_UNIT), [format!("stop {GROUPED_UNIT}")]);
     }
     let mut killed = Vec::new();
     for server in scenario.servers() {
         killed.push((server, server.kill_worker(Signal::SIGKILL).await.expect("a worker")));
     }
     for (server, killed) in killed {
-        server.worker().successor_of(killed, neco_scenarios::LONG).await.expect("a successor");
+        server.worker().successor_of(killed, LONG).await.expect("a successor");
         server.release(&start).expect("room");
     }
     scenario.completed(&version).await;
@@ -231,129 +187,6 @@ async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopp
     }
     nothing_was_done_twice(&scenario, from, recipe.len()).await;
     scenario.verdict(&version).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_worker_and_the_unit_that_installs_are_killed_at_each_stage_of_the_install() {
-    let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
-    let version = scenario.packages().update().clone();
-    let fetch = format!("fetch neco_{version}_amd64.deb");
-    let (unpack, place) = ("unpack neco", "place /usr/share/neco/VERSION");
-    // The first installs alone, the others after it.
-    let victims = [scenario.server(0), scenario.server(1)];
-    for server in victims {
-        for call in [fetch.as_str(), unpack, place] {
-            server.hold(call).expect("room");
-        }
-    }
-    scenario.publish_update().await;
-    let request = request_for(&scenario, &version).await;
-    for server in victims {
-        let root = server.root();
-        let part = root.join(format!("var/cache/neco/packages/neco_{version}_amd64.deb.part"));
-        scenario.until_true("a download in its middle", async || part.exists()).await;
-        kill_and_wait(&scenario, server).await;
-        server.release(&fetch).expect("room");
-
-        // Before anything is changed: neither the unit nor the worker needs the other.
-        let staging = root.join("var/lib/neco/sandbox-staging");
-        let unit = unit_of(&scenario, server, 0).await;
-        scenario.until_true("room for the new files", async || staging.is_dir()).await;
-        kill_and_wait(&scenario, server).await;
-        assert_eq!(server.detached(UNIT), Some(unit), "it goes on without its worker");
-        kill_unit(unit);
-        let unit = unit_of(&scenario, server, unit).await;
-
-        // With half of the files replaced: the next worker may be of either version.
-        server.release(unpack).expect("room");
-        let replaced = staging.join("usr/sbin/neco-worker");
-        let in_the_middle = async |unit: u32| {
-            scenario
-                .until_true("an installation in its middle", async || {
-                    let broken = server.installed().await.expect("a record").to_string();
-                    broken.contains("half-installed")
-                        && !replaced.exists()
-                        && server.detached(UNIT) == Some(unit)
-                })
-                .await;
-        };
-        in_the_middle(unit).await;
-        kill_and_wait(&scenario, server).await;
-        kill_unit(unit);
-        let unit = unit_of(&scenario, server, unit).await;
-        in_the_middle(unit).await;
-
-        // With everything in place and no verdict, for the new worker does not come up.
-        server.worker().kill().await;
-        server.release(place).expect("room");
-        scenario
-            .until_true("the new package", async || {
-                server.installed().await.expect("a record").to_string() == version.as_str()
-            })
-            .await;
-        kill_unit(unit);
-        server.worker().up().await;
-    }
-    scenario.completed(&version).await;
-
-    for server in scenario.servers() {
-        assert_eq!(
-            installations(server, &request),
-            ["begun", "completed"],
-            "boot-{}",
-            server.lrn()
-        );
-        let left = std::fs::read_dir(server.root().join("var/lib/neco/enabled"));
-        assert_eq!(left.map_or(0, Iterator::count), 0, "the unit is disabled after its verdict");
-        assert_eq!(attempts(server, &request, 1), [1]);
-    }
-    let recipe = recipe_of(&scenario, scenario.packages().of(&version).expect("it"));
-    nothing_was_done_twice(&scenario, from, recipe.len()).await;
-    scenario.verdict(&version).await;
-}
-
-/// Waits until the unit that installs runs, as another process than `before`.
-async fn unit_of(scenario: &Scenario, server: &BootServer, before: u32) -> u32 {
-    let mut unit = None;
-    scenario
-        .until_true("the unit that installs", async || {
-            unit = server.detached(UNIT).filter(|unit| *unit != before);
-            unit.is_some()
-        })
-        .await;
-    unit.expect("just seen")
-}
-
-fn kill_unit(unit: u32) {
-    kill(Pid::from_raw(unit.cast_signed()), Signal::SIGKILL).expect("it runs");
-}
-
-/// What the journal of a server says about installations for a request.
-fn installations(server: &BootServer, request: &UpdateRequest) -> Vec<&'static str> {
-    let mut open = None;
-    let mut told = Vec::new();
-    for record in server.journal().unwrap_or_else(|error| panic!("{error}")) {
-        match record.entry {
-            Entry::IntentOpened { intent, request: id, effect: Effect::Install { .. }, .. }
-                if id == request.id() =>
-            {
-                open = Some(intent);
-            }
-            Entry::IntentBegun { intent, .. } if Some(&intent) == open.as_ref() => {
-                told.push("begun");
-            }
-            Entry::IntentClosed { intent, end } if Some(&intent) == open.as_ref() => {
-                told.push(match end {
-                    IntentEnd::Completed => "completed",
-                    IntentEnd::Dropped => "dropped",
-                    IntentEnd::Failed { .. } => "failed",
-                });
-            }
-            _ => {}
-        }
-    }
-    told
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -374,7 +207,7 @@ async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_ca
             // It replaces the one before by itself, and fails for the same cause.
             scenario.publish_sound(&healing).await;
         }
-        let request = request_for(&scenario, version).await;
+        let request = request_for(&scenario, version, &[]).await;
         for attempt in 1..=3 {
             scenario
                 .until_true(&format!("attempt {attempt}"), async || {
@@ -386,9 +219,7 @@ async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_ca
         let view = scenario
             .until("the end of the request", |view| {
                 let current = view.current().filter(|current| current.id() == request.id());
-                current.is_some_and(|current| {
-                    current.stop && neco_playground::has_settled(view, current)
-                })
+                current.is_some_and(|current| current.stop && has_settled(view, current))
             })
             .await;
         assert_eq!(attempts(victim, &request, 2), [1, 2, 3], "it is not begun a fourth time");
@@ -416,7 +247,7 @@ async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_ca
     necoctl(scenario.server(0), &["recover", "--retry", "--reason", "mended"]).await.ended(0);
     let view = scenario.completed(&healing).await;
     for request in aborted {
-        let outcome = neco_playground::outcome_of(&view, &request);
+        let outcome = outcome_of(&view, &request);
         assert_eq!(outcome, Some(Outcome::Aborted), "{}", request.version);
     }
     scenario.verdict(&healing).await;

@@ -1,42 +1,16 @@
-//! Workers that are frozen, that are there twice, or that die with a turn in their hands.
+//! Workers that are frozen, or that are there twice.
 
 use std::process::Stdio;
 
-use neco_plan::View;
 use neco_playground::{BootServer, HELD_UNIT, Held};
 use neco_scenarios::{
-    LONG, Scenario, TURN_UNIT, add_turn_unit, attempts, begun_since, holds, is_held, lines,
-    necoctl, recipe_of,
+    LONG, Scenario, attempts, begun_since, given_up, holds, is_held, lines, necoctl, once, posted,
+    recipe_of, request_for, settled,
 };
-use neco_schema::journal::Entry;
-use neco_schema::{Alive, Condition, Key, Lrn, NecoVersion, Record, Revision, UpdateRequest};
+use neco_schema::journal::{Entry, Phase};
+use neco_schema::{Alive, Condition, Key, Lrn, Record, Revision, UpdateRequest};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
-
-/// Waits for a request for a version that is none of `earlier`.
-async fn request_for(
-    scenario: &Scenario,
-    version: &NecoVersion,
-    earlier: &[&UpdateRequest],
-) -> UpdateRequest {
-    let requested = |view: &View| {
-        let request = view.current().filter(|request| request.version == *version);
-        request.filter(|request| earlier.iter().all(|other| other.id() != request.id())).cloned()
-    };
-    let view = scenario.until("a request", |view| requested(view).is_some()).await;
-    requested(&view).expect("just seen")
-}
-
-/// Waits until nobody hears of a server any more.
-async fn given_up(scenario: &Scenario, server: &BootServer) -> View {
-    scenario.until("the end of a lease", |view| !view.alive.contains_key(&server.lrn())).await
-}
-
-/// What a server has posted for a request.
-fn posted(view: &View, request: &UpdateRequest, server: &BootServer) -> Option<(u32, Condition)> {
-    let status = view.status_of(request, server.lrn())?;
-    Some((status.value.step, status.value.cond))
-}
 
 /// How far the journal of a server has come.
 fn journalled(server: &BootServer) -> u64 {
@@ -56,29 +30,6 @@ async fn thaw(scenario: &Scenario, server: &BootServer) -> Revision {
     let now = scenario.view().await.expect("an answer").revision;
     server.worker().signal(Signal::SIGCONT).await.expect("it is still there");
     now
-}
-
-/// Stops the update on `desk`, waits until those that can have settled, and recovers.
-async fn stop_and_recover(
-    scenario: &Scenario,
-    desk: &BootServer,
-    request: &UpdateRequest,
-    settled: &[&BootServer],
-) {
-    necoctl(desk, &["stop", "--reason", "weather"]).await.ended(0);
-    scenario
-        .until("the others settled", |view| {
-            settled.iter().all(|server| {
-                let posted = posted(view, request, server);
-                posted.is_some_and(|(_, cond)| cond == Condition::NotRunning)
-            })
-        })
-        .await;
-    necoctl(desk, &["recover", "--reason", "weather"]).await.ended(0);
-}
-
-fn once(unit: &str) -> [String; 2] {
-    ["stop", "start"].map(|job| format!("{job} {unit}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +58,9 @@ async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_lo
     let why = necoctl(desk, &["why"]).await.ended(0).out;
     assert!(why.contains("boot server 2 has no living worker"), "{why}");
     assert!(attempts(desk, &ended, 2).is_empty(), "nobody passes the barrier");
-    stop_and_recover(&scenario, desk, &ended, &[desk, victim]).await;
+    necoctl(desk, &["stop", "--reason", "weather"]).await.ended(0);
+    settled(&scenario, &ended, &[desk, victim]).await;
+    necoctl(desk, &["recover", "--reason", "weather"]).await.ended(0);
     // For later: the next request is held where a server has stopped a service and not started it.
     let held = Held::next_start_of(victim, HELD_UNIT).expect("room");
     sleeper.release(&pull[0]).expect("room");
@@ -126,22 +79,11 @@ async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_lo
     assert!(why.contains(holder), "{why}");
     let done_by_others = done();
     necoctl(desk, &["stop", "--reason", "weather"]).await.ended(0);
-    scenario
-        .until("the others settled", |view| {
-            [desk, sleeper].iter().all(|server| {
-                let posted = posted(view, &stopped, server);
-                posted.is_some_and(|(_, cond)| cond == Condition::NotRunning)
-            })
-        })
-        .await;
+    settled(&scenario, &stopped, &[desk, sleeper]).await;
     assert_eq!(done(), done_by_others, "nobody restarts while another has the turn");
     held.release().expect("room");
     let thawed_at = thaw(&scenario, victim).await;
-    scenario
-        .until("the thawed settled", |view| {
-            posted(view, &stopped, victim).is_some_and(|(_, cond)| cond == Condition::NotRunning)
-        })
-        .await;
+    settled(&scenario, &stopped, &[victim]).await;
     assert_eq!(scenario.done_to(victim, HELD_UNIT), once(HELD_UNIT), "given back, once");
     assert_looked_again(victim, frozen_at, thawed_at, &stopped);
     necoctl(desk, &["recover", "--reason", "weather"]).await.ended(0);
@@ -171,9 +113,7 @@ fn assert_looked_again(
             Entry::StepBegun { request: id, .. } | Entry::IntentOpened { request: id, .. } => {
                 Some(id)
             }
-            Entry::Effect { request: id, phase: neco_schema::journal::Phase::Begin, .. } => {
-                Some(id)
-            }
+            Entry::Effect { request: id, phase: Phase::Begin, .. } => Some(id),
             _ => None,
         };
         assert_ne!(begun, Some(&request.id()), "{:?}", record.entry);
@@ -244,112 +184,4 @@ async fn of_two_workers_with_one_number_the_second_rests_and_says_so() {
     assert_eq!(twin.worker().state().starts, 1);
     drop(twin);
     scenario.verdict(&version).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_turn_whose_holder_died_is_kept_until_it_returns_or_an_operator_releases_it() {
-    let scenario = Scenario::begin().await;
-    add_turn_unit(&scenario).await;
-    let [desk, other, holder] = [0, 1, 2].map(|lrn| scenario.server(lrn));
-    let others = [desk, other];
-    // The others come to these steps after the holder.
-    let (serf, last) = ("step serf", "step final-sync");
-    for server in others {
-        server.hold(serf).expect("room");
-        server.hold(last).expect("room");
-    }
-    let held = Held::next_start_of(holder, HELD_UNIT).expect("room");
-    let last_start = format!("start {TURN_UNIT}");
-    holder.hold(&last_start).expect("room");
-    let version = scenario.publish_update().await;
-    let step = held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
-    let request = request_for(&scenario, &version, &[]).await;
-
-    // It dies and comes back.
-    waits_for_the_dead(&scenario, holder, others, "serf", serf).await;
-    for server in others {
-        assert!(scenario.done_to(server, HELD_UNIT).is_empty(), "boot-{}", server.lrn());
-    }
-    held.release().expect("room");
-    holder.worker().up().await;
-    scenario
-        .until("the step done everywhere", |view| {
-            scenario.servers().iter().all(|server| {
-                posted(view, &request, server).is_some_and(|(posted, _)| posted > step)
-            })
-        })
-        .await;
-    assert_eq!(attempts(holder, &request, step), [1, 2]);
-    for server in scenario.servers() {
-        assert_eq!(scenario.done_to(server, HELD_UNIT), once(HELD_UNIT), "boot-{}", server.lrn());
-    }
-
-    // It dies, and a person decides that the others need not wait.
-    let calls = [last_start.clone()];
-    let recipe_end = async || {
-        let status = scenario.view().await.expect("an answer");
-        let step = posted(&status, &request, holder).map_or(0, |(step, _)| step);
-        is_held(holder, &request, step, 1, &calls)
-    };
-    scenario.until_true("the last restart in its middle", recipe_end).await;
-    waits_for_the_dead(&scenario, holder, others, "etcd", last).await;
-    let started = [format!("start {TURN_UNIT}")];
-    for server in others {
-        assert_eq!(scenario.done_to(server, TURN_UNIT), started, "boot-{}", server.lrn());
-    }
-    let release = ["turn", "release", "etcd", "--reason", "it burnt"];
-    let told = necoctl(desk, &release).await.ended(0).out;
-    assert!(told.contains("the turn etcd is released; boot server 2 held it"), "{told}");
-    let restarted = ["start", "stop", "start"].map(|job| format!("{job} {TURN_UNIT}"));
-    scenario
-        .until("the others through", |view| {
-            others.iter().all(|server| {
-                posted(view, &request, server).is_some_and(|(_, cond)| cond == Condition::Complete)
-            })
-        })
-        .await;
-    for server in others {
-        assert_eq!(scenario.done_to(server, TURN_UNIT), restarted, "boot-{}", server.lrn());
-    }
-    holder.release(&last_start).expect("room");
-    holder.worker().up().await;
-    scenario.completed(&version).await;
-
-    assert_eq!(scenario.done_to(holder, TURN_UNIT), restarted);
-    scenario.verdict(&version).await;
-}
-
-/// Kills the worker that holds a turn and keeps it down; the others come to the step, and wait as long as nobody decides.
-async fn waits_for_the_dead(
-    scenario: &Scenario,
-    holder: &BootServer,
-    others: [&BootServer; 2],
-    turn: &str,
-    step: &str,
-) {
-    let desk = others[0];
-    let release = ["turn", "release", turn, "--reason", "too early"];
-    let lrn = holder.lrn();
-    let why = necoctl(desk, &["why"]).await.ended(0).out;
-    assert!(why.contains(&format!("boot server {lrn} holds the turn {turn}")), "{why}");
-    let refused = necoctl(desk, &release).await.ended(5).err;
-    assert!(refused.contains("is alive: --force"), "{refused}");
-    holder.worker().kill().await;
-    for server in others {
-        server.release(step).expect("room");
-    }
-    scenario
-        .until("the others at the turn", |view| {
-            others.iter().all(|server| {
-                let progress = view.progress.get(&server.lrn());
-                let words = format!("boot server {lrn} holds the turn {turn}");
-                progress.is_some_and(|progress| progress.value.doing.contains(&words))
-            })
-        })
-        .await;
-    given_up(scenario, holder).await;
-    let why = necoctl(desk, &["why"]).await.ended(0).out;
-    let dead = format!("boot server {lrn}, which has no living worker, holds the turn {turn}");
-    assert!(why.contains(&dead), "{why}");
-    assert!(why.contains(&format!("necoctl turn release {turn} --reason TEXT")), "{why}");
 }

@@ -10,7 +10,7 @@ use neco_components::Recipe;
 use neco_plan::invariants::{Fact, InvariantId, KvChange, Report, Writer};
 use neco_plan::operator::{Order, Recovery, Refusal, recover};
 use neco_plan::{JournalState, RecipeShape, View};
-use neco_playground::{BootServer, Packages, Site, SiteOptions, prove};
+use neco_playground::{Access, BootServer, Packages, Site, SiteOptions, prove};
 use neco_schema::journal::Entry;
 use neco_schema::{
     ConfigKey, Key, Lrn, NecoVersion, Op, Range, Revision, Timestamp, Txn, UpdateRequest,
@@ -59,6 +59,8 @@ pub struct Scenario {
     recipes: BTreeMap<NecoVersion, RecipeShape>,
     /// Where the logs of units stood when the scenario began.
     begun: BTreeMap<Lrn, u64>,
+    /// What this scenario knows and nobody may see.
+    secrets: Vec<String>,
     _place: SemaphorePermit<'static>,
 }
 
@@ -76,12 +78,29 @@ impl Scenario {
     /// # Panics
     /// The packages are missing, or the site does not get that far.
     pub async fn begin() -> Self {
+        Self::begin_with(None, Vec::new()).await
+    }
+
+    /// The same with an etcd that does not let everybody in, with secrets that nobody may see, and with daemons that log
+    /// everything.
+    ///
+    /// # Panics
+    /// As [`begin`](Self::begin).
+    pub async fn begin_guarded(access: Access, secrets: Vec<String>) -> Self {
+        Self::begin_with(Some(access), secrets).await
+    }
+
+    async fn begin_with(access: Option<Access>, secrets: Vec<String>) -> Self {
         let packages = std::env::var_os(PACKAGES).map(PathBuf::from).unwrap_or_else(|| {
             panic!("{PACKAGES} is not set: run the scenarios with `cargo xtask test -- -p neco-scenarios`")
         });
         let packages = Packages::read(packages).unwrap_or_else(|error| panic!("{error}"));
         let place = PLACES.acquire().await.expect("never closed");
-        let options = SiteOptions { packages, servers: SERVERS, parent: None };
+        let options = SiteOptions {
+            loglevel: access.as_ref().map(|_| "debug"),
+            access,
+            ..SiteOptions::new(packages, SERVERS)
+        };
         let site = Site::start(options).await.unwrap_or_else(|error| panic!("{}", chain(&error)));
         let trail = Trail::follow(site.store().clone());
         let mut scenario = Self {
@@ -91,6 +110,7 @@ impl Scenario {
             webhook: Webhook::listen().await,
             recipes: BTreeMap::new(),
             begun: BTreeMap::new(),
+            secrets,
             _place: place,
         };
         let first = scenario.packages().first().clone();
@@ -238,13 +258,38 @@ impl Scenario {
     /// # Panics
     /// etcd does not answer.
     pub async fn write(&self, key: &str, value: &str) {
-        let (key, value) = (key.to_owned(), value.as_bytes().to_vec());
-        let txn = Txn::default().then(Op::Put { key, value, lease: None });
-        match self.store().commit(&txn).await.expect("an answer") {
-            Committed::Done(revision) => {
-                self.observer.wrote(revision, Writer::Stranger, Vec::new())
+        self.write_bytes(key, value.as_bytes()).await;
+    }
+
+    /// The same with bytes that need not be text.
+    ///
+    /// # Panics
+    /// etcd does not answer.
+    pub async fn write_bytes(&self, key: &str, value: &[u8]) {
+        let (key, value) = (key.to_owned(), value.to_vec());
+        self.by_hand(Op::Put { key, value, lease: None }).await;
+    }
+
+    /// Deletes a key by hand.
+    ///
+    /// # Panics
+    /// etcd does not answer.
+    pub async fn erase(&self, key: &str) {
+        self.by_hand(Op::Delete(Range::Key(key.to_owned()))).await;
+    }
+
+    /// Does it twice rather than not at all: a busy etcd may not answer in time.
+    async fn by_hand(&self, op: Op) {
+        let txn = Txn::default().then(op);
+        let deadline = Instant::now() + LONG;
+        loop {
+            match self.store().commit(&txn).await {
+                Ok(Committed::Done(revision)) => {
+                    return self.observer.wrote(revision, Writer::Stranger, Vec::new());
+                }
+                Ok(Committed::Refused) => unreachable!("nothing was compared"),
+                Err(error) => assert!(Instant::now() < deadline, "{}", chain(&error)),
             }
-            Committed::Refused => unreachable!("nothing was compared"),
         }
     }
 
@@ -407,7 +452,9 @@ impl Scenario {
     /// # Panics
     /// Something cannot be read.
     pub async fn recording(&self, end: Option<&NecoVersion>) -> Recording {
-        let mut rules = observer::rules_of(&self.site, &[SECRET, webhook::SECRET]);
+        let mut secrets = vec![SECRET, webhook::SECRET];
+        secrets.extend(self.secrets.iter().map(String::as_str));
+        let mut rules = observer::rules_of(&self.site, &secrets);
         rules.recipes.clone_from(&self.recipes);
         let mut recording = Recording { rules, ..self.former.clone() };
         let history = self.history().await;

@@ -1,6 +1,6 @@
 //! Gathers what is known of a site from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -19,7 +19,12 @@ use crate::recording::{Event, Recording};
 pub(crate) struct Observer {
     facts: Mutex<Vec<(Timestamp, Fact)>>,
     writers: Mutex<BTreeMap<Revision, (Writer, Vec<Compare>)>>,
+    /// What journals said before they were damaged.
+    kept: Mutex<BTreeMap<Lrn, Vec<Line>>>,
 }
+
+/// A line of a journal: when it was written, its number, what it says.
+type Line = (Timestamp, u64, Entry);
 
 impl Observer {
     /// Takes note of something that is so from now on.
@@ -39,6 +44,35 @@ impl Observer {
         std::mem::take(&mut self.writers.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Keeps what the journal of a server says that is about to be damaged.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub(crate) fn keep_journal(&self, server: &BootServer) {
+        let lines = journal_of(server);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.entry(server.lrn()).or_default();
+        kept.extend(lines.into_iter().filter(|line| !kept.contains(line)).collect::<Vec<_>>());
+    }
+
+    /// The servers whose journals were kept because they were to be damaged.
+    pub(crate) fn damaged(&self) -> BTreeSet<Lrn> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// What the journal of a server says and, where it was damaged, has said.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub(crate) fn lines_of(&self, server: &BootServer) -> Vec<Line> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = kept.get(&server.lrn()).cloned().unwrap_or_default();
+        let now = journal_of(server).into_iter().filter(|line| !lines.contains(line));
+        let now: Vec<Line> = now.collect();
+        lines.extend(now);
+        lines
+    }
+
     /// Adds what was noted to a recording.
     pub(crate) fn add_to(&self, recording: &mut Recording) {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -53,23 +87,26 @@ impl Observer {
 ///
 /// # Panics
 /// Something cannot be read.
-pub(crate) fn add_server(recording: &mut Recording, server: &BootServer) {
+pub(crate) fn add_server(recording: &mut Recording, server: &BootServer, journal: Vec<Line>) {
     let lrn = server.lrn();
-    let journal = server.journal().unwrap_or_else(|error| panic!("{error}"));
     // A bad binary does not come to saying that it runs, so it is not known as a worker.
     let mut workers = BTreeMap::new();
-    for record in &journal {
-        if let Entry::ProcessStarted { version, pid, .. } = &record.entry {
+    for (_, _, entry) in &journal {
+        if let Entry::ProcessStarted { version, pid, .. } = entry {
             workers.insert(*pid, version.clone());
         }
     }
-    let lines = journal.into_iter().map(|record| (record.at.get(), record.seq, record.entry));
-    recording.add_journal(lrn, lines.collect());
+    recording.add_journal(lrn, journal);
     add_turns(recording, server);
     add_runs(recording, lrn, Program::Worker, server.worker(), &workers);
     if let Some(updater) = server.updater() {
         add_runs(recording, lrn, Program::Updater, updater, &BTreeMap::new());
     }
+}
+
+fn journal_of(server: &BootServer) -> Vec<Line> {
+    let journal = server.journal().unwrap_or_else(|error| panic!("{error}"));
+    journal.into_iter().map(|record| (record.at.get(), record.seq, record.entry)).collect()
 }
 
 /// The starts of processes whose versions are known, and the ends of all.

@@ -252,6 +252,14 @@ impl Scenario {
         let read = self.store().read(&[range], None).await.expect("an answer");
         read.kvs.get(key).map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
     }
+    /// Keeps what the journal of a server says for the verdict, because it is about to be damaged.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub fn keep_journal(&self, server: &BootServer) {
+        self.observer.keep_journal(server);
+    }
+
 
     /// Writes a key by hand, as somebody with `etcdctl` would.
     ///
@@ -466,8 +474,8 @@ impl Scenario {
         self.observer.add_to(&mut recording);
         self.webhook.add_to(&mut recording);
         for server in self.servers() {
-            observer::add_server(&mut recording, server);
-            if let Some(version) = end {
+            observer::add_server(&mut recording, server, self.observer.lines_of(server));
+            if let Some(version) = end.filter(|_| !self.left.contains(&server.lrn())) {
                 observer::add_end(&mut recording, server, version);
             }
         }

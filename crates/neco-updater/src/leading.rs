@@ -472,69 +472,62 @@ impl Term<'_> {
 /// Looks for releases as often as the setting says and makes the newest one known.
 async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings: SharedSettings) {
     let mut retry = TRY_AGAIN.retry();
+    let mut said: Vec<String> = Vec::new();
     loop {
         let current = settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(settings) = current else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let pause = match publish_newest(&context, &leadership, &settings).await {
-            Ok(None) => {
+        let (troubles, pause) = match publish_newest(&context, &leadership, &settings).await {
+            Ok(troubles) => {
                 retry.reset();
-                context.observe(|observation| {
-                    if !observation.release_trouble.is_empty() {
-                        tracing::info!("looking for releases works again");
-                        observation.release_trouble.clear();
-                    }
-                });
-                settings.check_update_interval
-            }
-            Ok(Some(why)) => {
-                retry.reset();
-                context.observe(|observation| {
-                    if observation.release_trouble != why {
-                        tracing::warn!("{why}");
-                        observation.release_trouble = why;
-                    }
-                });
-                settings.check_update_interval
+                // What stays wrong is not said again because something else comes or goes.
+                for trouble in troubles.iter().filter(|trouble| !said.contains(trouble)) {
+                    tracing::warn!("{trouble}");
+                }
+                (troubles, settings.check_update_interval)
             }
             Err(why) => {
-                context.observe(|observation| {
-                    if observation.release_trouble != why {
-                        tracing::warn!(%why, "looking for releases failed");
-                        observation.release_trouble = why;
-                    }
-                });
-                settings.check_update_interval.max(retry.pause())
+                if !said.contains(&why) {
+                    tracing::warn!(%why, "looking for releases failed");
+                }
+                (vec![why], settings.check_update_interval.max(retry.pause()))
             }
         };
+        if troubles.is_empty() && !said.is_empty() {
+            tracing::info!("looking for releases works again");
+        }
+        context.observe(|observation| observation.release_trouble = troubles.join("; "));
+        said = troubles;
         tokio::time::sleep(pause.max(RELEASES_NOT_SOONER)).await;
     }
 }
 
-/// Makes the newest release known; or says why none is to be made known.
+/// Makes the newest release known; gives what is wrong with the releases that are there.
 async fn publish_newest(
     context: &Context,
     leadership: &Leadership,
     settings: &Settings,
-) -> Result<Option<String>, String> {
+) -> Result<Vec<String>, String> {
     if settings.env == Environment::None {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let source = context.sources.source(settings).await?;
     let newest =
         source.newest(settings.env).await.map_err(|error| neco_connect::one_line(&error))?;
-    let remark = source.remark();
-    let Some(release) = newest else { return Ok(remark) };
+    let mut troubles: Vec<String> = source.remark().into_iter().collect();
+    let Some(release) = newest else { return Ok(troubles) };
     if let Some(why) = signature_missing(&release, &context.local) {
-        return Ok(Some(why));
+        troubles.push(why);
+        return Ok(troubles);
     }
-    let published = publish(context, leadership, &release.version).await;
-    let outdated = published.map_err(|error| neco_connect::one_line(&error))?;
-    Ok(outdated.or(remark))
+    let outdated = publish(context, leadership, &release.version).await;
+    troubles.extend(outdated.map_err(|error| neco_connect::one_line(&error))?);
+    Ok(troubles)
 }
 
+/// Makes `version` known, unless a newer one is; then says so.
 async fn publish(
     context: &Context,
     leadership: &Leadership,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neco_schema::journal::Entry;
-use neco_schema::{ClockRecord, Condition, Ending, Key, RequestKind, UpdateRequest};
+use neco_schema::{ClockRecord, Condition, ConfigKey, Ending, Key, RequestKind, UpdateRequest};
 
 use super::event::{Changed, RequestChange};
 use super::server::Line;
@@ -232,7 +232,10 @@ fn no_early_deadline(change: &Change<'_>, request: &RequestChange, verdicts: &mu
     }
     let Some((now, since)) = change.state.now.zip(trail.published_time) else { return };
     let passed = now.saturating_sub(since);
-    let least = change.rules.request_timeout.min(change.rules.step_timeout);
+    let (state, rules) = (change.state, change.rules);
+    let least = state
+        .deadline(ConfigKey::WorkerTimeout, rules.request_timeout)
+        .min(state.deadline(ConfigKey::StepTimeout, rules.step_timeout));
     let wrong = (passed < least).then(|| {
         format!("request {} was given up after {passed:?}, before any deadline", trail.id)
     });

@@ -5,7 +5,6 @@ use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, is_completed, ou
 use neco_scenarios::{LONG, Scenario, Told, attempts, necoctl};
 use neco_schema::{Condition, Ending, Key, Lrn, Outcome, RequestKind, Revision, UpdateRequest};
 use neco_worker::install::UNIT;
-use nix::sys::signal::Signal;
 
 /// An image that only the update brings; it is pulled in step 1.
 const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
@@ -179,9 +178,11 @@ async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_le
             .all(|server| server.version_on_disk().as_deref() == Some(before.as_str()))
     };
 
-    // Before its installation: frozen, it is still believed to live when the request is made.
-    first.kill_worker(Signal::SIGSTOP).await.expect("it runs");
-    let version = scenario.publish_update().await;
+    // Before its installation, while it downloads.
+    let version = scenario.packages().update().clone();
+    let download = format!("fetch neco_{version}_amd64.deb");
+    first.hold(&download).expect("room");
+    scenario.publish_update().await;
     let view = scenario
         .until("the request", |view| {
             view.current().is_some_and(|request| request.version == version)
@@ -215,6 +216,7 @@ async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_le
     necoctl(desk, &["config", "unset", "worker-timeout"]).await.ended(0);
 
     // It returns, and the same version is tried again.
+    first.release(&download).expect("room");
     first.hold("unpack neco").expect("room");
     first.power_on().await.expect("on");
     scenario.until("all settled", |view| has_settled(view, &request)).await;

@@ -314,9 +314,10 @@ async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_ver
     says(&recovered.ended(0).out, &[version.as_str(), "is put away"]);
 
     // The verdict came first, then the word of the server, then the recovery.
-    let settled = scenario.posted(first, since).await;
-    assert_eq!((settled[0].step, settled[0].cond), (0, Condition::NotRunning), "{settled:?}");
-    assert_eq!(settled[0].request, Some(stopped.id()));
+    let posted_since = scenario.posted(first, since).await;
+    let settled = posted_since.first().expect("a word of the server");
+    assert_eq!((settled.step, settled.cond), (0, Condition::NotRunning), "{settled:?}");
+    assert_eq!(settled.request, Some(stopped.id()));
     let requests = scenario.requests(since).await;
     let (gone_at, _) = requests.iter().find(|(_, request)| request.is_none()).expect("put away");
     let put_away = &scenario.history().await[gone_at];

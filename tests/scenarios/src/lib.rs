@@ -8,6 +8,7 @@
 
 mod backup;
 mod come_to;
+pub mod disk_walk;
 mod leadership;
 mod observer;
 mod operator;

@@ -1,15 +1,14 @@
 //! The disk fills up, or becomes read-only, wherever an update writes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use neco_plan::View;
-use neco_playground::{BootServer, Disks, HELD_UNIT, Held, is_completed};
+use neco_playground::{HELD_UNIT, Held, is_completed};
+use neco_scenarios::disk_walk::{DiskWalk, JOURNAL, Marks, Weather, directories};
 use neco_scenarios::{LONG, Scenario, daemons, necoctl, processes};
 use neco_schema::{Condition, NecoVersion};
 
-const JOURNAL: &str = "var/lib/neco/journal";
 const CACHE: &str = "var/cache/neco";
 const ENABLED: &str = "var/lib/neco/enabled";
 const GROUPS: &str = "var/lib/neco/groups";
@@ -21,170 +20,6 @@ const PLACES: [&str; 7] = [JOURNAL, CACHE, ENABLED, GROUPS, RUN, LOGS, ETC];
 /// Everything else is on the root's, for the package's files are moved from one of these to the other.
 const ROOT: &str = "";
 const ON_ROOT: [&str; 2] = ["var/lib/neco", "usr"];
-
-/// What is the matter with a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Weather {
-    Full,
-    ReadOnly,
-}
-
-impl Weather {
-    /// What the system says, and what is to be done about it.
-    fn words(self) -> [&'static str; 2] {
-        match self {
-            Self::Full => ["No space left on device", "free space on its file system"],
-            Self::ReadOnly => ["Read-only file system", "remount it read-write"],
-        }
-    }
-}
-
-/// A server whose disks go wrong one after another.
-struct Walk<'a> {
-    scenario: &'a Scenario,
-    victim: &'a BootServer,
-    disks: &'a Disks,
-    weather: Weather,
-    /// The disks that are wrong now.
-    wrong: BTreeSet<&'static str>,
-    /// Those that were complained of.
-    told: BTreeSet<&'static str>,
-}
-
-impl Walk<'_> {
-    fn spoil(&mut self, place: &'static str) {
-        let done = match self.weather {
-            Weather::Full => self.disks.fill(place),
-            Weather::ReadOnly => self.disks.forbid_writing(place),
-        };
-        done.unwrap_or_else(|error| panic!("{place}: {error:?}"));
-        self.wrong.insert(place);
-    }
-
-    fn mend(&mut self, place: &'static str) {
-        let done = match self.weather {
-            Weather::Full => self.disks.make_room(place),
-            Weather::ReadOnly => self.disks.allow_writing(place),
-        };
-        done.unwrap_or_else(|error| panic!("{place}: {error:?}"));
-        self.wrong.remove(place);
-    }
-
-    /// Every line that people see of the server now: its sign of life, its progress, its log.
-    async fn lines(&self) -> Vec<String> {
-        let lrn = self.victim.lrn();
-        let mut lines: Vec<String> =
-            self.victim.log("neco-worker").lines().map(str::to_owned).collect();
-        if let Ok(view) = self.scenario.view().await {
-            lines.extend(
-                view.alive.get(&lrn).into_iter().flat_map(|alive| alive.value.unfit.clone()),
-            );
-            lines.extend(view.progress.get(&lrn).map(|progress| progress.value.doing.clone()));
-        }
-        lines
-    }
-
-    /// Waits until one line says what the system said, with all of `words`. A journal has a page that is not full yet, so
-    /// nobody can tell when it is refused: its own line may come first.
-    async fn complains(&mut self, place: &'static str, words: &[&str]) {
-        let what = format!("a complaint about {place:?} with {words:?}, {:?}", self.weather);
-        let said = self.weather.words()[0];
-        let deadline = tokio::time::Instant::now() + LONG;
-        loop {
-            let lines = self.lines().await;
-            let found = |words: &[&str]| {
-                let all = |line: &&String| words.iter().all(|word| line.contains(word));
-                lines.iter().filter(|line| line.contains(said)).find(all)
-            };
-            if found(words).is_some() {
-                break;
-            }
-            if place != JOURNAL && self.wrong.contains(JOURNAL) && self.journal_is_refused().await {
-                self.mend(JOURNAL);
-            }
-            assert!(
-                tokio::time::Instant::now() < deadline,
-                "waited in vain for {what}\n{}",
-                self.victim.log_tail(40)
-            );
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        self.told.insert(place);
-    }
-
-    /// Whether the server says so of itself, with what is to be done.
-    async fn journal_is_refused(&mut self) -> bool {
-        let Ok(view) = self.scenario.view().await else { return false };
-        let mut words = self.weather.words().to_vec();
-        words.push("the journal cannot be written");
-        let unfit = view.alive.get(&self.victim.lrn()).map(|alive| alive.value.unfit.clone());
-        let told = |line: &String| words.iter().all(|word| line.contains(word));
-        let refused = unfit.is_some_and(|unfit| unfit.iter().any(told));
-        if refused {
-            self.told.insert(JOURNAL);
-        }
-        refused
-    }
-
-    /// What `why` says on another server.
-    async fn why(&self) -> String {
-        necoctl(self.scenario.server(1), &["why"]).await.ended(0).out
-    }
-
-    /// Waits until `why` names the server with these words.
-    async fn why_names(&self, words: &[&str]) {
-        let server = format!("boot server {}", self.victim.lrn());
-        self.scenario
-            .until_true(&format!("why with {words:?}"), async || {
-                let why = self.why().await;
-                let fits = |line: &str| {
-                    line.contains(&server) && words.iter().all(|word| line.contains(word))
-                };
-                why.lines().any(fits)
-            })
-            .await;
-    }
-
-    /// Waits for something while the journal is mended as soon as it is refused.
-    async fn until(&mut self, what: &str, mut holds: impl FnMut(&View) -> bool) {
-        let deadline = tokio::time::Instant::now() + LONG;
-        loop {
-            if self.scenario.view().await.is_ok_and(|view| holds(&view)) {
-                return;
-            }
-            if self.wrong.contains(JOURNAL) && self.journal_is_refused().await {
-                self.mend(JOURNAL);
-            }
-            let tail = self.victim.log_tail(40);
-            assert!(tokio::time::Instant::now() < deadline, "waited in vain for {what}\n{tail}");
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    }
-}
-
-/// Every directory below a root, with what changes when something in it is written.
-fn directories(root: &Path) -> BTreeMap<PathBuf, BTreeSet<(PathBuf, i64, i64)>> {
-    let mut found = BTreeMap::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(dir) = open.pop() {
-        let below = |path: &Path| path.strip_prefix(root).expect("below").to_owned();
-        let mut marks = BTreeSet::new();
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            // What goes away while it is looked at has changed its directory.
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                open.push(entry.path());
-            } else {
-                marks.insert((below(&entry.path()), meta.ctime(), meta.ctime_nsec()));
-            }
-        }
-        if let Ok(meta) = dir.metadata() {
-            marks.insert((PathBuf::new(), meta.mtime(), meta.mtime_nsec()));
-        }
-        found.insert(below(&dir), marks);
-    }
-    found
-}
 
 /// The disk that a directory is on, by the names above.
 fn place_of(dir: &Path) -> Option<&'static str> {
@@ -203,8 +38,7 @@ async fn an_update_waits_wherever_it_writes(weather: Weather) {
     last.hold("unpack neco").expect("room");
     let held = Held::next_start_of(victim, HELD_UNIT).expect("room");
     let before = directories(untouched.root());
-    let (wrong, told) = (BTreeSet::new(), BTreeSet::new());
-    let mut walk = Walk { scenario: &scenario, victim, disks, weather, wrong, told };
+    let mut walk = DiskWalk::new(&scenario, victim, disks, weather);
 
     if weather == Weather::Full {
         walk.spoil(CACHE);
@@ -300,17 +134,18 @@ async fn an_update_waits_wherever_it_writes(weather: Weather) {
     if walk.wrong.contains(JOURNAL) {
         walk.mend(JOURNAL);
     }
-    ends_well(walk, &before, &version).await;
+    ends_well(&scenario, walk, &before, &version).await;
     scenario.verdict(&version).await;
 }
 
 /// The end of a walk: what was written elsewhere was complained of here, daemons and verbs know what to do, nothing is wrong.
 async fn ends_well(
-    mut walk: Walk<'_>,
-    before: &BTreeMap<PathBuf, BTreeSet<(PathBuf, i64, i64)>>,
+    scenario: &Scenario,
+    mut walk: DiskWalk<'_>,
+    before: &BTreeMap<PathBuf, Marks>,
     version: &NecoVersion,
 ) {
-    let (scenario, victim, remedy) = (walk.scenario, walk.victim, walk.weather.words()[1]);
+    let (victim, remedy) = (scenario.server(0), walk.weather.words()[1]);
     // A new place where something durable is written belongs into the list, and into the story above.
     let after = directories(scenario.server(1).root());
     let written = after.iter().filter(|(dir, marks)| before.get(*dir) != Some(*marks));

@@ -135,7 +135,9 @@ async fn a_server_that_lost_its_journal_in_mid_update_gives_up_and_recovers() {
     assert!(why.contains("boot server 1") && why.contains("was its disk replaced?"), "{why}");
     assert!(why.contains("necoctl recover"), "{why}");
 
-    scenario.recover().await;
+    necoctl(scenario.server(0), &["recover", "--retry", "--reason", "its disk was replaced"])
+        .await
+        .ended(0);
     let view = scenario.completed(&version).await;
     assert_eq!(outcome_of(&view, &request), Some(Outcome::Aborted));
     let unit = victim.units().record(&HELD_UNIT.parse().expect("a name")).expect("readable");

@@ -133,6 +133,9 @@ pub struct Tally {
 /// A journal on its way to the auditor.
 #[derive(Clone, Debug)]
 struct Reading<'j> {
+    /// Those that were written in an etcd that is gone, until the history has come to the first that was not: when they
+    /// were written, the history that is there tells of nothing that they say.
+    before: &'j [JournalLine],
     lines: std::slice::Iter<'j, JournalLine>,
     /// The highest revision that it has spoken of.
     seen: Revision,
@@ -158,17 +161,14 @@ impl<'j> Feed<'j> {
     /// Adds the journal of a server, of which the lines from `begin` on were written in this etcd: see [`part_of`].
     pub fn add_journal(&mut self, lrn: Lrn, lines: &'j [JournalLine], begin: usize) {
         let (before, lines) = lines.split_at(begin.min(lines.len()));
-        let mut reading = Reading {
+        let reading = Reading {
+            before,
             lines: lines.iter(),
             seen: Revision(0),
             installs: Installs::default(),
-            former: BTreeSet::new(),
+            former: before.iter().filter_map(|line| line.entry.request().cloned()).collect(),
             tally: Tally::default(),
         };
-        for JournalLine { entry, .. } in before {
-            reading.former.extend(entry.request().cloned());
-            reading.not_judged(&mut self.auditor, lrn, entry);
-        }
         self.journals.insert(lrn, reading);
     }
 
@@ -196,7 +196,7 @@ impl<'j> Feed<'j> {
     pub fn finish(mut self, end: Revision) -> (Report, BTreeMap<Lrn, Tally>) {
         self.read_up_to(end);
         let tally = |reading: Reading<'_>| Tally {
-            unjudged: reading.tally.unjudged + reading.lines.len() as u64,
+            unjudged: reading.tally.unjudged + (reading.before.len() + reading.lines.len()) as u64,
             ..reading.tally
         };
         let tallies = self.journals.into_iter().map(|(lrn, reading)| (lrn, tally(reading)));
@@ -211,6 +211,9 @@ impl<'j> Feed<'j> {
                 let seen = reading.seen.max(seen_by(&line.entry).unwrap_or_default());
                 if seen > revision {
                     break;
+                }
+                for line in std::mem::take(&mut reading.before) {
+                    reading.not_judged(&mut self.auditor, *lrn, &line.entry);
                 }
                 reading.seen = seen;
                 reading.lines.next();

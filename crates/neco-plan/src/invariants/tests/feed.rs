@@ -106,6 +106,28 @@ fn what_was_written_in_an_etcd_that_is_gone_is_not_judged() {
 }
 
 #[test]
+fn what_was_done_in_an_etcd_that_is_gone_says_nothing_of_the_time_before_it() {
+    // etcd went back to when both had completed 1.0.0, after B had gone on to 1.1.0.
+    let (one, gone) = (request("1.0.0", 1), request("1.1.0", 2));
+    let mut log = Log::at_step(rules(), &one, 3);
+    log.both_complete(&one);
+    let closed = Entry::IntentClosed {
+        intent: neco_schema::journal::IntentId("i".to_owned()),
+        end: neco_schema::journal::IntentEnd::Completed,
+    };
+    let installed = [mark(CLUSTER, 90), install(&gone, "1.1.0", package('a')), closed];
+    let back = log.revision;
+    log.journals.insert(B, lines(installed.into_iter().chain([mark(CLUSTER, back.0)])));
+    let (report, tallies) = log.fed_from(None);
+    assert!(report.violations.is_empty(), "{report}");
+    assert_eq!(tallies[&B], Tally { judged: 1, unjudged: 3 });
+    // From there on it is known.
+    log.status(B, &one, 3, Condition::Complete);
+    let (report, _) = log.fed_from(None);
+    assert!(report.violations.iter().any(|found| found.invariant == Safety(14)), "{report}");
+}
+
+#[test]
 fn installations_are_facts_wherever_their_lines_stand() {
     let one = request("1.0.0", 1);
     let mut log = Log::with_request(rules(), &one);

@@ -10,6 +10,7 @@ mod backup;
 mod come_to;
 pub mod disk_walk;
 mod leadership;
+mod live_audit;
 mod observer;
 mod operator;
 mod recording;
@@ -21,11 +22,12 @@ mod wire;
 mod within;
 
 pub use backup::{Backup, copy};
-pub use leadership::{go_leads, leads, updater};
 pub use come_to::{
     GROUPED_UNIT, UNIT_IN_TURN, given_up, nothing_was_done_twice, once, posted, request_for,
     settled,
 };
+pub use leadership::{go_leads, leads, updater};
+pub use live_audit::live_audit;
 pub use operator::{Told, daemons, necoctl, processes, restarted};
 pub use recording::{Event, Recording};
 pub use refusals::aborted;

@@ -1,6 +1,6 @@
 //! Everything that is known of a run from outside, and what the auditor makes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -117,6 +117,17 @@ impl Recording {
             before.push(event);
         }
         together(whole, auditor.finish())
+    }
+
+    /// The revisions that the test itself has written, past all programs.
+    pub(crate) fn by_hand(&self) -> BTreeSet<Revision> {
+        let told = self.events.iter().filter_map(|(_, event)| match event {
+            Event::Fact(Fact::Transaction { revision, writer, .. }) => Some((revision, writer)),
+            _ => None,
+        });
+        let known = self.writers.iter().map(|(revision, (writer, _))| (revision, writer));
+        let by_hand = told.chain(known).filter(|(_, writer)| **writer == Writer::Stranger);
+        by_hand.map(|(revision, _)| *revision).collect()
     }
 
     /// How many lines of journals and how many facts it has.

@@ -1,6 +1,6 @@
 //! A site under test, and the verdict on what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::backup::Backup;
+use crate::live_audit::{self, Meddling};
 use crate::observer::{self, Observer};
 use crate::operator::daemons;
 use crate::recording::{Event, Recording};
@@ -59,6 +60,8 @@ pub struct Scenario {
     recipes: BTreeMap<NecoVersion, RecipeShape>,
     /// Where the logs of units stood when the scenario began.
     begun: BTreeMap<Lrn, u64>,
+    /// The servers that were taken out.
+    left: BTreeSet<Lrn>,
     /// What this scenario knows and nobody may see.
     secrets: Vec<String>,
     _place: SemaphorePermit<'static>,
@@ -106,10 +109,12 @@ impl Scenario {
         let mut scenario = Self {
             site,
             trail,
+            former: Recording::default(),
             observer: Observer::default(),
             webhook: Webhook::listen().await,
             recipes: BTreeMap::new(),
             begun: BTreeMap::new(),
+            left: BTreeSet::new(),
             secrets,
             _place: place,
         };
@@ -128,7 +133,6 @@ impl Scenario {
             scenario.begun.insert(server.lrn(), last);
         }
         scenario
-            former: Recording::default(),
     }
 
     /// Counts a spare of [`Site::install_spare`] among the servers that the verdict is about.
@@ -136,6 +140,16 @@ impl Scenario {
         let (lrn, version) = (spare.lrn(), self.packages().first().clone());
         self.fact(Fact::Installed { lrn, version, sha256: None, way_back: false });
         self.site.add(spare);
+    }
+
+    /// Says that a server was taken out: the verdict is about the others, and about what it did until then.
+    pub fn has_left(&mut self, server: u32) {
+        self.left.insert(Lrn::new(server));
+    }
+
+    /// The servers that the verdict is about.
+    fn members(&self) -> impl Iterator<Item = &BootServer> {
+        self.servers().iter().filter(|server| !self.left.contains(&server.lrn()))
     }
 
     /// Publishes the sound package of the update, and gives its version.
@@ -238,6 +252,14 @@ impl Scenario {
         .await;
     }
 
+    /// Keeps what the journal of a server says for the verdict, because it is about to be damaged.
+    ///
+    /// # Panics
+    /// It cannot be read.
+    pub fn keep_journal(&self, server: &BootServer) {
+        self.observer.keep_journal(server);
+    }
+
     /// Takes note of something that is so from now on and that nobody else can tell.
     pub fn fact(&self, fact: Fact) {
         self.observer.fact(fact);
@@ -252,14 +274,6 @@ impl Scenario {
         let read = self.store().read(&[range], None).await.expect("an answer");
         read.kvs.get(key).map(|kv| String::from_utf8_lossy(&kv.value).into_owned())
     }
-    /// Keeps what the journal of a server says for the verdict, because it is about to be damaged.
-    ///
-    /// # Panics
-    /// It cannot be read.
-    pub fn keep_journal(&self, server: &BootServer) {
-        self.observer.keep_journal(server);
-    }
-
 
     /// Writes a key by hand, as somebody with `etcdctl` would.
     ///
@@ -347,6 +361,28 @@ impl Scenario {
         self.store().compact(self.recorded()).await.expect("compacted");
     }
 
+    /// Puts etcd back to a backup. What changed since is gone, and the audit begins anew from what stands there now.
+    ///
+    /// # Panics
+    /// The backup cannot be put back.
+    pub async fn restore(&mut self, backup: &Backup) {
+        let changes = self.history().await;
+        let (seen_at, mut writers) = (self.trail.seen_at(), self.observer.forget_writers());
+        for (revision, changes) in changes {
+            let at = seen_at.get(&revision).copied().unwrap_or_default();
+            if let Some((writer, compares)) = writers.remove(&revision) {
+                let told = Fact::Transaction { revision, writer, compares };
+                self.former.add(at, Event::Fact(told));
+            }
+            self.former.add(at, Event::Change { revision, changes });
+        }
+        let at = backup.put_back(&self.site).await;
+        let everything = [Range::Prefix(String::new())];
+        let now = self.store().read(&everything, None).await.expect("an answer");
+        self.trail = Trail::follow_from(self.store().clone(), &now);
+        self.former.add(at, Event::Restored(now));
+    }
+
     /// How far the record of changes has come; what is older may be compacted.
     pub fn recorded(&self) -> Revision {
         self.trail.end()
@@ -388,48 +424,27 @@ impl Scenario {
         since.map(|entry| entry.effect.words()).collect()
     }
 
-    /// Takes note of the recipe that requests for `version` follow, as it is installed on the first server now.
+    /// Takes note of the recipe that requests for `version` follow, as it is installed on the first member now.
     pub fn learn_recipe(&mut self, version: &NecoVersion) {
-        let folder = self.site.server(0).root().join("usr/share/neco");
+        let first = self.members().next().expect("a server");
+        let folder = first.root().join("usr/share/neco");
         let recipe = Recipe::load(folder).unwrap_or_else(|error| panic!("{error}"));
         self.recipes.insert(version.clone(), neco_worker::shape(&recipe));
     }
 
-    /// The last word: every server runs `version`; nothing is open in any journal; every service was restarted once, or
+    /// The last word: every server that has not left runs `version`; nothing is open in any journal; every service was restarted once, or
     /// not at all; and no invariant of the protocol was violated, from the first revision on.
     ///
     /// # Panics
     /// Something of that is not so.
     pub async fn verdict(mut self, version: &NecoVersion) -> Report {
         let first = self.packages().first().clone();
-        let proven = prove(&self.site, &first, version, Duration::ZERO).await;
+        let proven = prove(&self.site, self.members(), &first, version, Duration::ZERO).await;
         let summary = proven.unwrap_or_else(|error| panic!("{}", chain(&error)));
         assert!(summary.servers.iter().all(|server| server.cond == 3), "{summary:?}");
         self.learn_recipe(version);
-        for server in self.site.servers() {
+        for server in self.members() {
             let journal = server.journal().unwrap_or_else(|error| panic!("{}", chain(&error)));
-    /// Puts etcd back to a backup. What changed since is gone, and the audit begins anew from what stands there now.
-    ///
-    /// # Panics
-    /// The backup cannot be put back.
-    pub async fn restore(&mut self, backup: &Backup) {
-        let changes = self.history().await;
-        let (seen_at, mut writers) = (self.trail.seen_at(), self.observer.forget_writers());
-        for (revision, changes) in changes {
-            let at = seen_at.get(&revision).copied().unwrap_or_default();
-            if let Some((writer, compares)) = writers.remove(&revision) {
-                let told = Fact::Transaction { revision, writer, compares };
-                self.former.add(at, Event::Fact(told));
-            }
-            self.former.add(at, Event::Change { revision, changes });
-        }
-        let at = backup.put_back(&self.site).await;
-        let everything = [Range::Prefix(String::new())];
-        let now = self.store().read(&everything, None).await.expect("an answer");
-        self.trail = Trail::follow_from(self.store().clone(), &now);
-        self.former.add(at, Event::Restored(now));
-    }
-
             let state = JournalState::fold(journal.iter().map(|record| &record.entry));
             let lrn = server.lrn();
             assert!(state.intents.is_empty(), "boot-{lrn} has open intents: {:?}", state.intents);
@@ -451,6 +466,10 @@ impl Scenario {
         let untested: Vec<_> =
             always.filter(|invariant| !report.holding.contains(invariant)).collect();
         assert!(untested.is_empty(), "the audit looked at too little: {untested:?}");
+        let gone = self.servers().iter().filter(|server| self.left.contains(&server.lrn()));
+        let servers: Vec<_> = self.members().chain(gone).collect();
+        let (by_hand, damaged) = (recording.by_hand(), self.observer.damaged());
+        live_audit::passes(&servers, &Meddling { by_hand, damaged }).await;
         self.site.stop().await;
         report
     }

@@ -50,6 +50,10 @@ fn wrong_usage_is_64_and_1_under_the_other_name() {
         &["turn", "release", "etcd"],
         &["recover", "--wait", "5"],
         &["status", "--output", "xml"],
+        &["audit", "--journal", "/var/lib/neco/journal"],
+        &["audit", "--journal", "one=/tmp"],
+        &["audit", "--journal", "1="],
+        &["audit", "--within", "5"],
     ] {
         let output = run(Path::new(PROGRAM), line);
         assert_eq!(code(&output), 64, "{line:?}");
@@ -166,6 +170,10 @@ async fn verbs_work_on_a_real_etcd() {
     assert_eq!(code(&run(&["pause", "--reason", "a test", "--by", "bob"]).await), 0);
     let output = run(&["status"]).await;
     assert!(text(&output.stdout).contains("by bob"), "{}", text(&output.stdout));
+    let output = run(&["audit"]).await;
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    let told = text(&output.stdout);
+    assert!(told.contains(" invariants hold over 2 changes\n"), "{told}");
     assert_eq!(code(&run(&["stop"]).await), 3);
     assert_eq!(code(&run(&["resume"]).await), 0);
     etcd.stop().await.expect("a stop");

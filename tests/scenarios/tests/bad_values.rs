@@ -157,7 +157,8 @@ async fn is_named(scenario: &Scenario, leader: &BootServer, keys: &[(Key, Reader
     let view = scenario.view().await.expect("an answer");
     for problem in &view.problems {
         let found = keys.iter().find(|(key, _)| key.to_string() == problem.key);
-        let (key, reader) = found.unwrap_or_else(|| panic!("{what:?}: {problem}"));
+        // What stands elsewhere was looked at when it was put there.
+        let Some((key, reader)) = found else { continue };
         assert_ne!(*reader, Reader::Nobody, "{what:?}: {problem}");
         let line = problem.to_string();
         assert!(line.len() < LONGEST_LINE && !line.contains(char::is_control), "{line}");

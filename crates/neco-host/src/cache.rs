@@ -93,7 +93,7 @@ impl PackageCache {
     pub fn keep_program(&self, program: &Path, name: &str) -> Result<PathBuf, FileError> {
         self.create()?;
         let partial = self.partial_path(name);
-        std::fs::copy(program, &partial).doing("copying", program)?;
+        std::fs::copy(program, &partial).doing("copying it to", &partial)?;
         let executable = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(&partial, executable).doing("setting the mode of", &partial)?;
         self.publish(name)

@@ -48,7 +48,9 @@ pub fn replace(
     let name = target.file_name().unwrap_or_default();
     create_dirs(fs, dir)?;
     remove_leftovers(fs, dir, name);
-    let temporary = create_temporary(fs, dir, name, content, mode, owner)?;
+    // People know the file by its own name, and the same trouble has the same words at the next try.
+    let temporary = create_temporary(fs, dir, name, content, mode, owner)
+        .map_err(|error| FileError { path: target.clone(), ..error })?;
     if let Err(error) = fs.rename(&temporary, &target) {
         discard(fs, &temporary);
         return Err(FileError::new("replacing", &target, error));

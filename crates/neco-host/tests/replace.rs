@@ -107,6 +107,9 @@ fn a_fault_anywhere_leaves_the_old_file_or_the_new_one_and_nothing_else() {
             faults += 1;
             assert_eq!(error.source.raw_os_error(), Some(errno));
             let renamed = fs.names().contains(&"sync-dir");
+            if !renamed {
+                assert_eq!(error.path, root.join("/etc/motd"), "known by its own name");
+            }
             let whole = if renamed { (&b"new"[..], 0o644) } else { (&b"old"[..], 0o600) };
             assert_eq!((&content[..], mode), whole, "change {nth}: {error}");
         }

@@ -20,6 +20,7 @@ use neco_schema::{
 };
 use neco_store::{MemoryStore, Store};
 use neco_systemd::{Recorder, Units};
+use neco_worker::sandbox::{self, SandboxSteps};
 use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, shape};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -257,6 +258,7 @@ impl Cluster {
             },
         });
         let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host).unwrap());
+        let steps = Arc::new(SandboxSteps::new(steps, sandbox::faults(server.root.path())));
         let stop = CancellationToken::new();
         let engine = Engine::new(
             Arc::clone(&shared),

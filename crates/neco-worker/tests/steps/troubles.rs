@@ -5,7 +5,7 @@ use std::time::Duration;
 use neco_schema::journal::Entry;
 use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Range, Record};
 
-use crate::cluster::{Cluster, VAULT, edit};
+use crate::cluster::{Cluster, TIMER, VAULT, edit};
 
 const PULL: &str = "pull ghcr.io/cybozu/serf:0.10.1.7";
 
@@ -22,6 +22,28 @@ async fn a_step_that_fails_aborts_with_its_cause_and_copies_spread() {
         assert!(origin.cause.contains("starting vault.service"), "{origin:?}");
         assert!(status.message.contains("no seal"), "{}", status.message);
     }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_is_held_does_nothing_and_is_left_when_it_is_to_stop() {
+    let mut cluster = Cluster::of(2).await;
+    let step = cluster.step("setup-serf-tags");
+    cluster.server(1).units().faults().hold("step setup-serf-tags").unwrap();
+    let request = cluster.request().await;
+    let victim = cluster.server(1);
+    cluster.until("the step", async || victim.attempts(&request, step) == [1]).await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    assert_eq!(cluster.server(1).count(&format!("start {TIMER}")), 0);
+    assert_eq!(cluster.stands(1, &request), Some((step, Condition::NotRunning)));
+
+    cluster.server(1).units().faults().fail("step setup-serf-tags", "as you wish").unwrap();
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    let origin = cluster.status(0).unwrap().origin.unwrap();
+    assert_eq!((origin.lrn.get(), origin.step), (1, step));
+    assert_eq!(origin.cause, "as you wish");
     cluster.verdict().await;
 }
 

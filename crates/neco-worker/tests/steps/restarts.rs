@@ -146,26 +146,6 @@ async fn a_full_disk_within_a_restart_is_ridden_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_unit_that_a_full_disk_keeps_from_starting_is_started_once_there_is_room() {
-    let (cluster, request) = hangs_at(START).await;
-    let log = cluster.server(0).path("var/log/neco/units.log");
-    let aside = log.with_extension("aside");
-    std::fs::rename(&log, &aside).unwrap();
-    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
-    cluster.server(0).units().faults().clear(START).unwrap();
-    let says = || cluster.server(0).waits_for();
-    let words = ["units.log", "No space left", "free space on its file system"];
-    cluster.until("it says so", async || words.iter().all(|word| says().contains(word))).await;
-    assert!(cluster.status(0).is_some_and(|status| status.cond == Condition::Running));
-    assert!(!cluster.server(0).has_ended());
-    std::fs::rename(&aside, &log).unwrap();
-    cluster.completed(&request).await;
-    restarted_once(&cluster);
-    runs_the_new_one(&cluster);
-    cluster.verdict().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_cannot_be_completed_aborts_the_request_with_its_cause() {
     let (mut cluster, request) = hangs_at(START).await;
     cluster.servers[0].crash().await;

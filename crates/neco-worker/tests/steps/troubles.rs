@@ -66,32 +66,6 @@ async fn a_pull_that_may_succeed_later_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_full_disk_refuses_is_done_once_there_is_room() {
-    let mut cluster = Cluster::of(2).await;
-    let log = cluster.server(1).path("var/log/neco/containers.log");
-    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
-    std::os::unix::fs::symlink("/dev/full", &log).unwrap();
-    let request = cluster.request().await;
-    let refused = |cluster: &Cluster| {
-        let view = cluster.view();
-        let words =
-            ["pulling ", "containers.log", "No space left", "free space on its file system"];
-        let fits = |text: &String| words.iter().all(|word| text.contains(word));
-        let alive =
-            view.alive.get(&Lrn::new(1)).is_some_and(|alive| alive.value.unfit.iter().any(fits));
-        alive && view.progress.get(&Lrn::new(1)).is_some_and(|said| fits(&said.value.doing))
-    };
-    cluster.until("everybody can see why", async || refused(&cluster)).await;
-    assert_eq!(cluster.stands(1, &request), Some((1, Condition::Running)));
-    std::fs::remove_file(&log).unwrap();
-    cluster.completed(&request).await;
-    let unfit = || cluster.view().alive[&Lrn::new(1)].value.unfit.clone();
-    cluster.until("it is well again", async || unfit().is_empty()).await;
-    assert!(cluster.server(1).attempts(&request, 1).len() > 1, "it was begun again");
-    cluster.verdict().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn records_that_cannot_be_read_are_named_with_a_remedy_as_long_as_they_are_there() {
     let mut cluster = Cluster::of(2).await;
     let key = Key::BootServer(Lrn::new(7)).to_string().replace('7', "seven");

@@ -28,6 +28,7 @@ pub use come_to::{
 };
 pub use leadership::{go_leads, leads, updater};
 pub use live_audit::live_audit;
+pub use observer::effects;
 pub use operator::{Told, daemons, necoctl, processes, restarted};
 pub use recording::{Event, Recording};
 pub use refusals::aborted;

@@ -160,6 +160,16 @@ fn add_turns(recording: &mut Recording, server: &BootServer) {
     }
 }
 
+/// Everything that was done on a server.
+///
+/// # Panics
+/// The log of units cannot be read.
+#[must_use]
+pub fn effects(server: &BootServer) -> Vec<String> {
+    let effects = server.units().effects().expect("a log of units");
+    effects.into_iter().map(|entry| entry.effect.words()).collect()
+}
+
 /// What a server has in the end: the package on its disk, and the texts that people see.
 ///
 /// # Panics

@@ -2,8 +2,8 @@
 
 use neco_plan::testing::GoAction;
 use neco_playground::{HELD_UNIT, Held, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario, go_leads};
-use neco_schema::Outcome;
+use neco_scenarios::{LONG, Scenario, go_leads, lines, necoctl};
+use neco_schema::{Condition, Outcome};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_of_the_original_is_carried_out_from_the_signed_release() {
@@ -58,4 +58,76 @@ async fn a_stop_of_the_original_settles_all_members_and_recovery_goes_on() {
     let view = scenario.completed(&version).await;
     assert_eq!(outcome_of(&view, &stopped), Some(Outcome::Stopped));
     scenario.verdict(&version).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leadership_passes_to_and_fro_between_the_original_and_ours_within_one_update() {
+    let scenario = Scenario::begin().await;
+    let from = scenario.recorded();
+    let held = Held::next_start_of(scenario.server(2), HELD_UNIT).expect("room");
+    let version = scenario.publish_update().await;
+    held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
+    for _ in 0..2 {
+        let go = go_leads(&scenario).await;
+        assert_eq!(go.act(&scenario).await.expect("acted"), GoAction::WaitWorkers);
+        go.leave().await.expect("gone");
+        ours_decides(&scenario, "wait-for-workers").await;
+    }
+    let requests = scenario.requests(from).await;
+    assert_eq!(requests.len(), 1, "nobody writes what stands there: {requests:?}");
+
+    // It stops ours, as it knows to: with no word of what ours wrote beside.
+    let go = go_leads(&scenario).await;
+    go.carry_out(&scenario, &GoAction::Stop).await.expect("stopped");
+    go.leave().await.expect("gone");
+    held.release().expect("room");
+    let view = scenario
+        .until("all members settled", |view| {
+            let request = view.current().filter(|request| request.stop);
+            request.is_some_and(|request| has_settled(view, request))
+        })
+        .await;
+    let stopped = view.current().expect("a request").clone();
+    assert_eq!((&stopped.kind, &stopped.package), (&None, &None), "{stopped:?}");
+    ours_decides(&scenario, "wait").await;
+
+    // Ours asks again, the other sees it to its end, and ours writes it down.
+    let held = Held::next_start_of(scenario.server(1), "vault.service").expect("room");
+    necoctl(scenario.server(0), &["recover", "--reason", "the guest has gone"]).await.ended(0);
+    scenario
+        .until("the next request", |view| {
+            view.current().is_some_and(|request| !request.stop && request.id() != stopped.id())
+        })
+        .await;
+    let go = go_leads(&scenario).await;
+    held.release().expect("room");
+    let view = scenario
+        .until("all servers through all steps", |view| {
+            view.current().is_some_and(|request| {
+                let members = view.member_statuses(request);
+                members.filter(|(_, status)| status.value.cond == Condition::Complete).count() == 3
+            })
+        })
+        .await;
+    let request = view.current().expect("a request").clone();
+    assert_eq!(outcome_of(&view, &request), None, "the original keeps no history");
+    go.leave().await.expect("gone");
+    let view = scenario.completed(&version).await;
+    assert_eq!(outcome_of(&view, &stopped), Some(Outcome::Stopped));
+    assert_eq!(outcome_of(&view, &request), Some(Outcome::Completed));
+    scenario.verdict(&version).await;
+}
+
+/// Waits until an updater of ours leads and its latest decision has `word`.
+async fn ours_decides(scenario: &Scenario, word: &str) {
+    let what = format!("a leader of ours that decides {word}");
+    scenario
+        .until_true(&what, async || {
+            let Ok(Some(leader)) = scenario.leader().await else { return false };
+            let log = lines(leader, "neco-updater", &[""]);
+            let led = log.iter().rposition(|line| line.contains("leading host="));
+            let decided = log.iter().rposition(|line| line.contains("decided: "));
+            led < decided && decided.is_some_and(|at| log[at].contains(word))
+        })
+        .await;
 }

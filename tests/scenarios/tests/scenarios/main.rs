@@ -1,13 +1,23 @@
 //! Whole updates under faults. Each module is one kind of fault; each test is one story with one site of its own.
 
 mod audit;
+mod bad_access;
 mod bad_records;
 mod bad_releases;
+mod bad_settings;
 mod bad_surroundings;
+mod bad_values;
+mod disks;
 mod etcd;
 mod go;
+mod journals;
 mod leaders;
+mod members;
+mod necoctl_audit;
+mod orders;
 mod power;
 mod releases;
+mod restored;
 mod update;
 mod workers;
+mod writes;

@@ -1,8 +1,10 @@
 //! etcd is restarted, hangs, has no quorum, and forgets its history.
 
+use neco_plan::View;
 use neco_plan::invariants::Fact;
 use neco_playground::{BootServer, HELD_UNIT, Held};
 use neco_scenarios::{LONG, Scenario, Wire, effects, necoctl};
+use neco_schema::{Key, Lrn};
 
 /// How members of etcd go away.
 #[derive(Clone, Copy)]

@@ -2,6 +2,8 @@
 
 mod audit;
 mod bad_access;
+mod bad_mirrors;
+mod bad_packages;
 mod bad_records;
 mod bad_releases;
 mod bad_settings;
@@ -10,7 +12,9 @@ mod bad_values;
 mod disks;
 mod etcd;
 mod go;
+mod installs;
 mod journals;
+mod kills;
 mod leaders;
 mod members;
 mod necoctl_audit;
@@ -18,6 +22,7 @@ mod orders;
 mod power;
 mod releases;
 mod restored;
+mod turns;
 mod update;
 mod workers;
 mod writes;

@@ -220,8 +220,9 @@ mod tests {
                 Err(VerifyError::Signature { .. }) => "signature",
                 Err(VerifyError::Control { field, .. }) => field,
                 Err(VerifyError::NotADeb { why, .. }) => {
+                    // A missing field is named with the file it is missing in.
                     let known =
-                        ["not a Debian format archive", "control'", "'Version'", "no Architecture"];
+                        ["not a Debian format archive", "'Version'", "control'", "no Architecture"];
                     known
                         .into_iter()
                         .find(|known| why.contains(known))

@@ -117,7 +117,7 @@ fn an_empty_file_is_all_defaults() {
 
 #[test]
 fn releases_are_given_some_time_to_answer() {
-    for (text, what) in [("0s", "leaves no time to answer"), ("soon", "")] {
+    for (text, what) in [("0s", "is not more than nothing"), ("soon", "")] {
         let problems = Root::new(&format!("release: {{timeout: {text}}}\n")).problems();
         let [problem] = &problems[..] else { panic!("{problems:?}") };
         let told = problem.contains("release.timeout") && problem.contains("for example 30s");

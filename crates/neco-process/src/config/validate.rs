@@ -209,12 +209,22 @@ impl Reader<'_> {
             let what = "is empty, 2s is used";
             self.report.warning(node.place(), "timeout", what, "write a duration, or remove it");
         }
-        let Some(found) = self.text(top, "timeout") else { return DEFAULT_TIMEOUT };
+        self.duration(top, "timeout", DEFAULT_TIMEOUT, "write for example 2s or 500ms")
+    }
+
+    fn duration(
+        &mut self,
+        section: &Section<'_>,
+        key: &str,
+        default: Duration,
+        remedy: &str,
+    ) -> Duration {
+        let Some(found) = self.text(section, key) else { return default };
         match duration::parse(found.text) {
-            Ok(timeout) => timeout,
+            Ok(duration) => duration,
             Err(error) => {
-                self.problem(&found, &error.to_string(), "write for example 2s or 500ms");
-                DEFAULT_TIMEOUT
+                self.problem(&found, &error.to_string(), remedy);
+                default
             }
         }
     }
@@ -324,23 +334,8 @@ impl Reader<'_> {
                 }
             },
         };
-        let timeout = match self.text(&section, "timeout") {
-            None => DEFAULT_RELEASE_TIMEOUT,
-            Some(found) => {
-                let remedy = "write for example 30s or 1m";
-                match duration::parse(found.text) {
-                    Ok(timeout) if !timeout.is_zero() => timeout,
-                    Ok(_) => {
-                        self.problem(&found, "leaves no time to answer", remedy);
-                        DEFAULT_RELEASE_TIMEOUT
-                    }
-                    Err(error) => {
-                        self.problem(&found, &error.to_string(), remedy);
-                        DEFAULT_RELEASE_TIMEOUT
-                    }
-                }
-            }
-        };
+        let remedy = "write for example 30s or 1m";
+        let timeout = self.duration(&section, "timeout", DEFAULT_RELEASE_TIMEOUT, remedy);
         let known = ["owner", "repository", "package", "api_url", "unsigned", "timeout"];
         self.unknown(&section, &known);
         ReleaseConfig { owner, repository, package, api_url, unsigned, timeout }

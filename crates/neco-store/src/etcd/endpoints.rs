@@ -228,7 +228,7 @@ impl Endpoints {
         let mut doubtful = false;
         loop {
             let mut last = None;
-            let (mut lasting, mut certain) = (0, 0);
+            let (mut tried, mut lasting, mut certain) = (0, 0, 0);
             let round = shared.round();
             for endpoint in &round {
                 let trouble = match shared.attempt(endpoint, end, asked, &run).await {
@@ -247,6 +247,7 @@ impl Endpoints {
                 }
                 tracing::debug!(reason = trouble.reason, "a try on etcd failed");
                 doubtful |= trouble.sent && repeat != Repeat::Always;
+                tried += 1;
                 lasting += usize::from(trouble.lasting.is_some());
                 certain += usize::from(trouble.certain);
                 let give_up = Instant::now() >= end || (doubtful && repeat == Repeat::Never);
@@ -258,7 +259,8 @@ impl Endpoints {
             let wait = retry.pause();
             let out_of_time = Instant::now() + wait >= end;
             if let Some(trouble) = last {
-                let all_lasting = lasting == round.len();
+                // The last round may have been broken off.
+                let all_lasting = lasting == tried;
                 let all_certain = certain == round.len();
                 if out_of_time || all_certain || (doubtful && repeat == Repeat::Never) {
                     let within = started.elapsed();

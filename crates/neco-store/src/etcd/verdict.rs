@@ -122,6 +122,9 @@ const WRONG_CERT: &str = "check the server's certificate: its names, dates and a
 const SPEAKS_TLS: &str = "the server may speak TLS: write https:// in 'endpoints'";
 const SPEAKS_NO_TLS: &str = "the server may speak no TLS: write http:// in 'endpoints'";
 
+/// How a connection that the other side gives up looks from here.
+const DROPPED: [&str; 3] = ["broken pipe", "connection closed", "connection reset"];
+
 /// Judges the error of one try.
 pub(super) fn judge(error: Error, peer: Peer<'_>, asked: Asked) -> Verdict {
     let status = match &error {
@@ -228,8 +231,7 @@ fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
     let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
     if !peer.is_tls() {
         // A TLS server drops whoever speaks plain text to it. One that has answered was none.
-        let dropped = hears(&["broken pipe", "connection closed", "connection reset"]);
-        return (dropped && !peer.answered).then_some(Remedy::Perhaps(SPEAKS_TLS));
+        return (hears(&DROPPED) && !peer.answered).then_some(Remedy::Perhaps(SPEAKS_TLS));
     }
     if hears(&["InvalidContentType", "corrupt message"]) {
         return Some(Remedy::Sure(SPEAKS_NO_TLS));
@@ -245,7 +247,7 @@ fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
         Some(Remedy::Sure(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT }))
     // A server that misses the certificate, or another one, drops the connection after the handshake; whether its alert is
     // read before that is a matter of luck.
-    } else if hears(&["connection closed", "operation was canceled", "connection reset"]) {
+    } else if hears(&DROPPED) || hears(&["operation was canceled"]) {
         Some(Remedy::Perhaps(if peer.has_identity { DROPPED_CERT } else { NO_CLIENT_CERT }))
     } else {
         None
@@ -355,16 +357,20 @@ mod tests {
 
     #[test]
     fn a_dropped_connection_hints_at_the_client_certificate() {
-        for (has_identity, hint) in [
+        let hints = [
             (false, "may require a client certificate"),
             (true, "may not accept the client certificate"),
-        ] {
-            let verdict = judged_with(has_identity, Code::Cancelled, "operation was canceled");
-            let Verdict::Again(trouble) = verdict else { panic!("it may pass") };
-            assert!(trouble.reason.contains(hint), "{}", trouble.reason);
-            let lasting = trouble.lasting.expect("it may also stay");
-            assert_eq!(lasting.severity(), Severity::AskAPerson);
-            assert!(!trouble.certain, "it is tried again until the deadline");
+        ];
+        let broken = "connection error: stream closed because of a broken pipe";
+        for (code, said) in [(Code::Cancelled, "operation was canceled"), (Code::Unknown, broken)] {
+            for (has_identity, hint) in hints {
+                let verdict = judged_with(has_identity, code, said);
+                let Verdict::Again(trouble) = verdict else { panic!("it may pass") };
+                assert!(trouble.reason.contains(hint), "{}", trouble.reason);
+                let lasting = trouble.lasting.expect("it may also stay");
+                assert_eq!(lasting.severity(), Severity::AskAPerson);
+                assert!(!trouble.certain, "it is tried again until the deadline");
+            }
         }
     }
 }

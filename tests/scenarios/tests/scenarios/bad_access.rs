@@ -211,6 +211,7 @@ async fn kept_out(scenario: &Scenario, server: &BootServer, wrong: &Wrong, right
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn whoever_is_not_let_into_etcd_says_why_and_comes_in_once_that_is_mended() {
     let (authority, stranger) = (Authority::new("the site's"), Authority::new("a stranger's"));
     let dir = tempfile::tempdir().expect("room");

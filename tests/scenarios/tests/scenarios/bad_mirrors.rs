@@ -120,6 +120,7 @@ fn respected(name: &str, asked: &[Asked]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
     let scenario = Scenario::begin().await;
     let (first, update) = (scenario.packages().first().clone(), scenario.packages().update());
@@ -225,6 +226,7 @@ fn tries_within(time: Duration) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn whatever_a_mirror_sends_for_a_package_is_told_and_waited_out() {
     let scenario = Scenario::begin().await;
     let (update, processes) = (scenario.packages().update().clone(), scenario.processes());

@@ -109,6 +109,7 @@ fn hides(key: ConfigKey) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn every_setting_of_the_wrong_form_is_refused_named_and_got_over() {
     let scenario = Scenario::begin().await;
     let leader = scenario.leading().await;
@@ -217,6 +218,7 @@ fn clear(file: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_wrong_configuration_file_is_named_waited_out_and_got_over() {
     let scenario = Scenario::begin().await;
     let server = scenario.server(1);

@@ -197,6 +197,7 @@ async fn is_named(scenario: &Scenario, leader: &BootServer, keys: &[(Key, Reader
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_else() {
     let scenario = Scenario::begin().await;
     let leader = scenario.leading().await;
@@ -286,6 +287,7 @@ async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
     let scenario = Scenario::begin().await;
     let leader = scenario.leading().await;

@@ -215,6 +215,7 @@ async fn an_update_waits_wherever_it_writes_while_the_disk_is_full() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn an_update_waits_wherever_it_writes_while_the_disk_is_read_only() {
     an_update_waits_wherever_it_writes(Weather::ReadOnly).await;
 }

@@ -135,16 +135,19 @@ async fn goes_on_while_each_member_is_away(away: Away) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn an_update_goes_on_while_a_member_of_etcd_is_killed_and_comes_back() {
     goes_on_while_each_member_is_away(Away::Killed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn an_update_goes_on_while_a_member_of_etcd_hangs() {
     goes_on_while_each_member_is_away(Away::Hung).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_with_it() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -184,6 +187,7 @@ async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_w
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_worker_that_was_cut_off_while_history_was_compacted_goes_on_where_it_was() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();

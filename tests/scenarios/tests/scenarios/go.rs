@@ -61,6 +61,7 @@ async fn a_stop_of_the_original_settles_all_members_and_recovery_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn leadership_passes_to_and_fro_between_the_original_and_ours_within_one_update() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();

@@ -33,6 +33,7 @@ async fn says_once(scenario: &Scenario, server: &BootServer, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_journal_with_a_damaged_line_and_one_cut_off_is_gone_on_with() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(1);
@@ -66,6 +67,7 @@ async fn a_journal_with_a_damaged_line_and_one_cut_off_is_gone_on_with() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_journal_that_is_lost_between_updates_holds_nobody_up() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(1);

@@ -26,6 +26,7 @@ async fn is_at(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn workers_killed_at_every_step_boundary_wait_there_again() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -190,6 +191,7 @@ async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopp
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_step_that_kills_its_worker_three_times_aborts_and_goes_on_once_its_cause_is_gone() {
     let scenario = Scenario::begin().await;
     let packages = scenario.packages().clone();

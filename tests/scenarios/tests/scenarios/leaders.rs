@@ -28,6 +28,7 @@ fn recorded_by(view: &View, version: &NecoVersion) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn another_updater_leads_on_when_the_leader_is_killed() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -102,6 +103,7 @@ async fn candidate_of(scenario: &Scenario, lrn: Lrn) -> Option<String> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn without_any_updater_workers_finish_and_deadlines_stand_still() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -164,6 +166,7 @@ async fn gone(scenario: &Scenario) -> View {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn updaters_started_by_hand_do_not_act_beside_the_one_that_leads() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();

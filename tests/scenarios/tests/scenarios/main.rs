@@ -1,4 +1,6 @@
 //! Whole updates under faults. Each module is one kind of fault; each test is one story with one site of its own.
+//!
+//! `cargo xtask test` runs one or two of each kind; the others are marked as long, and `cargo xtask test --all` runs them too.
 
 mod audit;
 mod bad_access;

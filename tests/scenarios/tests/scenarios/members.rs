@@ -61,6 +61,7 @@ async fn leave(desk: &BootServer, arguments: &[&str]) -> Told {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_server_that_joins_in_an_update_or_after_it_and_one_that_leaves_after_it_are_reconfigured_for()
  {
     let mut scenario = Scenario::begin().await;
@@ -166,6 +167,7 @@ async fn a_member_that_never_comes_back_is_named_and_waited_for_until_it_leaves_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_leaves() {
     let mut scenario = Scenario::begin().await;
     let from = scenario.recorded();

@@ -108,6 +108,7 @@ fn says(text: &str, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_runs_unless_forced()
 {
     let scenario = Scenario::begin().await;
@@ -267,6 +268,7 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_verdict() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -374,6 +376,7 @@ async fn next_clock(scenario: &Scenario, request: &UpdateRequest, since: Revisio
 type Clock = Versioned<ClockRecord>;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_nothing_until_resume()
 {
     let scenario = Scenario::begin().await;
@@ -471,6 +474,7 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_not_withdrawn() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();
@@ -518,6 +522,7 @@ async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_no
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_pin_holds_though_a_newer_release_is_out_and_its_end_goes_on_to_the_newest() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();

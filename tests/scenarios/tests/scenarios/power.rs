@@ -4,6 +4,7 @@ use neco_playground::{HELD_UNIT, Held};
 use neco_scenarios::{LONG, Scenario};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_power_cut_between_a_stop_and_its_start_is_got_over() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(2);

@@ -60,12 +60,14 @@ async fn nobody_resumes_after(backup: impl AsyncFn(&Scenario) -> Backup, says: &
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn nobody_resumes_after_etcd_went_back_to_copies_taken_in_mid_update() {
     let says = ["etcd was restored from a backup", "this server has seen"];
     nobody_resumes_after(Backup::copies, &says).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn nobody_resumes_after_etcd_was_restored_from_a_snapshot_taken_in_mid_update() {
     let says = ["etcd is another cluster than the one this server knows"];
     nobody_resumes_after(Backup::snapshot, &says).await;

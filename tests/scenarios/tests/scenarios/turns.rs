@@ -8,6 +8,7 @@ use neco_scenarios::{
 use neco_schema::Condition;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_turn_whose_holder_died_is_kept_until_it_returns_or_an_operator_releases_it() {
     let scenario = Scenario::begin().await;
     add_turn_unit(&scenario).await;

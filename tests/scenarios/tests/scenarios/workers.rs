@@ -33,6 +33,7 @@ async fn thaw(scenario: &Scenario, server: &BootServer) -> Revision {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_looked_again() {
     let scenario = Scenario::begin().await;
     let [desk, victim, sleeper] = [0, 1, 2].map(|lrn| scenario.server(lrn));
@@ -121,6 +122,7 @@ fn assert_looked_again(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn of_two_workers_with_one_number_the_second_rests_and_says_so() {
     let scenario = Scenario::begin().await;
     let first = scenario.server(1);

@@ -59,6 +59,7 @@ async fn a_leader_killed_between_decision_and_write_or_before_it_knew_leaves_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_write_of_a_leader_that_arrives_after_its_lease_is_refused_and_nothing_is_lost() {
     let scenario = Scenario::begin().await;
     let wire = Wire::lay(&scenario, scenario.server(0)).await;
@@ -83,6 +84,7 @@ async fn a_write_of_a_leader_that_arrives_after_its_lease_is_refused_and_nothing
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_worker_killed_before_its_post_reached_etcd_or_before_it_knew_posts_once() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(2);

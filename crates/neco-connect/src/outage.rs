@@ -98,7 +98,11 @@ mod tests {
         assert_eq!(outage.said().len(), 2);
         for endpoint in ["https://10.69.0.3:2379", "https://10.69.0.195:2379"] {
             let (endpoint, remedy) = (endpoint.to_owned(), "set tls-ca-file");
-            outage.failed(&StoreError::Tls { endpoint, reason: "UnknownIssuer".to_owned(), remedy });
+            outage.failed(&StoreError::Tls {
+                endpoint,
+                reason: "UnknownIssuer".to_owned(),
+                remedy,
+            });
         }
         assert_eq!(outage.said().len(), 3, "of several members the first is named");
     }

@@ -46,7 +46,7 @@ const ALWAYS: [u8; 22] =
 const SERVERS: u32 = 3;
 
 /// Each site is a dozen processes: only so many at a time.
-static PLACES: Semaphore = Semaphore::const_new(2);
+static PLACES: Semaphore = Semaphore::const_new(3);
 
 /// A site that runs the first version, with a record of everything that happens in it.
 pub struct Scenario {

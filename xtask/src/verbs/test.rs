@@ -20,6 +20,11 @@ usage: cargo xtask test [--all] [-- CARGO-TEST-ARGUMENTS]
 
 The last line is `N passed, N failed`.";
 
+/// How many tests of one binary run at once, and what says so to them.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// Tests on real processes wait more than they compute.
+const AT_ONCE: usize = 4;
+
 pub(super) fn run(args: Vec<String>) -> Done {
     let mut args = Args::new("test", args);
     let chosen = args.behind_dashes();
@@ -80,6 +85,9 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     let mut command = workspace.cargo();
     tools.lend(&mut command);
     command.env("NECO_BIN_DIR", &programs.dir).env("NECO_PACKAGES", packages);
+    if std::env::var_os(THREADS).is_none() {
+        command.env(THREADS, AT_ONCE.to_string());
+    }
     if let Some(scratch) = scratch::in_memory() {
         command.env(scratch::VARIABLE, scratch);
     }

@@ -293,13 +293,15 @@ async fn a_repository_that_is_away_is_waited_for() {
 
 #[tokio::test]
 async fn a_mirror_that_refuses_or_talks_nonsense_is_waited_for() {
+    /// What the worker says of it, and how it comes about.
+    type Trouble = (&'static str, fn() -> ReleaseError);
     fn url() -> String {
         "https://fake.invalid/".to_owned()
     }
     let site = Site::new();
     site.publish(FROM, None);
     let package = site.publish(TO, None);
-    let troubles: [(&str, fn() -> ReleaseError); 4] = [
+    let troubles: [Trouble; 4] = [
         ("answered 403", || ReleaseError::Forbidden { url: url(), token_sent: true }),
         ("redirects in a loop", || ReleaseError::Redirect {
             url: url(),

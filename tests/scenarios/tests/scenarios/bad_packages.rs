@@ -52,6 +52,7 @@ async fn told(scenario: &Scenario, name: &str, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_package_that_cannot_be_installed_stays_on_the_first_server_and_the_next_heals() {
     let scenario = Scenario::begin().await;
     let installed = scenario.packages().first().clone();

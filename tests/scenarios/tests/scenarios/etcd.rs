@@ -95,6 +95,7 @@ async fn etcd_restarted_member_by_member_and_compacted_does_not_disturb_an_updat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn an_update_goes_on_after_an_outage_of_all_of_etcd() {
     let scenario = Scenario::begin().await;
     let from = scenario.recorded();

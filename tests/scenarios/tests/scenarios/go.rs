@@ -29,6 +29,7 @@ async fn a_request_of_the_original_is_carried_out_from_the_signed_release() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_stop_of_the_original_settles_all_members_and_recovery_goes_on() {
     let scenario = Scenario::begin().await;
     let held = Held::next_start_of(scenario.server(2), HELD_UNIT).expect("room");

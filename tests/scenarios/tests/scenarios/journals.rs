@@ -107,6 +107,7 @@ async fn a_journal_that_is_lost_between_updates_holds_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_server_that_lost_its_journal_in_mid_update_gives_up_and_recovers() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(1);

@@ -68,6 +68,7 @@ async fn workers_killed_at_every_step_boundary_wait_there_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn workers_killed_inside_every_kind_of_step_do_it_again() {
     let scenario = Scenario::begin().await;
     add_turn_unit(&scenario).await;

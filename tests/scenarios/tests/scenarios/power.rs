@@ -19,6 +19,7 @@ async fn a_power_cut_between_a_stop_and_its_start_is_got_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_power_cut_of_the_first_server_while_it_installs_is_got_over() {
     let scenario = Scenario::begin().await;
     let first = scenario.server(0);

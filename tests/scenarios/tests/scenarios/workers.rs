@@ -189,6 +189,7 @@ async fn of_two_workers_with_one_number_the_second_rests_and_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_worker_without_etcd_starts_what_it_stopped() {
     let scenario = Scenario::begin().await;
     let victim = scenario.server(1);

@@ -129,8 +129,21 @@ impl Election {
         session: &Session,
         value: impl Into<Vec<u8>>,
     ) -> Result<Leadership, CampaignError> {
+        self.campaign_telling(session, value, || {}).await
+    }
+
+    /// The same, and calls `stands` once the candidate stands: etcd lets us read and write here.
+    ///
+    /// # Errors
+    /// As [`campaign`](Self::campaign).
+    pub async fn campaign_telling(
+        &self,
+        session: &Session,
+        value: impl Into<Vec<u8>>,
+        stands: impl Fn() + Sync,
+    ) -> Result<Leadership, CampaignError> {
         let lost = session.lost();
-        let won = self.run(session, value.into());
+        let won = self.run(session, value.into(), &stands);
         tokio::select! {
             biased;
             source = lost => Err(CampaignError::Session { election: self.name.clone(), source }),
@@ -175,7 +188,12 @@ impl Election {
         format!("leader/{}//", self.name)
     }
 
-    async fn run(&self, session: &Session, value: Vec<u8>) -> Result<Leadership, CampaignError> {
+    async fn run(
+        &self,
+        session: &Session,
+        value: Vec<u8>,
+        stands: &(impl Fn() + Sync),
+    ) -> Result<Leadership, CampaignError> {
         let lease = session.lease();
         let key = Key::Candidate { election: self.name.clone(), lease: lease.0.cast_unsigned() };
         let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
@@ -183,7 +201,7 @@ impl Election {
         let mut candidate =
             Candidate { key, create_revision: None, farewells: session.say_farewell(), won: false };
         loop {
-            match self.step(&mut candidate, lease, &value).await {
+            match self.step(&mut candidate, lease, &value, stands).await {
                 Ok(Some(leadership)) => return Ok(leadership),
                 Ok(None) => retry.reset(),
                 Err(Failure::Removed) => {
@@ -211,10 +229,12 @@ impl Election {
         candidate: &mut Candidate,
         lease: LeaseId,
         value: &[u8],
+        stands: &(impl Fn() + Sync),
     ) -> Result<Option<Leadership>, Failure> {
         if candidate.create_revision.is_none() {
             candidate.create_revision = self.stand(&candidate.key, lease, value).await?;
             let Some(_) = candidate.create_revision else { return Ok(None) };
+            stands();
         }
         let now = self.store.read(&[Range::KeysOnly(self.prefix())], None).await?;
         let own = now.kvs.get(&candidate.key.to_string()).map(|kv| kv.create_revision);

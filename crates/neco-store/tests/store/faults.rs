@@ -1,6 +1,7 @@
 //! Outages, lost answers and odd watches, on the in-memory store with a clock that the test owns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use neco_schema::{Alive, Lrn, NecoVersion, RequestId, Revision, Timestamp, Turn};
@@ -49,6 +50,28 @@ async fn a_session_rides_out_a_shorter_outage() {
     }
     assert_eq!(session.is_lost(), None);
     assert!(matches!(store.keep_alive(session.lease()).await, Ok(neco_store::KeepAlive::Alive(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_tells_that_it_stands_before_it_leads_and_not_before_it_is_written() {
+    let store = MemoryStore::default();
+    let (first, second) = (session(&store).await, session(&store).await);
+    election(&store).campaign(&first, "0").await.expect("nobody else stands");
+    let told = AtomicUsize::new(0);
+    let stands = || {
+        told.fetch_add(1, Ordering::SeqCst);
+    };
+    let election = election(&store);
+    store.go_down();
+    {
+        let campaign = election.campaign_telling(&second, "1", stands);
+        tokio::pin!(campaign);
+        assert!(timeout(TTL / 4, &mut campaign).await.is_err());
+        assert_eq!(told.load(Ordering::SeqCst), 0, "etcd has taken nothing");
+        store.come_back();
+        assert!(timeout(TTL / 2, &mut campaign).await.is_err(), "another leads");
+        assert_eq!(told.load(Ordering::SeqCst), 1, "told once");
+    }
 }
 
 #[tokio::test(start_paused = true)]

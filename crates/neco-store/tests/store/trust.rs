@@ -61,19 +61,7 @@ async fn error_of(options: Options) -> StoreError {
 async fn client_certificates_open_the_door() {
     let authority = Authority::new("ours");
     let dir = tempfile::tempdir().expect("a directory");
-    let file = |name: &str, bytes: &[u8]| {
-        let path = dir.path().join(name);
-        fs::write(&path, bytes).expect("written");
-        path
-    };
-    let (cert, key) = authority.issue();
-    let tls = ServerTls {
-        cert: file("server.crt", &cert),
-        key: file("server.key", &key),
-        trusted_ca: Some(file("ca.crt", &authority.ca())),
-        client_cert_auth: true,
-    };
-    let etcd = Etcd::start_with(MemberConfig::default().tls(tls)).await;
+    let etcd = guarded(&authority, dir.path()).await;
     let (cert, key) = authority.issue();
     let right = Options {
         ca: Some(authority.ca()),

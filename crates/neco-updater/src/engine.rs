@@ -78,17 +78,21 @@ impl Engine {
             Ok(session) => session,
             Err(error) => return Some(Trouble::Etcd(error)),
         };
-        self.context.etcd_answered();
-        self.context.observe(|observation| {
-            observation.leads = false;
-            observation.waiting_for = "another updater leads".to_owned();
-        });
         let election = Election::new(store, "updater");
+        // A lease is granted to anybody: etcd has answered once it has taken the candidate.
+        let stands = || {
+            self.context.etcd_answered();
+            self.context.observe(|observation| {
+                observation.leads = false;
+                observation.waiting_for = "another updater leads".to_owned();
+            });
+        };
+        let host = self.context.local.host.as_bytes();
         // Dropping the campaign deletes the candidate.
         let won = tokio::select! {
             biased;
             () = stop.cancelled() => None,
-            won = election.campaign(&session, self.context.local.host.as_bytes()) => Some(won),
+            won = election.campaign_telling(&session, host, stands) => Some(won),
         };
         let leadership = match won {
             Some(Ok(leadership)) => leadership,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use neco_schema::{Condition, Key, Lrn, Origin, RequestId, UpdateRequest, UpdateStatus, Way};
+use neco_schema::{
+    Condition, Key, Lrn, Origin, RequestId, UpdateRequest, UpdateStatus, Way, abridged,
+};
 
 use crate::barrier::{group_is_open, missing_at};
 use crate::moves::short;
@@ -315,6 +317,9 @@ fn own_failure(me: &Local, id: &RequestId, own: Option<&UpdateStatus>) -> Option
     })
 }
 
+/// How much of a cause is passed on: it goes into the record of every member, and etcd takes only so much.
+const LONGEST_CAUSE: usize = 4096;
+
 /// Row 10: where the first abort of the request began. Of several the oldest status tells.
 pub(crate) fn first_abort(view: &View, request: &UpdateRequest) -> Option<Origin> {
     let aborted =
@@ -326,11 +331,11 @@ pub(crate) fn first_abort(view: &View, request: &UpdateRequest) -> Option<Origin
         return Some(Origin {
             lrn,
             step: first.value.step,
-            cause: cause.to_owned(),
+            cause: abridged(cause, LONGEST_CAUSE),
             unknown: Default::default(),
         });
     };
-    Some(origin.clone())
+    Some(Origin { cause: abridged(&origin.cause, LONGEST_CAUSE), ..origin.clone() })
 }
 
 /// Row 11: members that are more than one step apart, or where the recipe has no place for them.

@@ -577,6 +577,15 @@ mod row_10 {
     }
 
     #[test]
+    fn a_cause_of_any_length_is_copied_in_brief() {
+        let (mut cluster, me, request) = at_step(2);
+        let long = "x".repeat(1 << 20);
+        cluster.put(Key::Status(lrn(1)), &aborted(&request, 2, 1, &long));
+        let cause = aborts(&cluster, &me, 10).cause;
+        assert!(cause.starts_with("xxx") && cause.len() < 5_000, "{} bytes", cause.len());
+    }
+
+    #[test]
     fn a_go_workers_abort_counts_with_its_message() {
         let (mut cluster, me, request) = at_step(2);
         let go = UpdateStatus {

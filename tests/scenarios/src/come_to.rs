@@ -1,7 +1,7 @@
 //! What a request has come to: on which server, how far, and whether anything was done twice.
 
 use neco_plan::View;
-use neco_playground::BootServer;
+use neco_playground::{BootServer, has_settled};
 use neco_schema::{Condition, NecoVersion, Revision, UpdateRequest};
 
 use crate::Scenario;
@@ -57,6 +57,19 @@ pub async fn settled(scenario: &Scenario, request: &UpdateRequest, servers: &[&B
             })
         })
         .await;
+}
+
+/// Waits until the request for a version is stopped, and every member has settled, aborted or completed.
+///
+/// # Panics
+/// They do not.
+pub async fn all_settled(scenario: &Scenario, version: &NecoVersion) -> View {
+    scenario
+        .until(&format!("all members settled in the request for {version}"), |view| {
+            let request = view.current().filter(|request| request.version == *version);
+            request.is_some_and(|request| request.stop && has_settled(view, request))
+        })
+        .await
 }
 
 /// What a restart leaves in the log of units.

@@ -23,13 +23,13 @@ mod within;
 
 pub use backup::{Backup, copy};
 pub use come_to::{
-    GROUPED_UNIT, UNIT_IN_TURN, given_up, nothing_was_done_twice, once, posted, request_for,
-    settled,
+    GROUPED_UNIT, UNIT_IN_TURN, all_settled, given_up, nothing_was_done_twice, once, posted,
+    request_for, settled,
 };
 pub use leadership::{go_leads, leads, updater};
 pub use live_audit::live_audit;
 pub use observer::effects;
-pub use operator::{Told, daemons, necoctl, processes, restarted};
+pub use operator::{Told, daemons, necoctl, processes, restarted, says};
 pub use recording::{Event, Recording};
 pub use refusals::aborted;
 pub use scenario::{LONG, Scenario, attempts, lines, now};

@@ -68,3 +68,14 @@ pub async fn restarted(server: &BootServer) -> Vec<u32> {
     }
     processes
 }
+
+/// Checks that a text has all of `words`.
+///
+/// # Panics
+/// One is missing: with the text.
+#[track_caller]
+pub fn says(text: &str, words: &[&str]) {
+    for word in words {
+        assert!(text.contains(word), "{word:?} is missing:\n{text}");
+    }
+}

@@ -429,7 +429,7 @@ impl Scenario {
         let first = self.members().next().expect("a server");
         let folder = first.root().join("usr/share/neco");
         let recipe = Recipe::load(folder).unwrap_or_else(|error| panic!("{error}"));
-        self.recipes.insert(version.clone(), neco_worker::shape(&recipe));
+        self.recipes.insert(version.clone(), recipe.shape());
     }
 
     /// The last word: every server that has not left runs `version`; nothing is open in any journal; every service was restarted once, or

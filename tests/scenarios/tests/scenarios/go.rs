@@ -1,8 +1,8 @@
 //! Updaters and operators of the original take part.
 
 use neco_plan::testing::GoAction;
-use neco_playground::{HELD_UNIT, Held, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario, go_leads, lines, necoctl};
+use neco_playground::{HELD_UNIT, Held, outcome_of};
+use neco_scenarios::{LONG, Scenario, all_settled, go_leads, lines, necoctl};
 use neco_schema::{Condition, Outcome};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,12 +41,7 @@ async fn a_stop_of_the_original_settles_all_members_and_recovery_goes_on() {
     go.carry_out(&scenario, &GoAction::Stop).await.expect("stopped");
     go.leave().await.expect("gone");
     held.release().expect("room");
-    let view = scenario
-        .until("all members settled", |view| {
-            let request = view.current().filter(|request| request.stop);
-            request.is_some_and(|request| has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let stopped = view.current().expect("a request").clone();
     for server in scenario.servers() {
         for unit in ["vault.service", HELD_UNIT] {
@@ -83,12 +78,7 @@ async fn leadership_passes_to_and_fro_between_the_original_and_ours_within_one_u
     go.carry_out(&scenario, &GoAction::Stop).await.expect("stopped");
     go.leave().await.expect("gone");
     held.release().expect("room");
-    let view = scenario
-        .until("all members settled", |view| {
-            let request = view.current().filter(|request| request.stop);
-            request.is_some_and(|request| has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let stopped = view.current().expect("a request").clone();
     assert_eq!((&stopped.kind, &stopped.package), (&None, &None), "{stopped:?}");
     ours_decides(&scenario, "wait").await;

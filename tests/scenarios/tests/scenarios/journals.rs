@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use neco_plan::invariants::Fact;
-use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario, lines, necoctl};
+use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
+use neco_scenarios::{LONG, Scenario, all_settled, lines, necoctl};
 use neco_schema::Outcome;
 
 /// What befalls a byte.
@@ -124,11 +124,7 @@ async fn a_server_that_lost_its_journal_in_mid_update_gives_up_and_recovers() {
     let name = path.display().to_string();
     says_once(&scenario, victim, &[&name, "the file is empty: what it held is lost"]).await;
 
-    let view = scenario
-        .until("the end of the request", |view| {
-            view.current().is_some_and(|request| request.stop && has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &version).await;
     let request = view.current().expect("a request").clone();
     let status = view.status_of(&request, victim.lrn()).expect("an abort");
     let origin = status.value.origin.as_ref().expect("an origin");

@@ -2,7 +2,7 @@
 
 use neco_plan::{View, outcome};
 use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, is_completed, outcome_of};
-use neco_scenarios::{LONG, Scenario, Told, attempts, necoctl};
+use neco_scenarios::{LONG, Scenario, Told, attempts, given_up, necoctl, says};
 use neco_schema::{Condition, Ending, Key, Lrn, Outcome, RequestKind, Revision, UpdateRequest};
 use neco_worker::install::UNIT;
 
@@ -30,13 +30,6 @@ async fn completed_by(scenario: &Scenario, members: &[u32]) -> View {
         .await
 }
 
-/// Waits until nobody hears of a server any more.
-async fn given_up(scenario: &Scenario, lrn: u32) -> View {
-    scenario
-        .until("the end of a sign of life", |view| !view.alive.contains_key(&Lrn::new(lrn)))
-        .await
-}
-
 /// The requests that were made since `from`: their kinds and members.
 async fn made(scenario: &Scenario, from: Revision) -> Vec<(RequestKind, Vec<u32>)> {
     let requests = scenario.requests(from).await.into_iter().filter_map(|(_, request)| request);
@@ -47,13 +40,6 @@ async fn made(scenario: &Scenario, from: Revision) -> Vec<(RequestKind, Vec<u32>
         (request.kind.expect("made by ours"), members)
     };
     requests.into_iter().map(words).collect()
-}
-
-#[track_caller]
-fn says(text: &str, words: &[&str]) {
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing:\n{text}");
-    }
 }
 
 async fn leave(desk: &BootServer, arguments: &[&str]) -> Told {
@@ -141,7 +127,7 @@ async fn a_member_that_never_comes_back_is_named_and_waited_for_until_it_leaves_
     // For a moment nobody can know.
     let refused = leave(desk, &["2"]).await.ended(5).err;
     says(&refused, &["boot server 2 is alive"]);
-    let view = given_up(&scenario, 2).await;
+    let view = given_up(&scenario, scenario.server(2)).await;
     assert!(at_the_barrier(&view), "nobody passes it");
     let why = necoctl(desk, &["why"]).await.ended(0).out;
     says(&why, &["boot server 2 has no living worker", "since ", "command necoctl leave 2\n"]);
@@ -192,7 +178,7 @@ async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_le
         .await;
     let request = view.current().expect("a request").clone();
     first.power_off().await.expect("off");
-    let view = given_up(&scenario, 0).await;
+    let view = given_up(&scenario, scenario.server(0)).await;
     assert_eq!(view.member_statuses(&request).count(), 0, "nobody goes before it");
     let why = necoctl(desk, &["why"]).await.ended(0).out;
     says(&why, &["boot server 0 has no living worker", "command necoctl leave 0\n"]);

@@ -2,8 +2,8 @@
 
 use neco_plan::invariants::InvariantId;
 use neco_plan::{Versioned, View};
-use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, outcome_of};
-use neco_scenarios::{LONG, Scenario, attempts, necoctl};
+use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
+use neco_scenarios::{LONG, Scenario, all_settled, attempts, necoctl, says};
 use neco_schema::journal::Entry;
 use neco_schema::{
     ClockRecord, Condition, Lrn, NecoVersion, Outcome, Record, RequestKind, Revision,
@@ -38,16 +38,6 @@ fn posted(view: &View, version: &NecoVersion, lrn: u32) -> Option<(u32, Conditio
 /// Whether a server has settled in the request for `version`, in whatever step.
 fn settled(view: &View, version: &NecoVersion, lrn: u32) -> bool {
     posted(view, version, lrn).is_some_and(|(_, cond)| cond == Condition::NotRunning)
-}
-
-/// Waits until the request for `version` is stopped and all its members have settled.
-async fn all_settled(scenario: &Scenario, version: &NecoVersion) -> View {
-    scenario
-        .until("all members settled", |view| {
-            let request = request_of(view, version).filter(|request| request.stop);
-            request.is_some_and(|request| has_settled(view, request))
-        })
-        .await
 }
 
 /// What a server posts that has not begun when the request is stopped.
@@ -98,13 +88,6 @@ fn has_done(server: &BootServer, request: &UpdateRequest, step: u32) -> bool {
 /// The text that a verb prints, where it ends well.
 async fn told(server: &BootServer, arguments: &[&str]) -> String {
     necoctl(server, arguments).await.ended(0).out
-}
-
-#[track_caller]
-fn says(text: &str, words: &[&str]) {
-    for word in words {
-        assert!(text.contains(word), "{word:?} is missing:\n{text}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,8 @@
 //! The release itself is bad.
 
 use neco_plan::outcome;
-use neco_playground::{has_settled, outcome_of};
-use neco_scenarios::Scenario;
+use neco_playground::outcome_of;
+use neco_scenarios::{Scenario, all_settled};
 use neco_schema::Outcome;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -13,12 +13,7 @@ async fn a_release_whose_worker_dies_at_start_stops_at_the_first_server_and_the_
     let healing = packages.healing().expect("a third package").clone();
     let package = packages.bad(&bad).expect("a bad package");
     scenario.publish(package).await.expect("published");
-    let view = scenario
-        .until("the end of the bad update", |view| {
-            let request = view.current().filter(|request| request.version == bad);
-            request.is_some_and(|request| request.stop && has_settled(view, request))
-        })
-        .await;
+    let view = all_settled(&scenario, &bad).await;
     let request = view.current().expect("a request");
     assert_eq!(outcome(&view, request), Outcome::Aborted);
     let status = view.status_of(request, scenario.server(0).lrn()).expect("an abort");

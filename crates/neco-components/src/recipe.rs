@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use neco_schema::RecipeDigest;
+use neco_schema::{GroupShape, RecipeDigest, RecipeShape};
 use serde::Serialize;
 
 use crate::digest::Parts;
@@ -172,6 +172,17 @@ impl Recipe {
     /// The digest of everything that decides what a step does. Comments and layout of the TOML files do not count.
     pub fn digest(&self) -> &RecipeDigest {
         &self.digest
+    }
+
+    /// What of it matters beyond the server that follows it.
+    pub fn shape(&self) -> RecipeShape {
+        let groups = self.groups.iter().map(|group| GroupShape {
+            name: group.name.to_string(),
+            stop: group.stop,
+            apply: group.apply,
+        });
+        let (steps, groups) = (self.len(), groups.collect());
+        RecipeShape { steps, groups, digest: self.digest.clone() }
     }
 
     fn compute_digest(&self, templates: &Templates) -> RecipeDigest {

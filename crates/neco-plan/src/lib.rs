@@ -32,10 +32,10 @@ pub use barrier::{group_is_open, lowest_step};
 pub use fence::{Fence, fence};
 pub use leader::{Limits, Window, aborted_releases, choose_target, next_action, outcome};
 pub use leader_txn::publish_release;
-pub use local::{
-    Doing, GroupShape, IntentState, JournalState, Local, OpenGroup, RecipeShape, RequestState,
-};
+pub use local::{Doing, IntentState, JournalState, Local, OpenGroup, RequestState};
+// What it is told of a recipe.
 pub use moves::{Move, Post, PostKind, Rest};
+pub use neco_schema::{GroupShape, RecipeShape};
 pub use stopwatch::{Elapsed, Stopwatch};
 pub use view::{
     Problem, Slot, Unreadable, Versioned, View, leader_ranges, operator_ranges, worker_ranges,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Mark};
-use neco_schema::{Condition, Lrn, NecoVersion, RecipeDigest, RequestId};
+use neco_schema::{Condition, Lrn, NecoVersion, RecipeShape, RequestId};
 use serde::{Deserialize, Serialize};
 
 /// How many requests a journal remembers; older ones are long replaced.
@@ -62,28 +62,6 @@ impl Local {
         let doing = self.doing.as_ref().map(ToString::to_string);
         intents.chain(groups).chain(doing).collect()
     }
-}
-
-/// What of a recipe the protocol needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecipeShape {
-    /// How many steps there are; at least 1.
-    pub steps: u32,
-    /// The outage groups, ascending, not overlapping.
-    pub groups: Vec<GroupShape>,
-    /// The digest of everything that decides what a step does.
-    pub digest: RecipeDigest,
-}
-
-/// An outage group: a service is down between its two steps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupShape {
-    /// Its name.
-    pub name: String,
-    /// The step that stops the service.
-    pub stop: u32,
-    /// The step that starts it again; later than `stop`.
-    pub apply: u32,
 }
 
 /// What runs right now in this process.

@@ -22,6 +22,7 @@ mod key;
 mod lrn;
 mod membership;
 mod rebooter;
+mod recipe;
 mod request;
 mod severity;
 mod status;
@@ -38,6 +39,7 @@ pub use key::{Key, KeyError, PREFIX, prefixes};
 pub use lrn::{Lrn, LrnError};
 pub use membership::{Alive, Group, Turn, Way};
 pub use rebooter::{RebootListEntry, RebootStatus};
+pub use recipe::{GroupShape, RecipeShape};
 pub use request::{Ending, PackageRef, RequestKind, StopNote, UpdateRequest};
 pub use severity::Severity;
 pub use status::{

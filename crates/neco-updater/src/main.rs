@@ -8,7 +8,6 @@ use clap::Parser;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, wait_for_store};
 use neco_host::Root;
-use neco_plan::GroupShape;
 use neco_process::clock::SystemClock;
 use neco_process::config::Unsigned;
 use neco_process::daemon::{follow, installed_version, serve};
@@ -127,11 +126,6 @@ fn hostname(root: &Root) -> std::io::Result<String> {
 /// What the installed recipe says that matters to a leader.
 fn outline(root: &Root) -> Result<Outline, neco_components::LoadError> {
     let recipe = Recipe::load(root.join("/usr/share/neco"))?;
-    let groups = recipe.groups().iter().map(|group| GroupShape {
-        name: group.name.to_string(),
-        stop: group.stop,
-        apply: group.apply,
-    });
     let timeouts = recipe.steps().filter_map(|(number, step)| Some((number, step.timeout?)));
-    Ok(Outline { groups: groups.collect(), timeouts: timeouts.collect() })
+    Ok(Outline { groups: recipe.shape().groups, timeouts: timeouts.collect() })
 }

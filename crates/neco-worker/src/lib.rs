@@ -28,4 +28,4 @@ pub use kept::kept;
 pub use observation::Observation;
 pub use progress::ProgressSink;
 pub use shared::{Shared, wall};
-pub use steps::{About, PlanError, RecipeSteps, StepHost, Steps, shape};
+pub use steps::{About, PlanError, RecipeSteps, StepHost, Steps};

@@ -29,7 +29,7 @@ use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
-    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, shape, wall,
+    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, wall,
 };
 use tokio::sync::watch;
 
@@ -198,7 +198,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     };
     let store: Arc<dyn Store> = Arc::new(store);
 
-    let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), shape(&recipe));
+    let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), recipe.shape());
     if let Ok(neco_host::Installed::Yes(installed)) = drivers.packages.installed("neco").await {
         local.installed = installed;
     }

@@ -9,7 +9,7 @@ mod recipe;
 mod restart_etcd;
 
 pub use host::{About, StepHost};
-pub use recipe::{RecipeSteps, shape};
+pub use recipe::RecipeSteps;
 
 use async_trait::async_trait;
 use neco_plan::RecipeShape;

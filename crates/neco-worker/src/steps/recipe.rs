@@ -31,7 +31,7 @@ impl RecipeSteps {
     /// The recipe names actions that this version does not have.
     pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
         recipe.check_actions(&ACTIONS)?;
-        Ok(Self { shape: shape(&recipe), recipe, host })
+        Ok(Self { shape: recipe.shape(), recipe, host })
     }
 
     fn step(&self, number: u32) -> Result<&Step, StepError> {
@@ -79,16 +79,6 @@ impl RecipeSteps {
     fn group_stopped_in(&self, step: u32) -> Option<GroupShape> {
         self.shape.groups.iter().find(|group| group.stop == step).cloned()
     }
-}
-
-/// What the protocol needs to know of a recipe.
-pub fn shape(recipe: &Recipe) -> RecipeShape {
-    let groups = recipe.groups().iter().map(|group| GroupShape {
-        name: group.name.to_string(),
-        stop: group.stop,
-        apply: group.apply,
-    });
-    RecipeShape { steps: recipe.len(), groups: groups.collect(), digest: recipe.digest().clone() }
 }
 
 #[async_trait]

@@ -21,7 +21,7 @@ use neco_schema::{
 use neco_store::{MemoryStore, Store};
 use neco_systemd::{Recorder, Units};
 use neco_worker::sandbox::{self, SandboxSteps};
-use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, shape};
+use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -228,14 +228,14 @@ impl Cluster {
         let server = &mut self.servers[lrn as usize];
         assert!(server.process.is_none(), "runs already");
         let recipe = Recipe::load(server.path("/usr/share/neco")).unwrap();
-        self.recipes.insert(version.clone(), shape(&recipe));
+        self.recipes.insert(version.clone(), recipe.shape());
         let store: Arc<dyn Store> = Arc::new(Client {
             store: self.store.clone(),
             calls: Arc::clone(&server.calls),
             faults: Arc::clone(&self.faults),
         });
         let local =
-            Local::new(Lrn::new(lrn), format!("{lrn:032}"), version.clone(), shape(&recipe));
+            Local::new(Lrn::new(lrn), format!("{lrn:032}"), version.clone(), recipe.shape());
         let journal: Arc<dyn JournalStore> = server.journal.clone();
         let shared = Shared::new(store, Arc::new(TestClock(began)), journal, local).unwrap();
         let host = Arc::new(StepHost {

@@ -7,8 +7,8 @@ pub mod report;
 use std::path::Path;
 
 use neco_components::Recipe;
+use neco_plan::RecipeShape;
 use neco_plan::invariants::{Rules, Secret};
-use neco_plan::{GroupShape, RecipeShape};
 use neco_process::daemon::installed_version;
 use neco_process::under;
 use neco_schema::{Key, Snapshot};
@@ -28,14 +28,7 @@ pub fn rules(root: &Path, present: &Snapshot) -> Rules {
 
 /// What the protocol needs to know of the recipe below `root`.
 fn recipe(root: &Path) -> Option<RecipeShape> {
-    let recipe = Recipe::load(under(root, Path::new(FOLDER))).ok()?;
-    let groups = recipe.groups().iter().map(|group| GroupShape {
-        name: group.name.to_string(),
-        stop: group.stop,
-        apply: group.apply,
-    });
-    let groups = groups.collect();
-    Some(RecipeShape { steps: recipe.len(), groups, digest: recipe.digest().clone() })
+    Recipe::load(under(root, Path::new(FOLDER))).ok().map(|recipe| recipe.shape())
 }
 
 /// What stands under secret keys and must stand nowhere else.

@@ -210,12 +210,9 @@ impl Wanted {
             }
             _ => {}
         }
-        if size.is_some_and(|size| size > limits.max_bytes) {
-            return Err(ReleaseError::TooLarge {
-                url: shown(&asset.url),
-                limit: limits.max_bytes,
-                announced: false,
-            });
+        if let Some(size) = size.filter(|size| *size > limits.max_bytes) {
+            let (file, limit) = (asset.name.clone(), limits.max_bytes);
+            return Err(ReleaseError::Oversized { file, size, limit });
         }
         let sha256 = sha256.or_else(|| asset.sha256.clone());
         Ok(Self { size, sha256, cap: size.unwrap_or(limits.max_bytes) })
@@ -526,6 +523,6 @@ mod tests {
         assert!(matches!(error, ReleaseError::Replaced { what: "SHA-256", .. }), "{error}");
         let small = Limits { max_bytes: 9, ..limits };
         let error = Wanted::of(&asset, None, &small).expect_err("too large");
-        assert!(matches!(error, ReleaseError::TooLarge { limit: 9, .. }), "{error}");
+        assert!(matches!(error, ReleaseError::Oversized { size: 10, limit: 9, .. }), "{error}");
     }
 }

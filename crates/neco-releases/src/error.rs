@@ -116,7 +116,8 @@ pub enum ReleaseError {
         #[source]
         source: serde_json::Error,
     },
-    /// More bytes than allowed.
+    /// More bytes come than allowed. Whoever sends them need not be the server that was asked: it says nothing about the
+    /// release.
     #[error(
         "{url} sends more than the {limit} bytes that are {}; check release.api_url and proxy",
         match .announced { true => "announced", false => "allowed" }
@@ -178,6 +179,19 @@ pub enum ReleaseError {
         expected: String,
         /// As the release has it now.
         found: String,
+    },
+    /// The release lists a file that is larger than any is fetched.
+    #[error(
+        "{file}: the release has {size} bytes, but no more than {limit} are fetched; withdraw the version or publish a \
+         smaller one"
+    )]
+    Oversized {
+        /// The file.
+        file: String,
+        /// As the release has it.
+        size: u64,
+        /// The cap.
+        limit: u64,
     },
     /// The bytes are not the ones that were asked for.
     #[error(
@@ -249,6 +263,7 @@ impl ReleaseError {
             | Self::Malformed { .. }
             | Self::TooLarge { .. }
             | Self::Replaced { .. }
+            | Self::Oversized { .. }
             | Self::WrongDigest { .. }
             | Self::NoPackage { .. } => Severity::AskAPerson,
         }
@@ -257,12 +272,7 @@ impl ReleaseError {
     /// Whether the release itself is not what was requested: it stays so until another one is published or requested.
     /// Everything else lies between here and there, and passes when that is mended.
     pub fn is_about_the_release(&self) -> bool {
-        matches!(
-            self,
-            Self::Replaced { .. }
-                | Self::NoPackage { .. }
-                | Self::TooLarge { announced: false, .. }
-        )
+        matches!(self, Self::Replaced { .. } | Self::Oversized { .. } | Self::NoPackage { .. })
     }
 
     /// Whether the same request may succeed a moment later: worth another try within one call.

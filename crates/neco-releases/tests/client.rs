@@ -319,6 +319,10 @@ async fn endless_and_silent_answers_are_given_up() {
     let error = site.client().latest().await.expect_err("endless");
     assert!(matches!(error, ReleaseError::TooLarge { .. }), "{error:?}");
     message(&error);
+    // It is no word about the release that was asked for: a worker waits for better days.
+    let version = "2022.03.03-0303".parse().expect("a version");
+    let error = site.client().by_version(Prod, &version).await.expect_err("endless");
+    assert!(!error.is_about_the_release(), "{error}");
 
     site.faults.clear();
     site.faults.always(Scope::All, Fault::Stall(5));

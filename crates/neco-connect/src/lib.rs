@@ -9,7 +9,7 @@ mod source;
 mod store;
 
 pub use outage::Outage;
-pub use settings::{Settings, SettingsProblem};
+pub use settings::{Settings, SettingsProblem, check_setting};
 pub use source::{ConfiguredSource, SourceError, Sources, release_source, secret};
 pub use store::{ConnectError, connect, connect_renewing, store_options, wait_for_store};
 

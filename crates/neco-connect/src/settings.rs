@@ -3,13 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use neco_releases::{ReleaseWindows, Url, WindowError};
-use neco_schema::{
-    ConfigKey, Environment, Key, check_stored_value, parse_config_value, stored_duration,
-};
-
-/// The zone of schedules when none is set.
-const DEFAULT_ZONE: &str = "Asia/Tokyo";
+use neco_releases::{ReleaseWindows, Url};
+use neco_schema::{ConfigKey, Environment, Key, check_stored_value, stored_duration};
 
 /// The settings that daemons act on. A setting that cannot be read takes its default and is named as a problem: nothing
 /// stops for it, and what depends on it waits.
@@ -54,83 +49,71 @@ impl std::fmt::Display for SettingsProblem {
     }
 }
 
+/// Whether a setting can be used as it is stored. All that judges settings asks here, so that what is taken, what is
+/// shown as right and what is acted on are the same. A text that is blank counts as unset, where being unset means
+/// something. The error repeats no secret.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_setting(key: ConfigKey, bytes: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(bytes);
+    match key {
+        // The parser that daemons use says more than the form does.
+        ConfigKey::ReleaseTime => windows(&text, ConfigKey::DEFAULT_ZONE).map(drop),
+        ConfigKey::Slack | ConfigKey::Proxy | ConfigKey::NodeProxy => {
+            check_stored_value(key, bytes).map_err(|error| error.to_string())?;
+            match text.trim() {
+                "" => Ok(()),
+                url => Url::parse(url).map(drop).map_err(|error| error.to_string()),
+            }
+        }
+        _ => check_stored_value(key, bytes).map_err(|error| error.to_string()),
+    }
+}
+
+fn windows(lines: &str, zone: &str) -> Result<ReleaseWindows, String> {
+    ReleaseWindows::parse(lines, zone).map_err(|error| error.to_string())
+}
+
 impl Settings {
-    /// Reads the stored values.
+    /// Reads the stored values; secrets are none of them.
     pub fn read(stored: &BTreeMap<ConfigKey, Vec<u8>>) -> Self {
-        let mut problems = Vec::new();
-        let mut note = |key: ConfigKey, what: String| problems.push(SettingsProblem { key, what });
-        let text = |key: ConfigKey| {
-            stored
-                .get(&key)
+        let problems: Vec<_> = stored
+            .iter()
+            .filter(|(key, _)| !key.is_secret())
+            .filter_map(|(&key, bytes)| {
+                Some(SettingsProblem { key, what: check_setting(key, bytes).err()? })
+            })
+            .collect();
+        let usable = |key| !problems.iter().any(|problem| problem.key == key);
+        let stored = |key: ConfigKey| stored.get(&key).filter(|_| usable(key));
+        let text = |key| {
+            stored(key)
                 .map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned())
                 .filter(|text| !text.is_empty())
         };
-        let env = match text(ConfigKey::Env).map(|env| env.parse::<Environment>()) {
-            None => Environment::default(),
-            Some(Ok(env)) => env,
-            Some(Err(error)) => {
-                note(ConfigKey::Env, error.to_string());
-                Environment::default()
-            }
+        let duration = |key: ConfigKey| {
+            stored(key)
+                .and_then(|bytes| stored_duration(key, bytes).ok())
+                .or(key.default_duration())
+                .unwrap_or(Duration::from_secs(60))
         };
-        let mut duration = |key: ConfigKey| {
-            let default = key.default_duration().unwrap_or(Duration::from_secs(60));
-            match stored.get(&key).map(|bytes| stored_duration(key, bytes)) {
-                None => default,
-                Some(Ok(duration)) => duration,
-                Some(Err(error)) => {
-                    note(key, error.to_string());
-                    default
-                }
-            }
-        };
-        let check_update_interval = duration(ConfigKey::CheckUpdateInterval);
-        let worker_timeout = duration(ConfigKey::WorkerTimeout);
-        let step_timeout = duration(ConfigKey::StepTimeout);
-        let release_window = duration(ConfigKey::ReleaseWindow);
-        let zone = text(ConfigKey::ReleaseTimezone).unwrap_or_else(|| DEFAULT_ZONE.to_owned());
-        let windows = match stored.get(&ConfigKey::ReleaseTime) {
-            None => Some(ReleaseWindows::always()),
+        let windows = match text(ConfigKey::ReleaseTime) {
+            None => usable(ConfigKey::ReleaseTime).then(ReleaseWindows::always),
             Some(lines) => {
-                let lines = String::from_utf8_lossy(lines);
-                let read = ReleaseWindows::parse(&lines, &zone);
-                let no_zone = matches!(read, Err(WindowError::Zone { .. }));
-                if let (true, Err(error)) = (no_zone, &read) {
-                    note(ConfigKey::ReleaseTimezone, error.to_string());
-                }
-                // What else is wrong is told at the same time.
-                let schedules =
-                    if no_zone { ReleaseWindows::parse(&lines, DEFAULT_ZONE) } else { read };
-                match schedules {
-                    Ok(windows) => Some(windows).filter(|_| !no_zone),
-                    Err(error) => {
-                        note(ConfigKey::ReleaseTime, error.to_string());
-                        None
-                    }
-                }
+                let zone = text(ConfigKey::ReleaseTimezone);
+                let zone = zone.as_deref().unwrap_or(ConfigKey::DEFAULT_ZONE);
+                windows(&lines, zone).ok().filter(|_| usable(ConfigKey::ReleaseTimezone))
             }
         };
-        let proxy = text(ConfigKey::Proxy).and_then(|url| {
-            let checked = parse_config_value(ConfigKey::Proxy, &url).map_err(|e| e.to_string());
-            let parsed = checked.and_then(|url| Url::parse(&url).map_err(|e| e.to_string()));
-            parsed.map_err(|what| note(ConfigKey::Proxy, what)).ok()
-        });
-        // Those that no daemon acts on in this version; templates do.
-        for (&key, value) in stored.iter().filter(|(key, _)| !key.is_secret()) {
-            if !problems.iter().any(|problem| problem.key == key)
-                && let Err(error) = check_stored_value(key, value)
-            {
-                problems.push(SettingsProblem { key, what: error.to_string() });
-            }
-        }
         Self {
-            env,
-            check_update_interval,
-            worker_timeout,
-            step_timeout,
-            release_window,
+            env: text(ConfigKey::Env).and_then(|env| env.parse().ok()).unwrap_or_default(),
+            check_update_interval: duration(ConfigKey::CheckUpdateInterval),
+            worker_timeout: duration(ConfigKey::WorkerTimeout),
+            step_timeout: duration(ConfigKey::StepTimeout),
+            release_window: duration(ConfigKey::ReleaseWindow),
             windows,
-            proxy,
+            proxy: text(ConfigKey::Proxy).and_then(|url| Url::parse(&url).ok()),
             problems,
         }
     }
@@ -159,7 +142,7 @@ mod tests {
         let all = ConfigKey::ALL.map(|key| (key, "\u{1}\u{fffd}"));
         let problems = Settings::read(&stored(&all)).problems;
         for key in ConfigKey::ALL {
-            // Secrets do not come here; with an unknown zone no schedule is read.
+            // Secrets do not come here.
             let count = problems.iter().filter(|problem| problem.key == key).count();
             assert_eq!(count, usize::from(!key.is_secret()), "{key}: {problems:#?}");
         }
@@ -177,14 +160,41 @@ mod tests {
         let named: Vec<ConfigKey> = settings.problems.iter().map(|problem| problem.key).collect();
         assert_eq!(
             named,
-            [ConfigKey::Env, ConfigKey::WorkerTimeout, ConfigKey::ReleaseTime, ConfigKey::Proxy]
+            [ConfigKey::Env, ConfigKey::Proxy, ConfigKey::WorkerTimeout, ConfigKey::ReleaseTime]
         );
         assert!(settings.windows.is_none());
         assert_eq!(settings.worker_timeout, Duration::from_secs(3600));
-        let line = settings.problems[1].to_string();
+        let line = settings.problems[2].to_string();
         assert!(
             line.starts_with("key config/worker-timeout: ") && line.contains("necoctl config set"),
             "{line}"
         );
+    }
+    #[test]
+    fn schedules_wait_for_a_zone_that_can_be_read() {
+        let lines = (ConfigKey::ReleaseTime, "0 10 * * MON");
+        for (zone, there) in [("Europe/Berlin", true), (" ", true), ("Mars/Olympus", false)] {
+            let settings = Settings::read(&stored(&[lines, (ConfigKey::ReleaseTimezone, zone)]));
+            assert_eq!(settings.windows.is_some(), there, "{zone:?}");
+            assert_eq!(settings.problems.is_empty(), there, "{zone:?}");
+        }
+        // Without a schedule any time is right, whatever the zone.
+        let settings = Settings::read(&stored(&[(ConfigKey::ReleaseTimezone, "Mars/Olympus")]));
+        assert!(settings.windows.is_some());
+    }
+
+    #[test]
+    fn an_address_that_only_looks_like_one_is_told_and_not_repeated() {
+        for key in [ConfigKey::Proxy, ConfigKey::NodeProxy, ConfigKey::Slack] {
+            for url in ["http://hunter2:99999", "http://[::hunter2"] {
+                let what = check_setting(key, url.as_bytes()).expect_err(url);
+                assert!(!what.contains("hunter2"), "{key}: {what}");
+            }
+            assert_eq!(check_setting(key, b"http://proxy:3128 \n"), Ok(()));
+            assert_eq!(check_setting(key, b" \n"), Ok(()));
+        }
+        let settings = Settings::read(&stored(&[(ConfigKey::Proxy, "http://proxy:99999")]));
+        assert_eq!(settings.proxy, None);
+        assert_eq!(settings.problems.len(), 1);
     }
 }

@@ -46,7 +46,7 @@ pub enum WindowError {
         source: jiff::Error,
     },
     /// A line is no schedule.
-    #[error("release-time line {line} ({text:?}): {problem}")]
+    #[error("line {line} ({text:?}): {problem}")]
     Line {
         /// Counted from 1.
         line: usize,
@@ -383,7 +383,7 @@ mod tests {
         };
         assert_eq!(
             message("0 1 * * *\n0 0 10 * * *", "Asia/Tokyo"),
-            "release-time line 2 (\"0 0 10 * * *\"): 6 fields instead of five (minute, hour, day of month, month, day of week)"
+            "line 2 (\"0 0 10 * * *\"): 6 fields instead of five (minute, hour, day of month, month, day of week)"
         );
         assert_eq!(
             message("* * * * *", "Mars/Olympus"),

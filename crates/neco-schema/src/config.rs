@@ -33,7 +33,7 @@ pub enum ConfigKey {
     LbAddressBlockInternetCn,
     /// Cron expressions joined by newlines; always open when absent.
     ReleaseTime,
-    /// Time zone of the cron expressions; `Asia/Tokyo` when absent.
+    /// Time zone of the cron expressions; [`ConfigKey::DEFAULT_ZONE`] when absent.
     ReleaseTimezone,
     /// How long a release stays due after a window opened, in nanoseconds; 1 hour when absent. Ours.
     ReleaseWindow,
@@ -144,6 +144,9 @@ impl ConfigKey {
             Self::ReleaseTimezone => "an IANA time zone such as Asia/Tokyo",
         }
     }
+
+    /// The time zone that holds when [`ConfigKey::ReleaseTimezone`] is absent.
+    pub const DEFAULT_ZONE: &str = "Asia/Tokyo";
 
     /// The duration that holds when the setting is absent.
     pub const fn default_duration(self) -> Option<Duration> {

@@ -4,13 +4,12 @@ use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use neco_connect::check_setting;
 use neco_plan::View;
 use neco_plan::operator::{Order, Refusal, noted};
 use neco_process::exit::{ExitCode, Failure};
-use neco_releases::ReleaseWindows;
 use neco_schema::{
-    Compare, ConfigKey, Key, Op, Snapshot, Txn, abridged, check_stored_value, parse_config_value,
-    stored_duration,
+    Compare, ConfigKey, Key, Op, Snapshot, Txn, abridged, parse_config_value, stored_duration,
 };
 use serde::Serialize;
 
@@ -21,9 +20,6 @@ use crate::order;
 use crate::secrets::{self, OnCommandLine};
 use crate::session::Session;
 use crate::words::{go_duration, one_line, table};
-
-/// The zone of release times when none is set.
-const DEFAULT_ZONE: &str = "Asia/Tokyo";
 
 /// How much of a value that cannot be used is shown.
 const LONGEST_WRONG: usize = 60;
@@ -156,7 +152,7 @@ fn shown(key: ConfigKey, snapshot: &Snapshot, reveal: bool) -> Shown {
     let Some(kv) = stored else {
         let default = match key {
             ConfigKey::Env => Some("none".to_owned()),
-            ConfigKey::ReleaseTimezone => Some(DEFAULT_ZONE.to_owned()),
+            ConfigKey::ReleaseTimezone => Some(ConfigKey::DEFAULT_ZONE.to_owned()),
             key => key.default_duration().map(go_duration),
         };
         return Shown { key: key.name(), value: default, set: false, problem: None };
@@ -167,29 +163,19 @@ fn shown(key: ConfigKey, snapshot: &Snapshot, reveal: bool) -> Shown {
 
 /// A stored value for people, and what is wrong with it.
 fn display(key: ConfigKey, bytes: &[u8], reveal: bool) -> (String, Option<String>) {
+    let problem = check_setting(key, bytes).err();
+    if key.default_duration().is_some()
+        && let Ok(duration) = stored_duration(key, bytes)
+    {
+        return (go_duration(duration), problem);
+    }
     let text = String::from_utf8_lossy(bytes);
     let text = if reveal { text.into_owned() } else { key.concealed(&text) };
-    if key.is_secret() && !reveal {
-        return (text, check_stored_value(key, bytes).err().map(|error| error.to_string()));
-    }
     // Schedules stand on lines of their own; nothing else may move the cursor.
     let text = text.lines().map(one_line).collect::<Vec<_>>().join("\n");
-    if key.default_duration().is_some() {
-        return match stored_duration(key, bytes) {
-            Ok(duration) => (go_duration(duration), None),
-            Err(error) => (abridged(&text, LONGEST_WRONG), Some(error.to_string())),
-        };
-    }
-    let checked = check_stored_value(key, bytes).map_err(|error| error.to_string());
-    let checked = checked.and_then(|()| match key {
-        ConfigKey::ReleaseTime => {
-            ReleaseWindows::parse(&text, DEFAULT_ZONE).map(drop).map_err(|error| error.to_string())
-        }
-        _ => Ok(()),
-    });
-    match checked {
-        Ok(()) => (text, None),
-        Err(problem) => (abridged(&text, LONGEST_WRONG), Some(problem)),
+    match problem {
+        Some(problem) => (abridged(&text, LONGEST_WRONG), Some(problem)),
+        None => (text, None),
     }
 }
 
@@ -253,8 +239,9 @@ impl Set {
     async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let key = self.key;
         let given = self.given(session.io)?;
-        let text = parse_config_value(key, &given)
-            .map_err(|error| failure::usage(format_args!("{key}: {error}")))?;
+        let wrong = |what: String| failure::usage(format_args!("{key}: {what}"));
+        let text = parse_config_value(key, &given).map_err(|error| wrong(error.to_string()))?;
+        check_setting(key, text.as_bytes()).map_err(wrong)?;
         let stored_key = Key::Config(key);
         let decide = |view: &View, snapshot: &Snapshot, by: &Order| -> Result<Txn, Refusal> {
             let stored = snapshot.kvs.get(&stored_key.to_string());
@@ -270,7 +257,6 @@ impl Set {
             // Without the value, which may be a secret.
             Ok(noted(view, by, format!("config set {key}"), txn))
         };
-        check_windows(key, &text, session).await?;
         let outcome = order::attempt(session, &self.change, &decide).await?;
         let before = before(&outcome, key);
         let now = display(key, text.as_bytes(), false).0.replace('\n', "; ");
@@ -312,27 +298,6 @@ fn before(outcome: &order::Outcome, key: ConfigKey) -> Option<String> {
     };
     let stored = view.config.get(&key)?;
     Some(display(key, stored, false).0.replace('\n', "; "))
-}
-
-/// The scheduler's parser has the last word on schedules and their zone.
-async fn check_windows(
-    key: ConfigKey,
-    text: &str,
-    session: &Session<'_, '_>,
-) -> Result<(), Failure> {
-    if !matches!(key, ConfigKey::ReleaseTime | ConfigKey::ReleaseTimezone) {
-        return Ok(());
-    }
-    let (_, view) = session.look().await?;
-    let stored =
-        |key| view.config.get(&key).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    let checked = if key == ConfigKey::ReleaseTime {
-        let zone = stored(ConfigKey::ReleaseTimezone).filter(|zone| !zone.trim().is_empty());
-        ReleaseWindows::parse(text, zone.as_deref().unwrap_or(DEFAULT_ZONE).trim())
-    } else {
-        ReleaseWindows::parse("@daily", text)
-    };
-    checked.map(|_| ()).map_err(failure::usage)
 }
 
 impl Unset {

@@ -44,6 +44,8 @@ async fn a_wrong_value_is_wrong_usage_and_changes_nothing() {
         &["worker-timeout", "0s"],
         &["worker-timeout", "10"],
         &["proxy", "localhost:3128"],
+        &["proxy", "http://proxy:99999"],
+        &["node-proxy", "http://[::1"],
         &["lb-address-block-internet-cn"],
         &["external-ip-address-block", "fd00::/8"],
         &["release-time"],
@@ -98,12 +100,26 @@ async fn the_list_looks_as_expected() {
 #[tokio::test]
 async fn a_malformed_setting_is_named_by_its_key() {
     let bench = Bench::new();
-    bench.put("config/worker-timeout", "1h").put("config/env", "production");
-    for key in ["worker-timeout", "env"] {
+    let wrong = [
+        ("worker-timeout", "1h"),
+        ("env", "production"),
+        ("proxy", "http://proxy:99999"),
+        ("release-time", "61 * * * *"),
+    ];
+    for (key, value) in wrong {
+        bench.put(&format!("config/{key}"), value);
+    }
+    let (list, status) = (bench.run(&["config", "list"]).await, bench.run(&["status"]).await);
+    for (key, _) in wrong {
         let run = bench.run(&["config", "get", key]).await;
         assert_eq!(run.code, 1);
         assert!(run.err.contains(&format!("key config/{key}: ")), "{}", run.err);
+        // Nobody shows as right what another names wrong.
+        let listed = list.out.lines().find(|line| line.starts_with(key)).expect("a line");
+        assert!(listed.contains("cannot be read: "), "{listed}");
+        assert!(status.out.contains(&format!("config/{key}")), "{}", status.out);
     }
+    assert_eq!((list.code, status.code), (1, 1));
 }
 
 #[tokio::test]

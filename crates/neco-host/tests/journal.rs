@@ -115,6 +115,64 @@ fn a_note_waits_for_no_disk_and_is_durable_with_what_is_appended_after_it() {
     assert!(first("sync") < first("create"), "{names:?}");
 }
 
+/// The worker notes, and the unit that installs the package begins the next segment.
+#[test]
+fn a_power_cut_leaves_no_gap_before_a_segment_that_another_process_begins() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("journal");
+    let fs = Arc::new(RecordingFs::new());
+    let limits = |options| Options { segment_bytes: 700, ..options };
+    let open = || {
+        let options = limits(Options { fs: Arc::clone(&fs) as _, ..options() });
+        Journal::open(&path, options).expect("a journal").0
+    };
+    let (noter, other) = (open(), open());
+    for number in 0..30 {
+        match number % 3 {
+            0 => other.append(&entry(number)).expect("room"),
+            _ => noter.note(&[entry(number)]).expect("room"),
+        }
+    }
+    assert!(segments(&path).len() > 3, "both filled segments");
+    let cut_at_once = |cut| {
+        for calls in 0..=fs.calls().len() {
+            let left = tempfile::tempdir().expect("a directory");
+            for (path, content) in fs.after_power_cut(calls, cut) {
+                std::fs::write(left.path().join(path.file_name().expect("a file")), content)
+                    .expect("room");
+            }
+            let (_, _, damage) = Journal::open(left.path(), limits(options())).expect("a journal");
+            let gap =
+                damage.iter().find(|damage| matches!(damage.kind, DamageKind::Missing { .. }));
+            assert_eq!(gap, None, "{cut:?} after {calls} changes");
+        }
+    };
+    cut_at_once(PowerCut::LosesAllUnsynced);
+    cut_at_once(PowerCut::KeepsNames);
+}
+
+/// A bad place in the old segment, of which nothing more is asked.
+#[test]
+fn a_segment_that_cannot_be_synced_is_followed_by_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let fs = Arc::new(RecordingFs::new());
+    let options = Options { fs: Arc::clone(&fs) as _, ..options() };
+    let (journal, ..) = Journal::open(dir.path(), options).expect("a journal");
+    journal.append(&entry(0)).expect("room");
+    for number in [1, 2] {
+        fs.clear();
+        // Extending: write, sync. Beginning the next: sync of the old one, and all else.
+        let nth = usize::from(number == 1);
+        fs.set_fault(Some(Fault::Once { nth, errno: nix::libc::EIO }));
+        let done = journal.append(&entry(number));
+        assert_eq!(done.is_ok(), number == 2, "{done:?}");
+    }
+    fs.set_fault(None);
+    assert_eq!(fs.names()[..2], ["sync", "create"]);
+    assert_eq!(segments(dir.path()).len(), 2);
+    assert_eq!(numbers(&journal.entries().expect("readable")), [0, 2]);
+}
+
 #[test]
 fn a_line_that_is_cut_off_is_named_and_removed_by_the_next_append() {
     let dir = tempfile::tempdir().expect("a directory");

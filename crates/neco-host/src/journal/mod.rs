@@ -259,8 +259,6 @@ struct State {
     tail: Option<Tail>,
     /// A sync failed: the kernel may have forgotten what was not written, so nothing more goes to that file.
     suspect: bool,
-    /// The newest segment has entries that were written and not synced.
-    noted: bool,
 }
 
 /// Whether entries are on the disk when they count.
@@ -337,13 +335,21 @@ impl Journal {
                 let next_seq = encode_all(&mut text, tail.next_seq, at, entries)?;
                 let full = tail.appended_len + text.len() as u64 > self.options.segment_bytes;
                 if full && tail.appended_len > 0 {
-                    self.settle(&mut state, &tail.path)?;
+                    let settled = self.settle(&tail.path);
+                    state.suspect = settled.is_err();
+                    settled.map_err(JournalError::writing)?;
                     self.rotate(places, Some(tail), at, entries)
                 } else {
                     self.extend(&mut state, tail, &text, next_seq, lasting)
                 }
             }
             tail => {
+                if let Some(tail) = &tail
+                    && let Err(error) = self.settle(&tail.path)
+                {
+                    // It has refused before: one bad place on the disk must not keep the journal shut for good.
+                    tracing::warn!(%error, "what was written last may be missing after a power cut");
+                }
                 let rotated = self.rotate(places, tail, at, entries);
                 state.suspect = suspect && rotated.is_err();
                 rotated
@@ -388,16 +394,11 @@ impl Journal {
         }))
     }
 
-    /// Makes what was only written durable, before a later segment is: nobody is to miss it between the two.
-    fn settle(&self, state: &mut State, path: &Path) -> Result<(), JournalError> {
-        if !state.noted {
-            return Ok(());
-        }
-        let file = self.fs().open_append(path).doing("opening", path);
-        let synced = file.and_then(|file| self.fs().sync(&file).doing("syncing", path));
-        state.suspect = synced.is_err();
-        state.noted = false;
-        synced.map_err(JournalError::writing)
+    /// Makes what was only written durable, before a later segment is: nobody is to miss it between the two. Whether
+    /// there is such a thing only its writer knows, and that may be another process.
+    fn settle(&self, path: &Path) -> Result<(), FileError> {
+        let file = self.fs().open_append(path).doing("opening", path)?;
+        self.fs().sync(&file).doing("syncing", path)
     }
 
     /// Appends whole lines to the newest segment.
@@ -425,7 +426,6 @@ impl Journal {
             Ok(()) | Err(_) => Ok(()),
         };
         state.suspect = synced.is_err();
-        state.noted = lasting == Lasting::Later || (state.noted && written.is_err());
         if let Err(error) = written.and(synced) {
             // Best effort: whatever stays is a line that is cut off, or one that was not acknowledged.
             if let Err(error) = self.fs().truncate(&file, tail.whole_len) {

@@ -218,6 +218,23 @@ fn what_is_no_text_file_is_named_with_its_cause() {
 }
 
 #[test]
+fn a_certificate_is_read_from_a_small_regular_file_only() {
+    let root = Root::new("");
+    root.put("large.crt", &"x".repeat((1 << 20) + 1));
+    for (path, cause) in [
+        (PathBuf::from("/dev/null"), "it is no regular file"),
+        (root.path("large.crt"), "it is larger than 1 MiB"),
+        (root.path("none.crt"), "No such file"),
+    ] {
+        let error = Pem::File(path.clone()).read().expect_err(cause);
+        let ConfigError::Unreadable { path: named, source } = &error else { panic!("{error}") };
+        assert!(*named == path && source.to_string().contains(cause), "{error}: {source}");
+    }
+    root.put("right.crt", "PEM");
+    assert_eq!(Pem::File(root.path("right.crt")).read().unwrap(), "PEM");
+}
+
+#[test]
 fn a_byte_order_mark_is_nothing_and_a_tab_is_a_problem_with_its_line() {
     let root = Root::new("\u{feff}prefix: /x/\n");
     assert_eq!(root.config().etcd.prefix, "/x/");

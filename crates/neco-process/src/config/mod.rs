@@ -114,8 +114,9 @@ impl Pem {
     pub fn read(&self) -> Result<String, ConfigError> {
         match self {
             Self::Inline(text) => Ok(text.clone()),
-            Self::File(path) => fs::read_to_string(path)
-                .map_err(|source| ConfigError::Unreadable { path: path.clone(), source }),
+            Self::File(path) => {
+                read(path).map_err(|source| ConfigError::Unreadable { path: path.clone(), source })
+            }
         }
     }
 }

@@ -25,7 +25,7 @@ const TEMPORARY: &str = ".neco-new";
 /// Makes the file at `path` below `root` hold `content` with these permission bits and this owner (`None`: the
 /// one who writes).
 ///
-/// A file that is so already is left alone. Otherwise a temporary file in the same directory is written, given its
+/// A file that is so already is left alone, and its name is made durable. Otherwise a temporary file in the same directory is written, given its
 /// owner and mode, made durable and renamed into place. Missing parents are made with mode 0755. A symbolic link
 /// at `path` itself is replaced, not followed; links on the way are followed inside the root. After an error the
 /// old file is untouched and no temporary file is left, as far as the disk allows it to be removed; one that a
@@ -40,11 +40,13 @@ pub fn replace(
 ) -> Result<Replaced, FileError> {
     let asked = path.as_ref();
     let target = root.resolve_parent(asked).doing("resolving", root.join(asked))?;
-    if is_so(fs, &target, content, mode, owner)? {
-        return Ok(Replaced { changed: false });
-    }
     // Both are there: `resolve_parent` has put a name behind a directory.
     let dir = target.parent().unwrap_or_else(|| root.path());
+    if is_so(fs, &target, content, mode, owner)? {
+        // Perhaps from a try that ended between name and disk. The file itself was durable before it had the name.
+        fs.sync_dir(dir).doing("syncing", dir)?;
+        return Ok(Replaced { changed: false });
+    }
     let name = target.file_name().unwrap_or_default();
     create_dirs(fs, dir)?;
     remove_leftovers(fs, dir, name);

@@ -72,7 +72,7 @@ fn what_is_so_already_is_left_alone_and_any_difference_is_not() {
     fs.clear();
     assert!(!put(b"a", 0o644, None));
     assert!(!put(b"a", 0o644, Some(me(&root))));
-    assert_eq!(fs.calls(), []);
+    assert_eq!(fs.names(), ["sync-dir"; 2], "what is so is made to stay so");
     assert!(put(b"b", 0o644, None), "content of the same length");
     assert!(put(b"b", 0o4755, None), "mode");
     assert_eq!(root.join("/motd").metadata().expect("there").mode() & 0o7777, 0o4755);
@@ -115,6 +115,29 @@ fn a_fault_anywhere_leaves_the_old_file_or_the_new_one_and_nothing_else() {
         }
         assert_eq!(faults, 7, "create, write, owner, mode, sync, rename, directory");
     }
+}
+
+/// The disk refused, or the process was killed, when the new file had its name and the name was not durable yet.
+#[test]
+fn a_name_that_may_not_be_durable_is_made_so_by_the_next_try() {
+    let (_dir, root) = root();
+    let fs = RecordingFs::new();
+    let put = |content: &[u8]| replace(&fs, &root, "/etc/motd", content, 0o644, None);
+    put(b"old").expect("room");
+    fs.clear();
+    fs.set_fault(Some(Fault::From { nth: 5, errno: nix::libc::EIO }));
+    for after in [&["create", "write", "set-mode", "sync", "rename", "sync-dir"][..], &["sync-dir"]]
+    {
+        // Without the power cut the new file is there; with it the old one may be.
+        put(b"new").expect_err("not durable");
+        assert_eq!(fs.names(), after);
+        assert_eq!(std::fs::read(root.join("/etc/motd")).expect("there"), b"new");
+        fs.clear();
+        fs.set_fault(Some(Fault::From { nth: 0, errno: nix::libc::EIO }));
+    }
+    fs.set_fault(None);
+    assert!(!put(b"new").expect("room").changed);
+    assert_eq!(fs.calls(), [Call::SyncDir(root.join("/etc"))]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use neco_schema::{
 };
 
 use crate::barrier::lowest_step;
+use crate::waited;
 use crate::worker::first_abort;
 use crate::{Action, Elapsed, NewRequest, Slot, View, Waiting};
 
@@ -202,7 +203,7 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
                 .is_none_or(|status| status.value.cond != Condition::Complete)
         })
         .collect();
-    let waited_for = || waited_for(view, request, step, &behind);
+    let waited_for = || waited::in_words(view, request, step, &behind);
     if clock.request > limits.request {
         return stop(format!("not finished within {:?}: {}", limits.request, waited_for()));
     }
@@ -219,17 +220,6 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
         return Action::Stop { request: id, ending: Some(Ending::Superseded), cause };
     }
     Action::Wait(Waiting::Workers { step, behind })
-}
-
-/// Who of the members in the lowest step is waited for, in words: before the first step all wait for the first server.
-fn waited_for(view: &View, request: &UpdateRequest, step: u32, behind: &[Lrn]) -> String {
-    let goes_first = |lrn: &Lrn| behind.contains(lrn) && view.speaks_our_protocol(*lrn);
-    if let Some(first) = request.first_server().filter(|first| step == 0 && goes_first(first)) {
-        return format!("boot server {first}, which goes first, has not begun");
-    }
-    let names = behind.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let (plural, are) = if behind.len() == 1 { ("", "is") } else { ("s", "are") };
-    format!("boot server{plural} {names} {are} in step {step}")
 }
 
 /// Whether a member of a finished request was taken out and registered again since: it may be a fresh machine, and its

@@ -23,6 +23,7 @@ mod stopwatch;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod view;
+mod waited;
 pub mod why;
 mod worker;
 mod worker_txn;
@@ -33,8 +34,8 @@ pub use fence::{Fence, fence};
 pub use leader::{Limits, Window, aborted_releases, choose_target, next_action, outcome};
 pub use leader_txn::publish_release;
 pub use local::{Doing, IntentState, JournalState, Local, OpenGroup, RequestState};
-// What it is told of a recipe.
 pub use moves::{Move, Post, PostKind, Rest};
+// What it is told of a recipe.
 pub use neco_schema::{GroupShape, RecipeShape};
 pub use stopwatch::{Elapsed, Stopwatch};
 pub use view::{

@@ -33,7 +33,7 @@ pub struct Circumstances {
 /// What the leading updater says about itself on its status page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderWord {
-    /// Why its last look for releases found none to take; empty if nothing is wrong.
+    /// What was wrong with releases at its last look, which may have found one all the same; empty if nothing was.
     pub release_trouble: String,
     /// What it waits for; empty while it acts.
     pub waiting_for: String,
@@ -91,7 +91,7 @@ pub enum BlockerKind {
     Pause,
     /// No release is known.
     NoRelease,
-    /// The leader cannot look for releases, or the newest one is not complete.
+    /// The leader cannot look for releases, or something is wrong with what it finds.
     Releases,
     /// The request was stopped.
     Stopped,

@@ -8,8 +8,8 @@ use neco_plan::{
     Action, Elapsed, LeaderContext, Limits, NewRequest, Waiting, Window, choose_target, next_action,
 };
 use neco_schema::{
-    Compare, Condition, Ending, HistoryRecord, Key, Op, Outcome, RequestKind, Revision, Seen,
-    Target, Timestamp, UpdateRequest,
+    Compare, Condition, Ending, HistoryRecord, Key, Op, Outcome, Progress, RequestKind, Revision,
+    Seen, Target, Timestamp, UpdateRequest,
 };
 use support::*;
 
@@ -127,7 +127,8 @@ mod original {
         // By counted time, not by the wall clock: the request's own time plays no part.
         let late = elapsed(2 * HOUR, Duration::ZERO);
         let (_, cause) = stop_of(next_action(&cluster.view(), &limits(), &late));
-        assert!(cause.contains("boot servers 0, 1 are in step 0"), "{cause}");
+        // Go peers do not wait for the first server.
+        assert!(cause.ends_with("boot servers 0, 1 have not begun"), "{cause}");
     }
 
     #[test]
@@ -463,13 +464,59 @@ mod rows {
         let request = request(&[0, 1]);
         let mut cluster = Cluster::of(&[0, 1]);
         cluster.release(V1).request(&request);
-        let late = elapsed(HOUR + Duration::from_nanos(1), Duration::ZERO);
-        let cause = |cluster: &Cluster| stop_of(next_action(&cluster.view(), &limits(), &late)).1;
-        let first = cause(&cluster);
-        assert!(first.ends_with("boot server 0, which goes first, has not begun"), "{first}");
+        let first = too_late(&cluster);
+        assert!(first.ends_with(": boot server 0, which goes first, has not begun"), "{first}");
+        cluster.put(Key::Progress(lrn(0)), &progress(&request, 0, "fetching 1.0.0"));
+        let busy = too_late(&cluster);
+        let word = ": boot server 0, which goes first, installs 1.0.0: fetching 1.0.0";
+        assert!(busy.ends_with(word), "{busy}");
         cluster.status(0, &request, 1, Condition::Running);
-        let other = cause(&cluster);
-        assert!(other.ends_with("boot server 1 is in step 0"), "{other}");
+        let other = too_late(&cluster);
+        assert!(other.ends_with(": boot server 1 has not begun"), "{other}");
+    }
+
+    #[test]
+    fn row_7_a_deadline_names_the_dead_in_any_case() {
+        let request = request(&[0, 1, 2]);
+        let mut cluster = Cluster::of(&[0, 1, 2]);
+        cluster.release(V1).request(&request);
+        for dead in [0, 2] {
+            cluster.plan(dead, &request, "recipe-one").dies(dead);
+        }
+        let first = too_late(&cluster);
+        let word = ": boot server 0, which goes first, has no living worker; \
+                    boot server 2 has no living worker";
+        assert!(first.ends_with(word), "{first}");
+        // Who has the version already goes on without the first server.
+        cluster.status(1, &request, 1, Condition::Running);
+        let both = too_late(&cluster);
+        assert!(both.ends_with(": boot servers 0, 2 have no living worker"), "{both}");
+        let mut working = Cluster::of(&[0, 1, 2]);
+        working.release(V1).request(&request).all_at(&request, 2).dies(2);
+        working.put(Key::Progress(lrn(1)), &progress(&request, 2, "pulling serf"));
+        let all = too_late(&working);
+        let word = ": boot server 0 is in step 2; boot server 1 is in step 2: pulling serf; \
+                    boot server 2 has no living worker";
+        assert!(all.ends_with(word), "{all}");
+    }
+
+    fn progress(request: &UpdateRequest, step: u32, doing: &str) -> Progress {
+        Progress {
+            request: request.id(),
+            step,
+            attempt: 1,
+            doing: doing.to_owned(),
+            bytes: None,
+            total_bytes: None,
+            since: at(1),
+            unknown: Default::default(),
+        }
+    }
+
+    /// The cause of a stop at the request's deadline.
+    fn too_late(cluster: &Cluster) -> String {
+        let late = elapsed(HOUR + Duration::from_nanos(1), Duration::ZERO);
+        stop_of(next_action(&cluster.view(), &limits(), &late)).1
     }
 
     #[test]

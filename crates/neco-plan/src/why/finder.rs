@@ -4,6 +4,7 @@ use neco_schema::{Alive, Key, Lrn, NecoVersion, Outcome, Timestamp, UpdateReques
 
 use super::{Blocker, BlockerKind, Circumstances};
 use crate::leader::{outcome, stop_cause};
+use crate::waited;
 use crate::worker::first_abort;
 use crate::{Action, NewRequest, Slot, View, Waiting};
 
@@ -35,6 +36,13 @@ fn is_decided_by(key: &Key) -> bool {
 fn list(servers: &[Lrn]) -> String {
     let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
     format!("boot server{} {}", if servers.len() == 1 { "" } else { "s" }, names.join(", "))
+}
+
+/// Whether `version` stands in a text as a word of its own, and not as a part of a longer version.
+fn names(text: &str, version: &NecoVersion) -> bool {
+    let in_a_version = |c: char| c.is_ascii_alphanumeric() || ['.', '-', '+', '~'].contains(&c);
+    let mut words = text.split(|c| !in_a_version(c)).map(|word| word.trim_end_matches('.'));
+    words.any(|word| word == version.as_str())
 }
 
 impl<'a> Finder<'a> {
@@ -115,7 +123,7 @@ impl<'a> Finder<'a> {
         let Some(word) = word else { return };
         self.add(
             BlockerKind::Releases,
-            format!("the leader finds no newer release: {}", word.release_trouble),
+            format!("about releases: {}", word.release_trouble),
             "mend it: the leader looks again by itself, and what runs goes on running",
         );
     }
@@ -138,7 +146,7 @@ impl<'a> Finder<'a> {
         let what = match action {
             Action::Request(NewRequest { version, .. }) => {
                 let word = self.around.leader.as_ref().map(|word| word.waiting_for.as_str());
-                match word.filter(|word| word.contains(version.as_str())) {
+                match word.filter(|word| names(word, version)) {
                     Some(word) => format!("the leader waits: {word}"),
                     None => format!("the leader is due to request {version}"),
                 }
@@ -270,7 +278,7 @@ impl<'a> Finder<'a> {
     }
 
     fn is_dead(&self, lrn: Lrn) -> bool {
-        !self.view.is_alive(lrn) && self.view.speaks_our_protocol(lrn)
+        waited::is_dead(self.view, lrn)
     }
 
     /// The request runs: who is behind, and why.
@@ -332,26 +340,14 @@ impl<'a> Finder<'a> {
     }
 
     fn working(&mut self, request: &UpdateRequest, lrn: Lrn, step: u32) {
-        let progress = self
-            .view
-            .progress
-            .get(&lrn)
-            .map(|progress| &progress.value)
-            .filter(|progress| progress.request == request.id() && progress.step == step);
-        let doing = progress.map_or_else(String::new, |progress| {
-            let attempt = match progress.attempt {
-                0 | 1 => String::new(),
-                attempt => format!(", attempt {attempt}"),
-            };
-            format!(": {}{attempt}", progress.doing)
-        });
-        let since = progress
+        let since = waited::progress(self.view, request, lrn, step)
             .map(|progress| progress.since)
             .filter(|since| !since.is_zero())
             .or_else(|| self.step_since(step));
+        let does = waited::does(self.view, request, lrn, step).said_of(1);
         let blocker = self.add(
             BlockerKind::Step,
-            format!("boot server {lrn} is in step {step}{doing}"),
+            format!("boot server {lrn} {does}"),
             "wait: the request is stopped by itself when its deadline passes",
         );
         blocker.servers = vec![lrn];
@@ -362,36 +358,33 @@ impl<'a> Finder<'a> {
 
     /// Somebody has not posted step 1: the package is being installed, or the request has not been seen.
     fn before_the_first_step(&mut self, request: &UpdateRequest, behind: &[Lrn]) {
-        let first = request.first_server();
-        let first_is_behind = first.is_some_and(|first| behind.contains(&first));
-        let (blocking, waiting): (Vec<Lrn>, Vec<Lrn>) =
-            behind.iter().partition(|lrn| !first_is_behind || Some(**lrn) == first);
+        let first = waited::first_of_all(self.view, request);
+        let (waiting, blocking): (Vec<Lrn>, Vec<Lrn>) = behind
+            .iter()
+            .partition(|lrn| first.is_some_and(|first| first != **lrn) && !self.is_dead(**lrn));
         for lrn in blocking {
             if self.is_dead(lrn) {
                 self.dead(lrn, Some(0));
                 continue;
             }
-            let progress = self
-                .view
-                .progress
-                .get(&lrn)
-                .filter(|progress| progress.value.request == request.id());
-            let doing = progress.map_or_else(
-                || "has not begun".to_owned(),
-                |progress| format!("installs {}: {}", request.version, progress.value.doing),
-            );
             let waits = if waiting.is_empty() {
                 String::new()
             } else {
-                format!("; {} wait for it", list(&waiting))
+                format!(
+                    "; {} wait{} for it",
+                    list(&waiting),
+                    if waiting.len() == 1 { "s" } else { "" }
+                )
             };
             let kind =
-                if first_is_behind { BlockerKind::FirstServer } else { BlockerKind::Install };
-            let since =
-                progress.map(|progress| progress.value.since).or_else(|| self.step_since(0));
+                if first.is_some() { BlockerKind::FirstServer } else { BlockerKind::Install };
+            let since = waited::progress(self.view, request, lrn, 0)
+                .map(|progress| progress.since)
+                .or_else(|| self.step_since(0));
+            let does = waited::does(self.view, request, lrn, 0).said_of(1);
             let blocker = self.add(
                 kind,
-                format!("boot server {lrn} {doing}{waits}"),
+                format!("boot server {lrn} {does}{waits}"),
                 "wait; if it fails, it goes back by itself and says so",
             );
             blocker.servers = vec![lrn];

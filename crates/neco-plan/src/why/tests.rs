@@ -188,7 +188,11 @@ fn what_the_leader_says_about_releases_is_told_also_when_all_is_done() {
     fixture.leader = word("", "nothing is due");
     assert_eq!(fixture.explain(), []);
     fixture.leader = word("https://host/ answered 502", "nothing is due");
-    assert!(fixture.only(BlockerKind::Releases).what.contains("https://host/ answered 502"));
+    // It may have found one all the same: a tag that is no version stands beside it.
+    assert_eq!(
+        fixture.only(BlockerKind::Releases).what,
+        "about releases: https://host/ answered 502"
+    );
 }
 
 #[test]
@@ -198,6 +202,15 @@ fn a_request_that_the_leader_cannot_make_is_told_in_its_words() {
     let why = format!("{NEW} cannot be requested: https://host/ answered 502");
     fixture.leader = Some(LeaderWord { release_trouble: String::new(), waiting_for: why.clone() });
     assert!(fixture.only(BlockerKind::LeaderDue).what.ends_with(&why));
+    // What it says of another version is not about this one.
+    for other in [format!("{NEW}1"), format!("1{NEW}"), format!("{NEW}-rc.1")] {
+        let waiting_for = format!("{other} cannot be requested: https://host/ answered 502");
+        fixture.leader = Some(LeaderWord { release_trouble: String::new(), waiting_for });
+        assert!(fixture.only(BlockerKind::LeaderDue).what.contains("is due to request"), "{other}");
+    }
+    let waiting_for = format!("somebody withdrew {NEW}.");
+    fixture.leader = Some(LeaderWord { release_trouble: String::new(), waiting_for });
+    assert!(fixture.only(BlockerKind::LeaderDue).what.contains("withdrew"));
 }
 
 #[test]
@@ -424,6 +437,30 @@ fn the_first_server_is_named_while_the_others_wait_for_it() {
 fn a_dead_first_server_is_named_as_dead() {
     let fixture = Fixture::three(OLD).set(Key::Request, &request()).dead(0).plan(0);
     fixture.only(BlockerKind::DeadServer);
+}
+
+#[test]
+fn a_dead_server_is_named_also_while_all_wait_for_the_first() {
+    let fixture = Fixture::three(OLD).set(Key::Request, &request()).dead(2).plan(2);
+    let found = fixture.explain();
+    let kinds: Vec<_> = found.iter().map(|b| (b.kind, b.servers.clone())).collect();
+    let expected =
+        [(BlockerKind::FirstServer, vec![lrn(0)]), (BlockerKind::DeadServer, vec![lrn(2)])];
+    assert_eq!(kinds, expected);
+    assert!(found[0].what.ends_with("; boot server 1 waits for it"), "{}", found[0].what);
+}
+
+/// Who has the version already goes on without the first server, which is no longer the only one to wait for.
+#[test]
+fn all_who_are_dead_before_the_first_step_are_named() {
+    let mut fixture = Fixture::three(NEW).set(Key::Request, &request());
+    fixture = fixture.status(1, 1, Condition::Running).plan(1);
+    let fixture = fixture.dead(0).plan(0).dead(2).plan(2);
+    let found = fixture.explain();
+    let kinds: Vec<_> = found.iter().map(|b| (b.kind, b.servers.clone())).collect();
+    let expected =
+        [(BlockerKind::DeadServer, vec![lrn(0)]), (BlockerKind::DeadServer, vec![lrn(2)])];
+    assert_eq!(kinds, expected);
 }
 
 #[test]

@@ -95,6 +95,9 @@ pub enum SiteError {
         #[source]
         source: neco_host::JournalError,
     },
+    /// There can be no such unit.
+    #[error("naming a unit")]
+    Unit(#[from] neco_systemd::UnitNameError),
     /// The sandbox of a server cannot be told to fail or hang.
     #[error("changing the faults of a sandbox")]
     Faults(#[from] neco_sandbox::FaultError),

@@ -10,10 +10,11 @@ use crate::{BootServer, Site, SiteError};
 /// The unit whose restart is held: every update of the playground's packages restarts it on one server at a time.
 pub const HELD_UNIT: &str = "serf.service";
 
-/// A server that is held with its [`HELD_UNIT`] stopped and not started again. Dropping this holds no longer.
+/// A server that is held with a unit stopped and not started again. Dropping this holds no longer.
 #[derive(Debug)]
 pub struct Held<'a> {
     server: &'a BootServer,
+    unit: UnitName,
     call: String,
 }
 
@@ -21,14 +22,14 @@ impl<'a> Held<'a> {
     /// Sees to it that the next start of the unit hangs on this server.
     ///
     /// # Errors
-    /// The file of faults cannot be written.
+    /// There can be no such unit, or the file of faults cannot be written.
     pub fn next_start_of(server: &'a BootServer, unit: &str) -> Result<Self, SiteError> {
-        let call = format!("start {unit}");
+        let (unit, call) = (unit.parse()?, format!("start {unit}"));
         server.hold(&call)?;
-        Ok(Self { server, call })
+        Ok(Self { server, unit, call })
     }
 
-    /// Waits until the server has stopped [`HELD_UNIT`] for `version` and hangs; says in which step.
+    /// Waits until the server has stopped the unit for `version` and hangs; says in which step.
     ///
     /// # Errors
     /// It did not come to that in time.
@@ -39,11 +40,11 @@ impl<'a> Held<'a> {
         within: Duration,
         mut draw: impl FnMut(&crate::Look),
     ) -> Result<u32, SiteError> {
-        let what = format!("a stop of {HELD_UNIT} on boot-{}", self.server.lrn());
+        let what = format!("a stop of {} on boot-{}", self.unit, self.server.lrn());
         let look = site.watch(&what, within, |look| {
             draw(look);
             let ours = look.view.current().is_some_and(|request| request.version == *version);
-            ours && matches!(is_stopped(self.server, HELD_UNIT), Ok(true))
+            ours && matches!(is_stopped(self.server, &self.unit), Ok(true))
         });
         let view = look.await?.view;
         let status = view.statuses.get(&self.server.lrn());
@@ -67,7 +68,6 @@ impl Drop for Held<'_> {
 }
 
 /// Whether a unit was started once and is stopped now.
-fn is_stopped(server: &BootServer, unit: &str) -> Result<bool, UnitError> {
-    let Ok(unit) = unit.parse::<UnitName>() else { return Ok(false) };
-    Ok(server.units().record(&unit)?.is_some_and(|unit| !unit.active && unit.started_at.is_some()))
+fn is_stopped(server: &BootServer, unit: &UnitName) -> Result<bool, UnitError> {
+    Ok(server.units().record(unit)?.is_some_and(|unit| !unit.active && unit.started_at.is_some()))
 }

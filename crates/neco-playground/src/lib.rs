@@ -31,7 +31,7 @@ pub use daemon::{Daemon, DaemonState, Exited, Run};
 pub use disks::Disks;
 pub use error::SiteError;
 pub use flawed::Flaw;
-pub use go_leader::{GoLeader, GoLeaderError};
+pub use go_leader::{GoLeader, GoLeaderError, Written};
 pub use held::{HELD_UNIT, Held};
 pub use look::Look;
 pub use mirror::Host;

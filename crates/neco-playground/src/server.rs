@@ -270,16 +270,7 @@ impl BootServer {
         text
     }
 
-    /// Takes its power away and gives it back: every process dies at once, what was in memory is gone, and it boots.
-    ///
-    /// # Errors
-    /// The files of the new boot cannot be written, or what is enabled cannot be started.
-    pub async fn power_cut(&self) -> Result<(), SiteError> {
-        self.power_off().await?;
-        self.power_on().await
-    }
-
-    /// Takes its power away.
+    /// Takes its power away: every process dies at once, and what was in memory is gone.
     ///
     /// # Errors
     /// What was in memory cannot be removed.

@@ -11,6 +11,15 @@ pub const GROUPED_UNIT: &str = "vault.service";
 /// The service that every update restarts on one server after another.
 pub const UNIT_IN_TURN: &str = neco_playground::HELD_UNIT;
 
+/// An image that only the update brings; it is pulled in step 1.
+pub const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
+
+/// The request, if it is one for `version`.
+#[must_use]
+pub fn request_of<'v>(view: &'v View, version: &NecoVersion) -> Option<&'v UpdateRequest> {
+    view.current().filter(|request| request.version == *version)
+}
+
 /// Waits for a request for a version that goes on and is none of `earlier`.
 ///
 /// # Panics
@@ -23,7 +32,7 @@ pub async fn request_for(
     let mut found = None;
     scenario
         .until(&format!("a request for {version}"), |view| {
-            let current = view.current().filter(|request| request.version == *version);
+            let current = request_of(view, version);
             let another = |request: &&UpdateRequest| {
                 !request.stop && earlier.iter().all(|other| other.id() != request.id())
             };
@@ -66,8 +75,8 @@ pub async fn settled(scenario: &Scenario, request: &UpdateRequest, servers: &[&B
 pub async fn all_settled(scenario: &Scenario, version: &NecoVersion) -> View {
     scenario
         .until(&format!("all members settled in the request for {version}"), |view| {
-            let request = view.current().filter(|request| request.version == *version);
-            request.is_some_and(|request| request.stop && has_settled(view, request))
+            request_of(view, version)
+                .is_some_and(|request| request.stop && has_settled(view, request))
         })
         .await
 }

@@ -9,33 +9,44 @@
 mod backup;
 mod come_to;
 pub mod disk_walk;
+mod drip;
+mod journal;
 mod leadership;
 mod live_audit;
+mod logs;
 mod observer;
 mod operator;
+mod process;
 mod recording;
 mod refusals;
 mod scenario;
 mod trail;
+mod units;
+mod versions;
 mod webhook;
 mod wire;
 mod within;
+mod written;
 
 pub use backup::{Backup, copy};
 pub use come_to::{
-    GROUPED_UNIT, UNIT_IN_TURN, all_settled, given_up, nothing_was_done_twice, once, posted,
-    request_for, settled,
+    GROUPED_UNIT, IMAGE, UNIT_IN_TURN, all_settled, given_up, nothing_was_done_twice, once, posted,
+    request_for, request_of, settled,
 };
-pub use leadership::{go_leads, leads, updater};
+pub use drip::Drip;
+pub use journal::{attempts, begun_since, has_done};
+pub use leadership::{GoPeer, go_leads, leads, leads_alone, others_come_back, updater};
 pub use live_audit::live_audit;
-pub use observer::effects;
+pub use logs::{Said, all_say_more, lines, one_says_more};
 pub use operator::{Told, daemons, necoctl, processes, restarted, says};
+pub use process::{ended_in_order, memory};
 pub use recording::{Event, Recording};
 pub use refusals::aborted;
-pub use scenario::{LONG, Scenario, attempts, lines, now};
-pub use trail::Trail;
+pub use scenario::{LONG, Scenario, now};
+pub use units::{effects, is_up, unit};
+pub use versions::versions_between;
 pub use wire::{Verdict, Wire};
 pub use within::{
-    TURN_UNIT, add_turn_unit, begun_since, holds, is_held, kill_and_wait, kill_worker, kind,
-    recipe_of,
+    TURN_UNIT, add_turn_unit, holds, is_held, kill_and_wait, kill_worker, kind, recipe_of,
 };
+pub use written::{Marks, directories};

@@ -1,7 +1,9 @@
 //! Gathers what is known of a site from outside.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -10,8 +12,11 @@ use neco_playground::{BootServer, Daemon, Site};
 use neco_schema::journal::Entry;
 use neco_schema::{Compare, Lrn, NecoVersion, Revision};
 use neco_systemd::UnitEffect;
+use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
+use crate::logs::lines;
+use crate::operator::daemons;
 use crate::recording::{Event, Recording};
 
 /// What the test itself has done and knows, as it happened.
@@ -127,14 +132,38 @@ fn add_runs(
         }
     }
     for exited in &state.exits {
-        let how = match (exited.status.code(), daemon) {
-            (None, _) => HowEnded::Killed,
-            // Told to end, or ending for a new binary.
-            (Some(0), _) | (Some(3), Program::Worker) => HowEnded::Planned,
-            (Some(_), _) => HowEnded::ByItself,
-        };
+        let how = how_ended(exited.status, daemon);
         let instance = u64::from(exited.pid);
         recording.add(at(exited.at), Event::Fact(Fact::Ended { lrn, daemon, instance, how }));
+    }
+}
+
+/// What a process that ends so has come to.
+fn how_ended(status: ExitStatus, daemon: Program) -> HowEnded {
+    match (status.code(), daemon) {
+        _ if status.signal() == Some(Signal::SIGKILL as i32) => HowEnded::Killed,
+        // Told to end, or ending for a new binary.
+        (Some(0), _) | (Some(3), Program::Worker) => HowEnded::Planned,
+        _ => HowEnded::ByItself,
+    }
+}
+
+/// Checks that no daemon of a server has panicked, also where it went on, or died of a signal that no test sends.
+///
+/// # Panics
+/// One has.
+pub(crate) fn no_process_failed(server: &BootServer) {
+    for daemon in ["neco-worker", "neco-updater"] {
+        let panicked = lines(server, daemon, &["panicked"]);
+        assert!(panicked.is_empty(), "{daemon} on boot-{}: {panicked:#?}", server.lrn());
+    }
+    let sent = [Signal::SIGKILL, Signal::SIGTERM].map(|signal| Some(signal as i32));
+    for daemon in daemons(server) {
+        for exited in daemon.state().exits {
+            let signal = exited.status.signal();
+            let (name, pid) = (daemon.name(), exited.pid);
+            assert!(signal.is_none() || sent.contains(&signal), "{name}, {pid}: {}", exited.status);
+        }
     }
 }
 
@@ -158,16 +187,6 @@ fn add_turns(recording: &mut Recording, server: &BootServer) {
             recording.add(at.unwrap_or_default(), Event::Fact(fact));
         }
     }
-}
-
-/// Everything that was done on a server.
-///
-/// # Panics
-/// The log of units cannot be read.
-#[must_use]
-pub fn effects(server: &BootServer) -> Vec<String> {
-    let effects = server.units().effects().expect("a log of units");
-    effects.into_iter().map(|entry| entry.effect.words()).collect()
 }
 
 /// What a server has in the end: the package on its disk, and the texts that people see.

@@ -4,6 +4,7 @@ use std::process::Output;
 
 use neco_playground::{BootServer, Daemon};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::LONG;
 
@@ -33,11 +34,12 @@ impl Told {
 /// Runs the `necoctl` of a boot server's package, on that server.
 ///
 /// # Panics
-/// There is none.
+/// There is none, or it does not end.
 pub async fn necoctl(server: &BootServer, arguments: &[&str]) -> Told {
     let mut command = Command::from(server.command("usr/bin/necoctl"));
     command.args(arguments).kill_on_drop(true);
-    let output = command.output().await;
+    let output = timeout(LONG, command.output()).await;
+    let output = output.unwrap_or_else(|_| panic!("necoctl {} hangs", arguments.join(" ")));
     let Output { status, stdout, stderr } =
         output.unwrap_or_else(|error| panic!("running necoctl: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

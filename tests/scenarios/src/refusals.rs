@@ -3,8 +3,7 @@
 use neco_playground::has_settled;
 use neco_schema::{NecoVersion, UpdateRequest};
 
-use crate::Scenario;
-use crate::scenario::lines;
+use crate::{Scenario, lines};
 
 /// How often one refusal may be said: by whoever found it, and by the status that is posted.
 const SAID: usize = 2;

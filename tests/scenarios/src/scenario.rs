@@ -8,21 +8,20 @@ use std::time::Duration;
 
 use neco_components::Recipe;
 use neco_plan::invariants::{Fact, InvariantId, KvChange, Report, Writer};
-use neco_plan::operator::{Order, Recovery, Refusal, recover};
 use neco_plan::{JournalState, RecipeShape, View};
 use neco_playground::{Access, BootServer, Packages, Site, SiteOptions, prove};
-use neco_schema::journal::Entry;
 use neco_schema::{
-    ConfigKey, Key, Lrn, NecoVersion, Op, Range, Revision, Timestamp, Txn, UpdateRequest,
+    Compare, ConfigKey, Key, Lrn, NecoVersion, Op, Range, Revision, Timestamp, Txn, UpdateRequest,
     UpdateStatus,
 };
 use neco_store::{Committed, Store};
 use neco_systemd::UnitEffect;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::backup::Backup;
 use crate::live_audit::{self, Meddling};
+use crate::logs::lines;
 use crate::observer::{self, Observer};
 use crate::operator::daemons;
 use crate::recording::{Event, Recording};
@@ -31,6 +30,9 @@ use crate::webhook::{self, Webhook};
 
 /// How long anything may take: the machine may be busy with other things.
 pub const LONG: Duration = Duration::from_secs(180);
+
+/// How often it is looked whether something has come about.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Where `cargo xtask test` has put the packages.
 const PACKAGES: &str = "NECO_PACKAGES";
@@ -186,13 +188,14 @@ impl Scenario {
     /// It does not come.
     pub async fn until_true(&self, what: &str, mut holds: impl AsyncFnMut() -> bool) {
         let deadline = Instant::now() + LONG;
-        while !holds().await {
+        // Whoever asks and gets no answer waits in vain, too.
+        while !timeout_at(deadline, holds()).await.unwrap_or(false) {
             if Instant::now() >= deadline {
                 let logs: String =
                     self.servers().iter().map(|server| server.log_tail(12)).collect();
                 panic!("waited in vain for {what}\n{logs}");
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            sleep(LOOK_EVERY).await;
         }
     }
 
@@ -205,12 +208,18 @@ impl Scenario {
         waited.unwrap_or_else(|error| panic!("{}", chain(&error)))
     }
 
-    /// The server whose updater leads.
+    /// The server whose updater leads, as soon as one does.
     ///
     /// # Panics
     /// None does.
     pub async fn leading(&self) -> &BootServer {
-        self.leader().await.expect("an answer").expect("a leader")
+        let mut found = None;
+        self.until_true("a leader", async || {
+            found = self.leader().await.ok().flatten();
+            found.is_some()
+        })
+        .await;
+        found.expect("just found")
     }
 
     /// Waits until the updater of another server than `lrn` leads.
@@ -226,30 +235,6 @@ impl Scenario {
         })
         .await;
         found.expect("just found")
-    }
-
-    /// Removes the stopped request as `necoctl recover` does, once every member has settled.
-    ///
-    /// # Panics
-    /// It is refused for another reason.
-    pub async fn recover(&self) {
-        let order = Order { by: "scenario".to_owned(), reason: "test".to_owned(), now: now() };
-        self.until_true("a recovery", async || {
-            let view = self.view().await.expect("an answer");
-            match recover(&view, Recovery::default(), &order) {
-                Ok(txn) => match self.store().commit(&txn).await {
-                    Ok(Committed::Done(revision)) => {
-                        let writer = Writer::Operator { forced: false };
-                        self.observer.wrote(revision, writer, txn.compares);
-                        true
-                    }
-                    _ => false,
-                },
-                Err(Refusal::NotYet { .. }) => false,
-                Err(refusal) => panic!("recover: {refusal}"),
-            }
-        })
-        .await;
     }
 
     /// Keeps what the journal of a server says for the verdict, because it is about to be damaged.
@@ -301,18 +286,25 @@ impl Scenario {
     }
 
     /// Does it twice rather than not at all: a busy etcd may not answer in time.
-    async fn by_hand(&self, op: Op) {
+    async fn by_hand(&self, op: Op) -> Revision {
         let txn = Txn::default().then(op);
         let deadline = Instant::now() + LONG;
         loop {
             match self.store().commit(&txn).await {
                 Ok(Committed::Done(revision)) => {
-                    return self.observer.wrote(revision, Writer::Stranger, Vec::new());
+                    self.wrote(revision, Writer::Stranger, Vec::new());
+                    return revision;
                 }
                 Ok(Committed::Refused) => unreachable!("nothing was compared"),
                 Err(error) => assert!(Instant::now() < deadline, "{}", chain(&error)),
             }
+            sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Takes note of who made a revision, and under which conditions.
+    pub(crate) fn wrote(&self, revision: Revision, writer: Writer, compares: Vec<Compare>) {
+        self.observer.wrote(revision, writer, compares);
     }
 
     /// Waits until a daemon has logged a line with all of `words`, and gives it.
@@ -342,14 +334,8 @@ impl Scenario {
     /// The trail has a hole.
     pub async fn history(&self) -> BTreeMap<Revision, Vec<KvChange>> {
         // A change to wait for, under a key that means nothing after setup.
-        let marker = Txn::default().then(Op::put_bytes(&Key::Finish(Lrn::new(0)), "1"));
-        match self.store().commit(&marker).await.expect("an answer") {
-            Committed::Done(revision) => {
-                self.observer.wrote(revision, Writer::Stranger, Vec::new());
-                self.trail.up_to(revision).await
-            }
-            Committed::Refused => unreachable!("nothing was compared"),
-        }
+        let marked = self.by_hand(Op::put_bytes(&Key::Finish(Lrn::new(0)), "1")).await;
+        self.trail.up_to(marked).await
     }
 
     /// Compacts the history of etcd up to now.
@@ -357,8 +343,7 @@ impl Scenario {
     /// # Panics
     /// etcd refuses.
     pub async fn compact(&self) {
-        self.history().await;
-        self.store().compact(self.recorded()).await.expect("compacted");
+        self.store().compact(self.recorded().await).await.expect("compacted");
     }
 
     /// Puts etcd back to a backup. What changed since is gone, and the audit begins anew from what stands there now.
@@ -383,8 +368,12 @@ impl Scenario {
         self.former.add(at, Event::Restored(now));
     }
 
-    /// How far the record of changes has come; what is older may be compacted.
-    pub fn recorded(&self) -> Revision {
+    /// How far the record of changes has come, and that is everything until now: what is older may be compacted.
+    ///
+    /// # Panics
+    /// The trail has a hole.
+    pub async fn recorded(&self) -> Revision {
+        self.history().await;
         self.trail.end()
     }
 
@@ -457,6 +446,7 @@ impl Scenario {
             recorded && records.all(|record| !record.notices.is_empty())
         })
         .await;
+        self.servers().iter().for_each(observer::no_process_failed);
         self.fact(Fact::FaultsEnded);
         let recording = self.recording(Some(version)).await;
         let report = recording.audit();
@@ -513,29 +503,6 @@ fn tell(recording: &Recording, report: &Report) {
         thread.name().unwrap_or("a scenario"),
         held.join(" ")
     );
-}
-
-/// The lines of a daemon's log that have all of `words`.
-#[must_use]
-pub fn lines(server: &BootServer, daemon: &str, words: &[&str]) -> Vec<String> {
-    let log = server.log(daemon);
-    let fits = |line: &&str| words.iter().all(|word| line.contains(word));
-    log.lines().filter(fits).map(str::to_owned).collect()
-}
-
-/// The attempts of a step for `version` that the journal of a server speaks of.
-#[must_use]
-pub fn attempts(server: &BootServer, request: &UpdateRequest, of_step: u32) -> Vec<u32> {
-    let journal = server.journal().unwrap_or_else(|error| panic!("{}", chain(&error)));
-    let attempt = |entry: &Entry| match entry {
-        Entry::StepBegun { request: id, step, attempt, .. }
-            if *id == request.id() && *step == of_step =>
-        {
-            Some(*attempt)
-        }
-        _ => None,
-    };
-    journal.iter().filter_map(|record| attempt(&record.entry)).collect()
 }
 
 /// The wall clock.

@@ -17,7 +17,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// All changes so far, by revision.
 #[derive(Debug)]
-pub struct Trail {
+pub(crate) struct Trail {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
 }
@@ -43,7 +43,7 @@ impl Drop for Trail {
 
 impl Trail {
     /// Begins to follow; what was there before is taken in from the first revision on.
-    pub fn follow(store: Arc<EtcdStore>) -> Self {
+    pub(crate) fn follow(store: Arc<EtcdStore>) -> Self {
         Self::go_on(store, Seen::default())
     }
 
@@ -63,7 +63,7 @@ impl Trail {
     ///
     /// # Panics
     /// It did not come, or has a hole.
-    pub async fn up_to(&self, revision: Revision) -> BTreeMap<Revision, Vec<KvChange>> {
+    pub(crate) async fn up_to(&self, revision: Revision) -> BTreeMap<Revision, Vec<KvChange>> {
         let all = async {
             while self.seen().up_to < revision && self.seen().hole.is_none() {
                 sleep(Duration::from_millis(20)).await;
@@ -84,7 +84,7 @@ impl Trail {
     }
 
     /// How far it has come.
-    pub fn end(&self) -> Revision {
+    pub(crate) fn end(&self) -> Revision {
         self.seen().up_to
     }
 

@@ -109,11 +109,6 @@ impl Wire {
         assert!(caught.is_ok(), "no such write: {:?}", self.traps);
     }
 
-    /// Cuts it now. Connections stay, and nothing comes through.
-    pub fn cut(&self) {
-        self.state.send_modify(|state| state.cut = true);
-    }
-
     /// Mends it. All connections are over, and what was on its way is lost.
     pub fn mend(&self) {
         self.state.send_modify(|state| {

@@ -5,12 +5,13 @@ use std::process::Command;
 
 use neco_components::{Component, Phase, Recipe, Step, Work};
 use neco_playground::{BootServer, Package, Site};
+use neco_schema::UpdateRequest;
 use neco_schema::journal::{Entry, Phase as When};
-use neco_schema::{Revision, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use nix::sys::signal::Signal;
 
-use crate::{LONG, Scenario};
+use crate::journal::entries;
+use crate::{LONG, Scenario, is_up};
 
 /// A unit that one server at a time may restart, in the last step.
 pub const TURN_UNIT: &str = "etcd-container.service";
@@ -160,8 +161,8 @@ pub fn is_held(
     calls: &[String],
 ) -> bool {
     let mut within: Option<String> = None;
-    for record in server.journal().unwrap_or_else(|error| panic!("{error}")) {
-        match record.entry {
+    for entry in entries(server) {
+        match entry {
             Entry::StepBegun { request: id, step, attempt: n, .. } if id == request.id() => {
                 within = (step == number && n == attempt).then(|| "step".to_owned());
             }
@@ -182,11 +183,7 @@ pub fn is_held(
 /// Whether an effect is the one that makes a call, and the call has not had its effect.
 fn is_within(server: &BootServer, what: &str, call: &str) -> bool {
     let Some((job, on)) = call.split_once(' ') else { return false };
-    let is_active = || {
-        let unit = on.parse::<UnitName>().expect("a unit");
-        let record = server.units().record(&unit).expect("readable");
-        record.is_some_and(|record| record.active)
-    };
+    let is_active = || is_up(server, on);
     match job {
         "step" => what == "step",
         "write" => what == call || (what.starts_with("publish ") && on.ends_with(&what[8..])),
@@ -194,23 +191,4 @@ fn is_within(server: &BootServer, what: &str, call: &str) -> bool {
         "disable" | "stop" => what.ends_with(on) && is_active(),
         _ => what == call,
     }
-}
-
-/// What a server has begun since line `seq` of its journal, each with the revision of the view that allowed it.
-///
-/// # Panics
-/// The journal cannot be read.
-#[must_use]
-pub fn begun_since(server: &BootServer, seq: u64) -> Vec<(String, Revision)> {
-    let journal = server.journal().unwrap_or_else(|error| panic!("{error}"));
-    let since = journal.into_iter().filter(|record| record.seq > seq);
-    since
-        .filter_map(|record| match record.entry {
-            Entry::StepBegun { step, revision, .. } => Some((format!("step {step}"), revision)),
-            Entry::IntentBegun { intent, revision } => Some((intent.to_string(), revision)),
-            Entry::GroupOpened { group, revision, .. } => Some((group, revision)),
-            Entry::Effect { what, phase: When::Begin, revision, .. } => Some((what, revision)),
-            _ => None,
-        })
-        .collect()
 }

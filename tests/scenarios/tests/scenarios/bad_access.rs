@@ -10,7 +10,7 @@ use etcd_client::{
 use neco_base::Secret;
 use neco_etcd::{MemberConfig, Server, ServerTls};
 use neco_playground::{Access, BootServer};
-use neco_scenarios::{Scenario, lines, necoctl, processes, restarted};
+use neco_scenarios::{Said, Scenario, all_say_more, lines, necoctl, processes, restarted};
 use neco_schema::PREFIX;
 use neco_store::Options;
 use rcgen::{
@@ -150,21 +150,6 @@ fn programs(server: &BootServer) -> Vec<&'static str> {
     std::iter::once("neco-worker").chain(updater).collect()
 }
 
-/// How many lines each daemon of a server has logged with all of `words`.
-fn counts(server: &BootServer, words: &[&str]) -> Vec<usize> {
-    programs(server).into_iter().map(|daemon| lines(server, daemon, words).len()).collect()
-}
-
-/// Waits until every daemon of a server has logged more lines with all of `words` than before.
-async fn more(scenario: &Scenario, server: &BootServer, words: &[&str], before: &[usize]) {
-    let what = format!("one more line with {words:?} on boot-{}", server.lrn());
-    scenario
-        .until_true(&what, async || {
-            counts(server, words).iter().zip(before).all(|(now, before)| now > before)
-        })
-        .await;
-}
-
 /// How many lines of the daemons of a server call etcd silent and do not say what may be wrong.
 fn unexplained(server: &BootServer, wrong: &Wrong) -> usize {
     let about = |line: &&String| {
@@ -181,11 +166,11 @@ async fn kept_out(scenario: &Scenario, server: &BootServer, wrong: &Wrong, right
     let file = server.root().join("etc/neco/config.yml");
     let words: Vec<&str> =
         std::iter::once(" WARN ").chain(wrong.words.iter().map(String::as_str)).collect();
-    let before = counts(server, &words);
+    let complaints = Said::by_daemons(server, &words);
     let silent = unexplained(server, wrong);
     fs::write(&file, &wrong.config).expect("room");
     let waiting = restarted(server).await;
-    more(scenario, server, &words, &before).await;
+    all_say_more(scenario, &complaints).await;
     assert_eq!(unexplained(server, wrong), silent, "{}", wrong.what);
 
     let told = necoctl(server, &["status", "--timeout=3s"]).await.ended(1);
@@ -197,17 +182,17 @@ async fn kept_out(scenario: &Scenario, server: &BootServer, wrong: &Wrong, right
     assert!(!format!("{}{}", told.out, told.err).contains(PASSWORD), "{}", wrong.what);
     assert_eq!(processes(server), waiting, "{}: nobody ended for it", wrong.what);
 
-    let again = counts(server, &["etcd answers again"]);
+    let again = Said::by_daemons(server, &["etcd answers again"]);
     fs::write(&file, right).expect("room");
     if wrong.renewed {
-        more(scenario, server, &["etcd answers again"], &again).await;
+        all_say_more(scenario, &again).await;
         assert_eq!(processes(server), waiting, "{}: nobody was started for it", wrong.what);
     } else {
         restarted(server).await;
     }
-    for (daemon, before) in programs(server).into_iter().zip(&before) {
-        let said = lines(server, daemon, &words).split_off(*before);
-        assert!(said.len() <= SAID, "{}: said by {daemon}: {said:#?}", wrong.what);
+    for said in complaints {
+        let said = said.since(scenario);
+        assert!(said.len() <= SAID, "{}: said again and again: {said:#?}", wrong.what);
     }
 }
 
@@ -316,15 +301,15 @@ async fn whoever_is_not_let_into_etcd_says_why_and_comes_in_once_that_is_mended(
         (authority.issue(&["elsewhere.example"], ALWAYS), "not valid for name"),
     ] {
         let words = [" WARN ", "https://127.0.0.1:", words, "check the server's certificate"];
-        let before = counts(server, &words);
+        let complaints = Said::by_daemons(server, &words);
         serve(dir.path(), &pair);
         let waiting = restarted(server).await;
-        more(&scenario, server, &words, &before).await;
+        all_say_more(&scenario, &complaints).await;
         let told = necoctl(server, &["status", "--timeout=3s"]).await.ended(1).err;
         assert!(words[1..].iter().all(|word| told.contains(word)), "{told}");
-        let again = counts(server, &["etcd answers again"]);
+        let again = Said::by_daemons(server, &["etcd answers again"]);
         serve(dir.path(), &authority.local(ALWAYS));
-        more(&scenario, server, &["etcd answers again"], &again).await;
+        all_say_more(&scenario, &again).await;
         assert_eq!(processes(server), waiting, "nobody ended for it");
     }
 

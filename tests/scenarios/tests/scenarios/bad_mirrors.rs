@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use neco_playground::BootServer;
 use neco_releases::mirror::faults::{Asked, Fault, Scope};
-use neco_scenarios::{LONG, Scenario, lines, necoctl};
+use neco_scenarios::{Drip, LONG, Said, Scenario, leads_alone, necoctl, others_come_back};
 use neco_schema::NecoVersion;
 
 /// How long the playground's servers let a mirror be silent.
@@ -13,6 +13,11 @@ const SILENT: &str = "was silent for 3s";
 const LIMIT: Duration = Duration::from_secs(3);
 /// How far a spoilt answer goes.
 const HEAD: u64 = 40;
+/// How much of a description comes at a time when it comes slowly.
+const DROP: usize = 256;
+/// How much of a package comes in one piece when it comes slowly, and how long nothing comes after that: not too long.
+const GULP: usize = 8 << 20;
+const PAUSE: Duration = Duration::from_secs(2);
 /// How much of a package comes before its connection breaks or hangs.
 const PIECE: u64 = 1 << 20;
 
@@ -64,15 +69,17 @@ fn further() -> Case {
 }
 
 /// What may come instead of descriptions of releases.
-fn descriptions() -> Vec<Case> {
+fn descriptions(slow: &Drip) -> Vec<Case> {
     let mut cases = anything();
     let odd: &[&str] = &["JSON that does not describe releases", "check release.api_url"];
     let pre_release = answer(r#"{"tag_name":"release-2099.01.01-99999","prerelease":true}"#);
+    let drops = Fault::RedirectTo(slow.url().to_owned());
     let passed_over: &[&str] = &["is marked as a pre-release", "mark a release like release-"];
     cases.extend([
         case("404", status(404), 2, &["answered 404", "check release.owner"]),
         case("truncated", Fault::Truncate(HEAD), 3, &["connection to", "the network or the proxy"]),
         case("slow", Fault::Stall(HEAD), 3, &[SILENT, "the network or the proxy"]),
+        case("drop by drop", drops, 3, &[SILENT, "the network or the proxy"]),
         case("endless", Fault::Endless, 1, &["sends more than the 8388608 bytes", "check"]),
         case("no JSON", answer("no JSON at all"), 1, odd),
         case("JSON of wrong types", answer(r#"{"tag_name":7}"#), 1, odd),
@@ -124,20 +131,21 @@ fn respected(name: &str, asked: &[Asked]) {
 async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
     let scenario = Scenario::begin().await;
     let (first, update) = (scenario.packages().first().clone(), scenario.packages().update());
-    let (update, processes) = (update.clone(), scenario.processes());
-    let leader = scenario.leading().await;
+    let (update, leader) = (update.clone(), scenario.server(0));
+    leads_alone(&scenario, leader).await;
+    let processes = scenario.processes();
     let faults = scenario.mirror().faults();
-    let well = || lines(leader, "neco-updater", &["looking for releases works again"]).len();
-    for Case { name, fault, requests, words, limit } in descriptions() {
-        let said = || lines(leader, "neco-updater", words).len();
-        let (before, was_well) = (said(), well());
+    let elsewhere = scenario.other_mirror();
+    let slow = Drip::before(elsewhere.url(), DROP, Duration::from_secs(1)).await;
+    for Case { name, fault, requests, words, limit } in descriptions(&slow) {
+        let said = Said::until_now(leader, "neco-updater", words);
+        let well = ["looking for releases works again"];
+        let well = Said::until_now(leader, "neco-updater", &well);
         faults.take_asked();
         let began = Instant::now();
         faults.only(Scope::Api, fault);
         let mut asked = Vec::new();
-        scenario
-            .until_true(&format!("{name}: a line with {words:?}"), async || said() > before)
-            .await;
+        said.more(&scenario).await;
         told(&scenario, leader, "why", words).await;
         told(&scenario, leader, "status", &words[..1]).await;
         // What is asked again and answered the same is not said again.
@@ -150,14 +158,14 @@ async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
         let looks = began.elapsed().as_secs() + 2;
         let most = requests * usize::try_from(looks).unwrap_or(usize::MAX);
         assert!(asked.len() <= most, "{name}: {} requests in {looks} looks", asked.len());
-        let repeated = said() - before;
+        let repeated = said.since(&scenario).len();
         let changes = if limit { asked.len() } else { 1 };
         assert!((1..=changes).contains(&repeated), "{name}: said {repeated} times");
         if limit {
             respected(name, &asked);
         }
         faults.clear();
-        scenario.until_true(&format!("{name}: the end"), async || well() > was_well).await;
+        well.more(&scenario).await;
         let why = necoctl(leader, &["why"]).await.ended(0).out;
         assert!(why.contains("Nothing stands in the way"), "{name}: {why}");
     }
@@ -166,8 +174,10 @@ async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
         assert_eq!(server.version_on_disk().as_deref(), Some(first.as_str()));
     }
 
+    others_come_back(&scenario, leader).await;
+
     // Redirects to another host are followed, without the token: first to descriptions, then to the package.
-    let elsewhere = scenario.other_mirror();
+    elsewhere.faults().take_asked();
     let away = || Fault::RedirectTo(elsewhere.url().to_owned());
     faults.only(Scope::Api, away());
     scenario.publish_update().await;
@@ -192,15 +202,17 @@ async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
         [&*format!("the latest release {first} is older than {update}"), "necoctl withdraw"];
     let folder = scenario.mirror_dir().join(format!("release-{update}"));
     let aside = scenario.mirror_dir().join(".aside");
+    leads_alone(&scenario, leader).await;
+    let said = Said::until_now(leader, "neco-updater", &words);
     std::fs::rename(&folder, &aside).expect("taken away");
-    let leader = scenario.leading().await;
-    scenario.logged(leader, "neco-updater", &words).await;
+    said.more(&scenario).await;
     told(&scenario, leader, "why", &words).await;
     told(&scenario, leader, "status", &words).await;
     std::fs::rename(&aside, &folder).expect("brought back");
     told(&scenario, leader, "why", &["Nothing stands in the way"]).await;
-    let said = lines(leader, "neco-updater", &words);
+    let said = said.since(&scenario);
     assert_eq!(said.len(), 1, "{said:#?}");
+    others_come_back(&scenario, leader).await;
     let view = scenario.view().await.expect("an answer");
     assert_eq!(view.current().map(|request| request.version.clone()), Some(update.clone()));
     scenario.verdict(&update).await;
@@ -242,13 +254,10 @@ async fn whatever_a_mirror_sends_for_a_package_is_told_and_waited_out() {
         }
         let (began, mut asked, mut most) = (Instant::now(), Vec::new(), 0);
         for Case { name, fault, requests, words, limit } in round {
-            let said = || lines(first, "neco-worker", words).len();
-            let before = said();
+            let said = Said::until_now(first, "neco-worker", words);
             let from = asked.len();
             faults.only(Scope::Files, fault);
-            scenario
-                .until_true(&format!("{name}: a line with {words:?}"), async || said() > before)
-                .await;
+            said.more(&scenario).await;
             // On any server: it stands in etcd what the first one waits for.
             told(&scenario, other, "why", words).await;
             told(&scenario, other, "status", words).await;
@@ -256,7 +265,7 @@ async fn whatever_a_mirror_sends_for_a_package_is_told_and_waited_out() {
             asked.extend(faults.take_asked());
             let files = asked[from..].iter().filter(|asked| asked.uri.contains("/assets/"));
             let files: Vec<_> = files.cloned().collect();
-            let repeated = said() - before;
+            let repeated = said.since(&scenario).len();
             let changes = if limit { files.len() } else { 1 };
             assert!((1..=changes).contains(&repeated), "{name}: said {repeated} times");
             if limit {
@@ -288,18 +297,22 @@ async fn whatever_a_mirror_sends_for_a_package_is_told_and_waited_out() {
         assert!(may_end || now == before, "nobody ended for any of them: {now:?}");
     }
 
-    // At last it comes in pieces: connections that break, and one that hangs in the middle.
+    // At last it comes in pieces: connections that break, one that hangs in the middle, and one that is slow to its end.
+    let elsewhere = scenario.other_mirror();
+    let slow = Drip::before(elsewhere.url(), GULP, PAUSE).await;
     faults.take_asked();
     faults.clear();
     faults.next(Scope::Files, 2, Fault::Truncate(PIECE));
     faults.next(Scope::Files, 1, Fault::Stall(PIECE));
+    faults.next(Scope::Files, 1, Fault::RedirectTo(slow.url().to_owned()));
     std::fs::rename(&aside, &folder).expect("brought back");
     scenario.completed(&update).await;
     let asked = faults.take_asked();
     let resumed: Vec<_> = asked.iter().filter_map(|asked| asked.range.as_deref()).collect();
-    for pieces in 1..=3 {
-        let from = format!("bytes={}-", pieces * PIECE);
-        assert!(resumed.contains(&&*from), "{from}: {resumed:?}");
-    }
+    let resumes = [1, 2, 3].map(|pieces| format!("bytes={}-", pieces * PIECE));
+    assert_eq!(resumed, resumes, "what is slow is not begun again");
+    let seen = elsewhere.faults().take_asked();
+    let seen: Vec<_> = seen.iter().map(|asked| asked.range.as_deref()).collect();
+    assert_eq!(seen, [Some(&*resumes[2])], "it came the slow way");
     scenario.verdict(&update).await;
 }

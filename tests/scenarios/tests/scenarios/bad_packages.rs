@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use neco_host::{Root, sandbox_script};
 use neco_playground::{Flaw, outcome_of};
-use neco_scenarios::{Scenario, aborted, lines, necoctl, processes};
-use neco_schema::{NecoVersion, Outcome};
+use neco_scenarios::{Scenario, aborted, lines, necoctl, processes, versions_between};
+use neco_schema::Outcome;
 
 /// What is done about those that are refused before anything of them runs.
 const REFUSED: &str = "nothing of it was installed, a sound package in a newer release goes on";
@@ -38,11 +38,6 @@ const CONTENT: [Case; 4] = [
     ("prerm of the old one fails", Flaw::Hollow, &["prerm upgrade", COMPLAINT]),
 ];
 
-/// Versions between the first and the update, oldest first: the date does not go back, the build grows.
-fn versions() -> impl Iterator<Item = NecoVersion> {
-    (1..).map(|number| format!("2026.11.20-40151.{number}").parse().expect("a version"))
-}
-
 /// Checks what a person is told on a server that has nothing to do with it.
 async fn told(scenario: &Scenario, name: &str, words: &[&str]) {
     for verb in ["why", "status"] {
@@ -62,7 +57,7 @@ async fn a_package_that_cannot_be_installed_stays_on_the_first_server_and_the_ne
     let before = elsewhere();
     let root = Root::new(first.root()).expect("absolute");
     let prerm = root.join(sandbox_script("prerm"));
-    let mut versions = versions();
+    let mut versions = versions_between();
     let mut ended = Vec::new();
 
     for (name, flaw, words) in FORM {

@@ -1,8 +1,7 @@
 //! Records in etcd that nobody can read.
 
 use neco_playground::{HELD_UNIT, Held};
-use neco_scenarios::{LONG, Scenario, lines};
-use neco_schema::journal::Entry;
+use neco_scenarios::{LONG, Scenario, has_done, leads_alone, lines, others_come_back};
 
 /// A key that Neco does not know, beside its own.
 const STRAYS: [&str; 3] = ["stray/thing", "info/bootservers/one", "status/bootservers/2/more"];
@@ -12,8 +11,9 @@ const REMEDY: &str = "put a right value there or delete the key";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_read_is_named_left_alone_and_got_over() {
     let scenario = Scenario::begin().await;
+    let leader = scenario.server(0);
+    leads_alone(&scenario, leader).await;
     let processes = scenario.processes();
-    let leader = scenario.leading().await;
 
     // Keys that mean nothing.
     for key in STRAYS {
@@ -43,12 +43,14 @@ async fn what_cannot_be_read_is_named_left_alone_and_got_over() {
         assert_eq!(server.version_on_disk().as_deref(), Some(first.as_str()));
     }
     assert_eq!(scenario.processes(), processes, "nobody ended for it");
+    others_come_back(&scenario, leader).await;
     let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
     scenario.write("status/current", &request).await;
 
     // A status in mid-update: whoever sees it begins nothing more, and whoever it belongs to does not write over it.
     let step = held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
     let status = scenario.value("status/bootservers/1").await.expect("a status");
+    let asked = scenario.view().await.expect("an answer").current().expect("a request").clone();
     let processes = scenario.processes();
     scenario.write("status/bootservers/1", "{\"version\": ").await;
     for server in scenario.servers() {
@@ -56,12 +58,7 @@ async fn what_cannot_be_read_is_named_left_alone_and_got_over() {
     }
     held.release().expect("room");
     scenario
-        .until_true("the end of the held step", async || {
-            let journal = scenario.server(1).journal().expect("a journal");
-            let done =
-                |entry: &Entry| matches!(entry, Entry::StepDone { step: of, .. } if *of == step);
-            journal.iter().rev().take(20).any(|record| done(&record.entry))
-        })
+        .until_true("the end of the held step", async || has_done(scenario.server(1), &asked, step))
         .await;
     let left = scenario.value("status/bootservers/1").await;
     assert_eq!(left.as_deref(), Some("{\"version\": "), "left alone");

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use neco_playground::{Flaw, outcome_of};
-use neco_scenarios::{LONG, Scenario, aborted, lines};
+use neco_scenarios::{
+    LONG, Scenario, aborted, leads_alone, lines, others_come_back, versions_between,
+};
 use neco_schema::{NecoVersion, Outcome, UpdateRequest};
 use nix::sys::signal::Signal;
 
@@ -12,11 +14,6 @@ type Replacement = (&'static str, fn(&mut Vec<u8>));
 
 /// What is done about any of them.
 const REMEDY: &str = "nothing of it was installed, a sound package in a newer release goes on";
-
-/// Versions between the first and the update, oldest first: the date does not go back, the build grows.
-fn versions() -> impl Iterator<Item = NecoVersion> {
-    (1..).map(|number| format!("2026.11.20-40151.{number}").parse().expect("a version"))
-}
 
 /// Waits for the end of a request that nobody can carry out, and checks that nothing came of it.
 async fn refused(scenario: &Scenario, version: &NecoVersion, words: &[&str]) -> UpdateRequest {
@@ -32,9 +29,10 @@ fn replace(path: &Path, bytes: &[u8]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_unsound_is_installed_and_a_sound_release_goes_on() {
     let scenario = Scenario::begin().await;
+    let leader = scenario.server(0);
+    leads_alone(&scenario, leader).await;
     let processes = scenario.processes();
-    let leader = scenario.leading().await;
-    let mut versions = versions();
+    let mut versions = versions_between();
     let mut requests = Vec::new();
 
     // Tags that name no version, where all of them are looked through.
@@ -103,6 +101,7 @@ async fn nothing_unsound_is_installed_and_a_sound_release_goes_on() {
         let said = lines(leader, "neco-updater", &[once]);
         assert_eq!(said.len(), 1, "{said:#?}");
     }
+    others_come_back(&scenario, leader).await;
     let version = scenario.publish_update().await;
     let view = scenario.wait_completed(&version, LONG, |_| {}).await.expect("completed");
     assert_eq!(scenario.value(&format!("seen/{unsigned}")).await, None, "it was noted");

@@ -1,12 +1,17 @@
 //! Records of any form and size, under every kind of key.
 
 use neco_playground::BootServer;
-use neco_scenarios::{Scenario, lines, necoctl, processes};
-use neco_schema::{Key, Lrn, RequestId, SCHEMA};
+use neco_scenarios::{
+    Said, Scenario, Told, leads_alone, lines, memory, necoctl, now, others_come_back, processes,
+    says, settled,
+};
+use neco_schema::{
+    Ending, Key, Lrn, NecoVersion, Record as _, RequestId, RequestKind, SCHEMA, UpdateRequest,
+};
 
 /// What a person does about most of them.
 const REMEDY: &str = "put a right value there or delete the key";
-/// Stands in every value, and is shown of none that is a secret.
+/// Stands before the value under every key of a secret and under every stray key, and is shown nowhere.
 const HIDDEN: &str = "hunter2-whatNobodyMaySee";
 /// etcd takes 1.5 MiB in one request, key and frame included.
 const ALMOST_TOO_LARGE: usize = (3 << 19) - 1024;
@@ -96,7 +101,7 @@ fn values() -> Vec<Vec<u8>> {
     for length in [1 << 20, ALMOST_TOO_LARGE] {
         let text = long(length - 500);
         values.push(
-            format!("{{\"version\":\"{text}\",\"request\":[\"{HIDDEN}\"],\"by\":[]}}").into_bytes(),
+            format!("{{\"version\":\"{text}\",\"request\":[\"any\"],\"by\":[]}}").into_bytes(),
         );
     }
     // The last of them stay for a while: short ones.
@@ -106,7 +111,7 @@ fn values() -> Vec<Vec<u8>> {
         "null",
         "[]",
         "5",
-        "hunter2-whatNobodyMaySee",
+        "words",
         // Every field that some record asks for, of a wrong type.
         r#"{"version":5,"step":"one","cond":[],"request":5,"recipe":5,"machine_id":5,"lrn":"x","way":"up","elapsed":-1,"at":"noon","by":5,"id":5,"success":"yes","attempt":-1}"#,
         // Numbers that are none of ours.
@@ -121,16 +126,22 @@ fn values() -> Vec<Vec<u8>> {
     values
 }
 
-/// The memory of a process, in KiB.
-fn memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a figure");
-    line.split_whitespace().nth(1).expect("a figure").parse().expect("a figure")
-}
-
 /// The lines of a daemon about a key.
 fn said(server: &BootServer, daemon: &str, key: &Key) -> Vec<String> {
     lines(server, daemon, &[" WARN ", &format!("key {key}: ")])
+}
+
+/// What is put under `key` for a value.
+fn under(key: &Key, value: &[u8]) -> Vec<u8> {
+    let hidden = if key.is_secret() { HIDDEN } else { "" };
+    [hidden.as_bytes(), value].concat()
+}
+
+/// Runs a verb on a server, and checks that it shows nothing that is hidden.
+async fn shown(server: &BootServer, verb: &[&str]) -> Told {
+    let told = necoctl(server, verb).await;
+    assert!(!told.out.contains(HIDDEN) && !told.err.contains(HIDDEN), "{verb:?}: {told:?}");
+    told
 }
 
 /// The daemons that read `key`.
@@ -150,7 +161,7 @@ fn readers<'a>(
 /// Puts one value under all of `keys`: everybody who reads a key names it, and nobody writes over it.
 async fn is_named(scenario: &Scenario, leader: &BootServer, keys: &[(Key, Reader)], value: &[u8]) {
     for (key, _) in keys {
-        scenario.write_bytes(&key.to_string(), value).await;
+        scenario.write_bytes(&key.to_string(), &under(key, value)).await;
     }
     let what: String = String::from_utf8_lossy(value).chars().take(60).collect();
     // What the pure reader makes of it, everybody who reads it says.
@@ -182,17 +193,18 @@ async fn is_named(scenario: &Scenario, leader: &BootServer, keys: &[(Key, Reader
     assert!(silent.is_empty(), "{what:?}: nobody says a word about {silent:?}");
     for (key, _) in keys {
         let stands = scenario.value(&key.to_string()).await.expect("left alone");
-        assert!(stands == String::from_utf8_lossy(value), "{key} was written over");
+        let left = under(key, value);
+        assert!(stands == String::from_utf8_lossy(&left), "{key} was written over");
     }
-    let told = necoctl(leader, &["status"]).await.ended(1);
+    let told = shown(leader, &["status"]).await.ended(1);
     for problem in &view.problems {
         let named = format!("key {}: ", problem.key);
         let line = told.out.lines().find(|line| line.contains(&named));
         let line = line.unwrap_or_else(|| panic!("{named} is missing in {}", told.out));
         assert!(line.len() < LONGEST_LINE && line.ends_with(&problem.remedy()), "{line}");
     }
-    necoctl(leader, &["why"]).await.ended(0);
-    let told = necoctl(leader, &["history"]).await;
+    shown(leader, &["why"]).await.ended(0);
+    let told = shown(leader, &["history"]).await;
     assert!(matches!(told.code, Some(0 | 1)), "{what:?}: {}", told.err);
 }
 
@@ -200,7 +212,8 @@ async fn is_named(scenario: &Scenario, leader: &BootServer, keys: &[(Key, Reader
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_else() {
     let scenario = Scenario::begin().await;
-    let leader = scenario.leading().await;
+    let leader = scenario.server(0);
+    leads_alone(&scenario, leader).await;
     let ran = scenario.processes();
     let keys = spares();
     let mut right = Vec::new();
@@ -236,7 +249,7 @@ async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_
             assert!(line.len() < LONGEST_LINE && !line.contains('\u{1b}'), "{line}");
         }
     }
-    let told = necoctl(leader, &["status"]).await.ended(1).out;
+    let told = shown(leader, &["status"]).await.ended(1).out;
     assert!(told.contains("key turn/xxx") && !told.contains('\u{1b}'), "{told}");
     for stray in &strays {
         scenario.erase(stray).await;
@@ -246,19 +259,13 @@ async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_
         for (server, daemon) in readers(&scenario, leader, *reader) {
             let lines = said(server, daemon, key);
             assert!(lines.len() <= waves.len(), "{key}: said again and again: {lines:#?}");
-            assert!(!key.is_secret(), "{key}");
         }
     }
     for server in scenario.servers() {
         for daemon in ["neco-worker", "neco-updater"] {
             let log = server.log(daemon);
             assert!(log.lines().all(|line| line.len() < 2 * LONGEST_LINE), "a line is too long");
-            for secret in ["bmc/", "vault-", "teleport/"] {
-                assert!(
-                    !log.contains(&format!("key {secret}")),
-                    "{secret} is none of its business"
-                );
-            }
+            assert!(!log.contains(HIDDEN), "{daemon} on boot-{} shows a secret", server.lrn());
         }
         for process in processes(server) {
             let memory = memory(process);
@@ -266,6 +273,8 @@ async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_
         }
     }
     assert_eq!(scenario.processes(), ran, "nobody ended for it");
+    assert!(keys.iter().any(|(key, _)| key.is_secret()), "some of them are secrets");
+    others_come_back(&scenario, leader).await;
 
     // All of them stand there while an update goes through; a withdrawn version that nobody wants harms nobody.
     for ((key, _), right) in keys.iter().zip(&right) {
@@ -290,7 +299,8 @@ async fn values_of_any_form_and_size_are_named_once_left_alone_and_stop_nothing_
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
     let scenario = Scenario::begin().await;
-    let leader = scenario.leading().await;
+    let leader = scenario.server(0);
+    leads_alone(&scenario, leader).await;
     let ran = scenario.processes();
     let request = scenario.value("status/current").await.expect("a request");
     let replaced = |from: &str, to: &str| {
@@ -366,8 +376,55 @@ async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
     }
     scenario.write("status/bootservers/2", &status).await;
 
+    let version = of_a_later_version(&scenario, leader).await;
     assert_eq!(scenario.processes(), ran, "nobody ended for any of it");
-    let version = scenario.publish_update().await;
+    others_come_back(&scenario, leader).await;
+    let recover = ["recover", "--wait=180s", "--reason=an old version is here"];
+    necoctl(leader, &recover).await.ended(0);
     scenario.completed(&version).await;
     scenario.verdict(&version).await;
+}
+
+/// A request of a kind, and then one with an ending, that this version does not know: nobody begins anything, and everybody
+/// says what to do. Gives what it asked for.
+async fn of_a_later_version(scenario: &Scenario, leader: &BootServer) -> NecoVersion {
+    let version = scenario.packages().update().clone();
+    let done = scenario.view().await.expect("an answer").current().expect("a request").clone();
+    let odd = UpdateRequest {
+        kind: Some(RequestKind::Unknown("pilgrimage".to_owned())),
+        ..UpdateRequest::new(version.clone(), done.servers, now())
+    };
+    let text = |request: &UpdateRequest| String::from_utf8(request.encode()).expect("text");
+    scenario.write("status/current", &text(&odd)).await;
+    scenario.publish_update().await;
+    let words = ["decided: rest", "kind \"pilgrimage\", which this version does not know"];
+    for server in scenario.servers() {
+        scenario.logged(server, "neco-worker", &words).await;
+    }
+    let view = scenario.until("the release", |view| view.release.as_ref() == Some(&version)).await;
+    assert_eq!(view.member_statuses(&odd).count(), 0, "nobody begins it");
+    let told = necoctl(leader, &["why"]).await.ended(0).out;
+    says(&told, &[words[1], "install the version that made it", "necoctl stop"]);
+    says(&necoctl(leader, &["status"]).await.out, &["pilgrimage"]);
+
+    // The leader replaces a request only where it knows that it is to.
+    let decided = Said::until_now(leader, "neco-updater", &["decided: wait-for-user-recovery "]);
+    let stopped = UpdateRequest {
+        stop: true,
+        ending: Some(Ending::Unknown("burial".to_owned())),
+        kind: Some(RequestKind::Reconfigure),
+        ..odd
+    };
+    scenario.write("status/current", &text(&stopped)).await;
+    settled(scenario, &stopped, &scenario.servers().iter().collect::<Vec<_>>()).await;
+    decided.more(scenario).await;
+    let told = necoctl(leader, &["why"]).await.ended(0).out;
+    says(&told, &["is stopped", "command necoctl recover"]);
+    let stands = scenario.value("status/current").await;
+    assert_eq!(stands, Some(text(&stopped)), "it is left alone");
+    let installed = scenario.packages().first();
+    for server in scenario.servers() {
+        assert_eq!(server.version_on_disk().as_deref(), Some(installed.as_str()));
+    }
+    version
 }

@@ -3,7 +3,7 @@
 use neco_plan::View;
 use neco_plan::invariants::Fact;
 use neco_playground::{BootServer, HELD_UNIT, Held};
-use neco_scenarios::{LONG, Scenario, Wire, effects, necoctl};
+use neco_scenarios::{LONG, Scenario, Wire, effects, is_up, necoctl};
 use neco_schema::{Key, Lrn};
 
 /// How members of etcd go away.
@@ -54,7 +54,7 @@ impl<'a> Turns<'a> {
         let mut at = None;
         self.scenario
             .until_true("the next server with its service stopped", async || {
-                at = self.held.iter().position(|(server, _)| !is_up(server));
+                at = self.held.iter().position(|(server, _)| !is_up(server, HELD_UNIT));
                 at.is_some()
             })
             .await;
@@ -62,15 +62,10 @@ impl<'a> Turns<'a> {
     }
 }
 
-fn is_up(server: &BootServer) -> bool {
-    let unit = HELD_UNIT.parse().expect("a name");
-    server.units().record(&unit).expect("readable").is_some_and(|unit| unit.active)
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_restarted_member_by_member_and_compacted_does_not_disturb_an_update() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
@@ -98,11 +93,23 @@ async fn etcd_restarted_member_by_member_and_compacted_does_not_disturb_an_updat
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn an_update_goes_on_after_an_outage_of_all_of_etcd() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
-    scenario.etcd().await.restart().await.expect("it comes back");
+    let running = scenario.processes();
+    {
+        let mut etcd = scenario.etcd().await;
+        etcd.stop().await.expect("stopped");
+        scenario.fact(Fact::Quorum { stands: false });
+        for server in scenario.servers() {
+            let told = necoctl(server, &["status", "--timeout=2s"]).await.ended(2);
+            assert!(told.out.starts_with("STALE: "), "{}{}", told.out, told.err);
+        }
+        scenario.fact(Fact::Quorum { stands: true });
+        etcd.restart().await.expect("it comes back");
+    }
+    assert_eq!(scenario.processes(), running, "nobody gives up");
     held.release().expect("room");
     scenario.completed(&version).await;
     assert_eq!(scenario.requests(from).await.len(), 1, "one request");
@@ -111,7 +118,7 @@ async fn an_update_goes_on_after_an_outage_of_all_of_etcd() {
 
 async fn goes_on_while_each_member_is_away(away: Away) {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let mut turns = Turns::of(&scenario);
     let version = scenario.publish_update().await;
     let mut running = Vec::new();
@@ -125,7 +132,7 @@ async fn goes_on_while_each_member_is_away(away: Away) {
         }
         away.take(&scenario, &[member]).await;
         held.release().expect("room");
-        scenario.until_true("the end of a restart", async || is_up(server)).await;
+        scenario.until_true("the end of a restart", async || is_up(server, HELD_UNIT)).await;
     }
     drop(turns);
     scenario.completed(&version).await;
@@ -151,7 +158,7 @@ async fn an_update_goes_on_while_a_member_of_etcd_hangs() {
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_with_it() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let mut turns = Turns::of(&scenario);
     let version = scenario.publish_update().await;
     for (away, members) in [(Away::Killed, [0, 1]), (Away::Hung, [1, 2])] {
@@ -162,7 +169,7 @@ async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_w
         scenario.fact(Fact::Quorum { stands: false });
         held.release().expect("room");
         // What was begun is brought to its end, and nothing else is begun.
-        scenario.until_true("the end of the restart", async || is_up(server)).await;
+        scenario.until_true("the end of the restart", async || is_up(server, HELD_UNIT)).await;
         for any in scenario.servers() {
             let said = necoctl(any, &["status"]).await.ended(2);
             let stale = said.out.contains("STALE") && said.out.contains("neco-worker");
@@ -191,7 +198,7 @@ async fn without_quorum_everything_halts_at_a_safe_point_and_goes_on_by_itself_w
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_worker_that_was_cut_off_while_history_was_compacted_goes_on_where_it_was() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let victim = scenario.server(2);
     let wire = Wire::lay(&scenario, victim).await;
     let post = [Key::Status(victim.lrn()).to_string(), "\"step\":3,\"cond\":1".to_owned()];

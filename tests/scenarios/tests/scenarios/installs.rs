@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_worker_and_the_unit_that_installs_are_killed_at_each_stage_of_the_install() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let version = scenario.packages().update().clone();
     let fetch = format!("fetch neco_{version}_amd64.deb");
     let (unpack, place) = ("unpack neco", "place /usr/share/neco/VERSION");

@@ -29,7 +29,7 @@ async fn is_at(
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn workers_killed_at_every_step_boundary_wait_there_again() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let recipe =
         recipe_of(&scenario, scenario.packages().of(scenario.packages().update()).expect("it"));
     let last = recipe.len();
@@ -72,7 +72,7 @@ async fn workers_killed_at_every_step_boundary_wait_there_again() {
 async fn workers_killed_inside_every_kind_of_step_do_it_again() {
     let scenario = Scenario::begin().await;
     add_turn_unit(&scenario).await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let packages = scenario.packages();
     let [old, new] = [packages.first(), packages.update()]
         .map(|version| recipe_of(&scenario, packages.of(version).expect("a package")));
@@ -153,7 +153,7 @@ async fn workers_killed_inside_every_kind_of_step_do_it_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_workers_killed_at_once_between_stop_and_start_start_what_they_stopped() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let start = format!("start {GROUPED_UNIT}");
     for server in scenario.servers() {
         server.hold(&start).expect("room");

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use neco_plan::View;
 use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
-use neco_scenarios::{LONG, Scenario, copy, lines, updater};
+use neco_scenarios::{LONG, Said, Scenario, copy, updater};
 use neco_schema::{Condition, ConfigKey, Key, Lrn, NecoVersion, Range, Revision};
 use neco_store::Store;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
+use tokio::time::timeout;
 
 /// What only a leader writes.
 fn is_leaders(key: &str) -> bool {
@@ -31,7 +32,7 @@ fn recorded_by(view: &View, version: &NecoVersion) -> String {
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn another_updater_leads_on_when_the_leader_is_killed() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let held = Held::next_start_of(scenario.server(2), HELD_UNIT).expect("room");
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
@@ -53,7 +54,7 @@ async fn another_updater_leads_on_when_the_leader_is_killed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_that_was_frozen_beyond_its_lease_writes_nothing_when_it_thaws() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let held = Held::next_start_of(scenario.server(2), HELD_UNIT).expect("room");
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
@@ -106,32 +107,39 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn without_any_updater_workers_finish_and_deadlines_stand_still() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let held = Held::next_start_of(scenario.server(2), HELD_UNIT).expect("room");
     let version = scenario.publish_update().await;
     held.reached(&scenario, &version, LONG, |_| {}).await.expect("a stopped service");
-    let view = gone(&scenario).await;
+    // Counted time is written down now and then; without any nobody could tell that it stands still.
+    let view = scenario
+        .until("some time that was counted", |view| {
+            let clock = view.current().and_then(|request| view.clocks.get(&request.id()));
+            clock.is_some_and(|clock| clock.value.elapsed > 0)
+        })
+        .await;
     let request = view.current().expect("a request").clone();
+    let view = gone(&scenario).await;
     let since = Instant::now();
-    let timeout = Key::Config(ConfigKey::StepTimeout).to_string();
-    scenario.write(&timeout, &PATIENCE.as_nanos().to_string()).await;
+    let clock = &view.clocks[&request.id()].value;
+    let allowed = Duration::from_nanos(clock.step_elapsed) + PATIENCE;
+    let setting = Key::Config(ConfigKey::StepTimeout).to_string();
+    scenario.write(&setting, &allowed.as_nanos().to_string()).await;
     let clock = Key::Clock(request.id()).to_string();
     let counted = scenario.value(&clock).await;
+    assert!(counted.is_some(), "some time was counted");
     // Time itself is what this is about.
     scenario
         .until_true("more time than a step may take", async || since.elapsed() > PATIENCE * 3 / 2)
         .await;
     assert_eq!(scenario.value(&clock).await, counted, "nobody has counted");
+    let decided = Said::until_now(scenario.server(1), "neco-updater", &["decided: "]);
     updater(scenario.server(1)).up().await;
-    scenario
-        .until_true("the next leader's decision", async || {
-            let leads = scenario.leader().await.ok().flatten().is_some();
-            let decided = lines(scenario.server(1), "neco-updater", &["decided: "]);
-            leads && decided.last().is_some_and(|line| line.contains("wait-for-workers"))
-        })
-        .await;
+    decided.more(&scenario).await;
+    let decided = decided.since(&scenario);
+    assert!(decided.iter().all(|line| line.contains("decided: wait-for-workers")), "{decided:#?}");
     let minutes = Duration::from_secs(20 * 60);
-    scenario.write(&timeout, &minutes.as_nanos().to_string()).await;
+    scenario.write(&setting, &minutes.as_nanos().to_string()).await;
     let view = gone(&scenario).await;
     assert!(!view.current().expect("a request").stop, "nobody waited for too long");
 
@@ -169,11 +177,12 @@ async fn gone(scenario: &Scenario) -> View {
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn updaters_started_by_hand_do_not_act_beside_the_one_that_leads() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     // On a server that has one, a second ends at once.
     let server = scenario.server(0);
     let first = updater(server).pid().expect("it runs");
-    let second = by_hand(server, server.root().to_owned()).output().await.expect("it starts");
+    let second = by_hand(server, server.root().to_owned()).output();
+    let second = timeout(LONG, second).await.expect("it ends").expect("it starts");
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{said}");
     let said: Vec<&str> = said.lines().collect();

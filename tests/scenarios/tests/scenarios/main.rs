@@ -4,12 +4,12 @@
 
 mod audit;
 mod bad_access;
+mod bad_configuration;
 mod bad_mirrors;
 mod bad_packages;
 mod bad_records;
 mod bad_releases;
 mod bad_settings;
-mod bad_surroundings;
 mod bad_values;
 mod disks;
 mod etcd;
@@ -20,6 +20,7 @@ mod kills;
 mod leaders;
 mod members;
 mod necoctl_audit;
+mod no_etcd;
 mod orders;
 mod power;
 mod releases;

@@ -2,12 +2,9 @@
 
 use neco_plan::{View, outcome};
 use neco_playground::{BootServer, HELD_UNIT, Held, has_settled, is_completed, outcome_of};
-use neco_scenarios::{LONG, Scenario, Told, attempts, given_up, necoctl, says};
+use neco_scenarios::{IMAGE, LONG, Scenario, Told, attempts, given_up, necoctl, request_of, says};
 use neco_schema::{Condition, Ending, Key, Lrn, Outcome, RequestKind, Revision, UpdateRequest};
 use neco_worker::install::UNIT;
-
-/// An image that only the update brings; it is pulled in step 1.
-const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
 
 /// Registers a boot server, as setup does.
 async fn register(scenario: &Scenario, lrn: u32) {
@@ -57,7 +54,7 @@ async fn a_server_that_joins_in_an_update_or_after_it_and_one_that_leaves_after_
         spare.power_on().await.expect("on");
         scenario.add(spare);
     }
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let desk = scenario.server(0);
 
     // While an update runs: it comes to its end as it was requested.
@@ -109,12 +106,12 @@ async fn a_server_that_joins_in_an_update_or_after_it_and_one_that_leaves_after_
 async fn a_member_that_never_comes_back_is_named_and_waited_for_until_it_leaves_the_running_update()
 {
     let mut scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let (desk, victim) = (scenario.server(0), scenario.server(2));
     victim.hold(IMAGE).expect("room");
     let version = scenario.publish_update().await;
     let at_the_barrier = |view: &View| {
-        let request = view.current().filter(|request| request.version == version);
+        let request = request_of(view, &version);
         let posted = |lrn: u32| {
             let status = request.and_then(|request| view.status_of(request, Lrn::new(lrn)));
             status.map(|status| (status.value.step, status.value.cond))
@@ -156,7 +153,7 @@ async fn a_member_that_never_comes_back_is_named_and_waited_for_until_it_leaves_
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_leaves() {
     let mut scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let (first, desk) = (scenario.server(0), scenario.server(1));
     let before = scenario.packages().first().clone();
     let untouched = || {

@@ -3,42 +3,24 @@
 use neco_plan::invariants::InvariantId;
 use neco_plan::{Versioned, View};
 use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
-use neco_scenarios::{LONG, Scenario, all_settled, attempts, necoctl, says};
+use neco_scenarios::{
+    GROUPED_UNIT, IMAGE, LONG, Said, Scenario, all_settled, attempts, has_done, is_up, necoctl,
+    once, one_says_more, posted, request_for, request_of, says, settled, unit,
+};
 use neco_schema::journal::Entry;
 use neco_schema::{
     ClockRecord, Condition, Lrn, NecoVersion, Outcome, Record, RequestKind, Revision,
     UpdateRequest, UpdateStatus, Way,
 };
-use neco_systemd::UnitRecord;
 use neco_worker::install::UNIT;
 
-/// An image that only the update brings; it is pulled in step 1.
-const IMAGE: &str = "pull ghcr.io/cybozu/vault:1.18.1.2";
 /// The first thing that an installation changes.
 const UNPACK: &str = "unpack neco";
-/// The service that is down on all servers between two steps, and those steps.
-const GROUPED: &str = "vault.service";
+/// The steps between which [`GROUPED_UNIT`] is down on all servers.
 const GROUP_STOPS: u32 = 3;
 const GROUP_APPLIES: u32 = 4;
-/// Where the definition of [`GROUPED`] lies.
+/// Where the definition of [`GROUPED_UNIT`] lies.
 const DEFINITION: &str = "etc/systemd/system/vault.service";
-
-/// The request for `version`.
-fn request_of<'v>(view: &'v View, version: &NecoVersion) -> Option<&'v UpdateRequest> {
-    view.current().filter(|request| request.version == *version)
-}
-
-/// What a server has posted for the request for `version`.
-fn posted(view: &View, version: &NecoVersion, lrn: u32) -> Option<(u32, Condition)> {
-    let request = request_of(view, version)?;
-    let status = view.status_of(request, Lrn::new(lrn))?;
-    Some((status.value.step, status.value.cond))
-}
-
-/// Whether a server has settled in the request for `version`, in whatever step.
-fn settled(view: &View, version: &NecoVersion, lrn: u32) -> bool {
-    posted(view, version, lrn).is_some_and(|(_, cond)| cond == Condition::NotRunning)
-}
 
 /// What a server posts that has not begun when the request is stopped.
 const SETTLED_BEFORE_ANY_STEP: Option<(u32, Condition)> = Some((0, Condition::NotRunning));
@@ -62,27 +44,14 @@ async fn unpacking(scenario: &Scenario, server: &BootServer) {
     scenario.until_true("the unit that installs", async || server.detached(UNIT).is_some()).await;
 }
 
-/// What the sandbox knows of a unit.
-fn unit(server: &BootServer, name: &str) -> UnitRecord {
-    let name = name.parse().expect("a name");
-    server.units().record(&name).expect("readable").expect("known")
-}
-
 /// Every service that the update touches runs on every server and comes up at boot.
 fn services_run(scenario: &Scenario) {
     for server in scenario.servers() {
-        for name in [GROUPED, HELD_UNIT] {
+        for name in [GROUPED_UNIT, HELD_UNIT] {
             let unit = unit(server, name);
             assert!(unit.active && unit.enabled, "{name} on boot-{}: {unit:?}", server.lrn());
         }
     }
-}
-
-/// Whether the journal of a server says that it has done a step of a request.
-fn has_done(server: &BootServer, request: &UpdateRequest, step: u32) -> bool {
-    let id = request.id();
-    let done = |entry: &Entry| matches!(entry, Entry::StepDone { request, step: of } if *request == id && *of == step);
-    server.journal().expect("a journal").iter().any(|record| done(&record.entry))
 }
 
 /// The text that a verb prints, where it ends well.
@@ -95,7 +64,7 @@ async fn told(server: &BootServer, arguments: &[&str]) -> String {
 async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_runs_unless_forced()
 {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let (desk, slow) = (scenario.server(0), scenario.server(1));
 
     // A pull that hangs: it is left at once, and nothing has to be let go for that.
@@ -126,11 +95,7 @@ async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_
     assert_ne!(second.id(), first.id());
     assert_eq!(outcome_of(&view, &first), Some(Outcome::Stopped));
     told(desk, &["stop", "--by=bob", "--reason=wrong day"]).await;
-    scenario
-        .until("the others settled", |view| {
-            settled(view, &version, 0) && settled(view, &version, 2)
-        })
-        .await;
+    settled(&scenario, &second, &[desk, scenario.server(2)]).await;
     let missing = necoctl(desk, &["recover", "--wait=1s"]).await.ended(2).err;
     says(&missing, &["have not settled yet", "boot servers 1", "--force"]);
     let why = told(desk, &["why"]).await;
@@ -144,7 +109,7 @@ async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_
             why.contains("not ready for a request: boot server 1 is busy") && why.contains(&busy)
         })
         .await;
-    assert!(!unit(slow, HELD_UNIT).active, "nobody else starts it");
+    assert!(!is_up(slow, HELD_UNIT), "nobody else starts it");
     assert!(!has_done(slow, &second, step));
     held.release().expect("room");
     let view = scenario.completed(&version).await;
@@ -154,9 +119,7 @@ async fn a_stop_in_a_long_step_is_heard_in_it_and_recover_waits_for_a_step_that_
     ids.dedup();
     assert_eq!(ids.len(), 3, "one request after each recovery: {ids:?}");
     for server in scenario.servers() {
-        let done = scenario.done_to(server, HELD_UNIT);
-        let once = [format!("stop {HELD_UNIT}"), format!("start {HELD_UNIT}")];
-        assert_eq!(done, once, "boot-{}", server.lrn());
+        assert_eq!(scenario.done_to(server, HELD_UNIT), once(HELD_UNIT), "boot-{}", server.lrn());
     }
     scenario.verdict(&version).await;
 }
@@ -172,72 +135,69 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
     let before: Vec<(Option<String>, String)> = scenario
         .servers()
         .iter()
-        .map(|server| (unit(server, GROUPED).started_with, definition(server)))
+        .map(|server| (unit(server, GROUPED_UNIT).started_with, definition(server)))
         .collect();
 
     // Before anybody has started the new one: all go back.
     let held = "stop vault.service";
     slow.hold(held).expect("room");
     let version = scenario.publish_update().await;
+    let first = request_for(&scenario, &version, &[]).await;
     scenario
         .until("the service down on two servers", |view| {
-            let beyond =
-                |lrn| posted(view, &version, lrn) == Some((GROUP_APPLIES, Condition::Running));
-            let at = posted(view, &version, 2) == Some((GROUP_STOPS, Condition::Running));
+            let at = |lrn| posted(view, &first, scenario.server(lrn));
+            let beyond = |lrn| at(lrn) == Some((GROUP_APPLIES, Condition::Running));
+            let stops = at(2) == Some((GROUP_STOPS, Condition::Running));
             let opened = view.alive.get(&Lrn::new(2)).map(|alive| alive.value.busy.join(" "));
-            beyond(0) && beyond(1) && at && opened.is_some_and(|busy| busy.contains("group vault"))
+            beyond(0)
+                && beyond(1)
+                && stops
+                && opened.is_some_and(|busy| busy.contains("group vault"))
         })
         .await;
     for (lrn, runs) in [(0, false), (1, false), (2, true)] {
-        let unit = unit(scenario.server(lrn), GROUPED);
+        let unit = unit(scenario.server(lrn), GROUPED_UNIT);
         assert!(unit.active == runs, "boot-{lrn}: {unit:?}");
         assert!(!unit.enabled, "a reboot of boot-{lrn} must not start it: {unit:?}");
     }
     told(desk, &["stop", "--by=alice", "--reason=not now"]).await;
-    scenario
-        .until("two members settled", |view| {
-            settled(view, &version, 0) && settled(view, &version, 1)
-        })
-        .await;
+    settled(&scenario, &first, &[desk, scenario.server(1)]).await;
     let why = told(desk, &["why"]).await;
     says(&why, &["by alice: not now", "boot server 2 is busy: group vault"]);
     slow.release(held).expect("room");
     let view = all_settled(&scenario, &version).await;
-    let first = view.current().expect("a request").clone();
     assert_eq!(view.groups["vault"].value.way, Way::Back);
     services_run(&scenario);
     for (server, (started_with, text)) in scenario.servers().iter().zip(&before) {
-        assert_eq!(unit(server, GROUPED).started_with, *started_with, "what ran before");
+        assert_eq!(unit(server, GROUPED_UNIT).started_with, *started_with, "what ran before");
         assert_eq!(definition(server), *text, "what ran before");
-        let words = ["stop", "start"].map(|word| format!("{word} {GROUPED}"));
-        assert_eq!(scenario.done_to(server, GROUPED), words, "boot-{}", server.lrn());
+        let done = scenario.done_to(server, GROUPED_UNIT);
+        assert_eq!(done, once(GROUPED_UNIT), "boot-{}", server.lrn());
     }
 
     // After somebody has: all go forward.
-    let held = Held::next_start_of(slow, GROUPED).expect("room");
+    let held = Held::next_start_of(slow, GROUPED_UNIT).expect("room");
     told(desk, &["recover"]).await;
+    let second = request_for(&scenario, &version, &[&first]).await;
     scenario
         .until("the new service on two servers", |view| {
-            let beyond =
-                |lrn| posted(view, &version, lrn).is_some_and(|(step, _)| step > GROUP_APPLIES);
-            beyond(0) && beyond(1) && !unit(slow, GROUPED).active
+            let beyond = |lrn| {
+                let posted = posted(view, &second, scenario.server(lrn));
+                posted.is_some_and(|(step, _)| step > GROUP_APPLIES)
+            };
+            beyond(0) && beyond(1) && !is_up(slow, GROUPED_UNIT)
         })
         .await;
     told(desk, &["stop", "--by=bob", "--reason=not now either"]).await;
-    scenario
-        .until("two members settled", |view| {
-            settled(view, &version, 0) && settled(view, &version, 1)
-        })
-        .await;
+    settled(&scenario, &second, &[desk, scenario.server(1)]).await;
     held.release().expect("room");
     let view = all_settled(&scenario, &version).await;
-    let second = view.current().expect("a request").clone();
     assert_eq!(view.groups["vault"].value.way, Way::Forward);
     services_run(&scenario);
     for (server, (started_with, _)) in scenario.servers().iter().zip(&before) {
-        assert_ne!(unit(server, GROUPED).started_with, *started_with, "the new one");
-        let words = ["stop", "start", "stop", "start"].map(|word| format!("{word} {GROUPED}"));
-        assert_eq!(scenario.done_to(server, GROUPED), words, "boot-{}", server.lrn());
+        assert_ne!(unit(server, GROUPED_UNIT).started_with, *started_with, "the new one");
+        let words = ["stop", "start", "stop", "start"].map(|word| format!("{word} {GROUPED_UNIT}"));
+        assert_eq!(scenario.done_to(server, GROUPED_UNIT), words, "boot-{}", server.lrn());
     }
 
     // Nobody recovers: a newer release is enough.
@@ -254,7 +214,7 @@ async fn a_stop_in_an_outage_group_starts_the_service_again_everywhere_and_a_new
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_verdict() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let (first, desk) = (scenario.server(0), scenario.server(1));
     let version = scenario.packages().update().clone();
 
@@ -272,8 +232,9 @@ async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_ver
         .await;
     told(desk, &["stop", "--by=alice", "--reason=not today"]).await;
     let view = all_settled(&scenario, &version).await;
-    assert_eq!([0, 1, 2].map(|lrn| posted(&view, &version, lrn)), [SETTLED_BEFORE_ANY_STEP; 3]);
     let downloading = view.current().expect("a request").clone();
+    let all = [0, 1, 2].map(|lrn| posted(&view, &downloading, scenario.server(lrn)));
+    assert_eq!(all, [SETTLED_BEFORE_ANY_STEP; 3]);
     first.release(&download).expect("room");
 
     // While it unpacks: cut off in its middle it would leave neither version, so it goes to its end.
@@ -285,14 +246,15 @@ async fn a_stop_during_the_install_leaves_a_download_at_once_and_waits_for_a_ver
     told(desk, &["stop", "--by=bob", "--reason=not this one"]).await;
     scenario
         .until("the others settled", |view| {
-            [1, 2].map(|lrn| posted(view, &version, lrn)) == [SETTLED_BEFORE_ANY_STEP; 2]
+            let posted = |lrn| posted(view, &stopped, scenario.server(lrn));
+            [1, 2].map(posted) == [SETTLED_BEFORE_ANY_STEP; 2]
         })
         .await;
     let missing = necoctl(desk, &["recover", "--wait=1s"]).await.ended(2).err;
     says(&missing, &["have not settled yet", "boot servers 0"]);
     let busy = format!("boot server 0 is busy: install of {version}");
     says(&told(desk, &["why"]).await, &["by bob: not this one", &busy]);
-    let since = scenario.recorded();
+    let since = scenario.recorded().await;
     let recover = ["recover", "--wait=180s", "--reason=this one after all"];
     let let_go = async { first.release(UNPACK).expect("room") };
     let (recovered, ()) = tokio::join!(necoctl(desk, &recover), let_go);
@@ -420,9 +382,10 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
     all_rest(&scenario, "in a group").await;
     let view = scenario.view().await.expect("an answer");
     let beyond = Some((GROUP_APPLIES + 1, Condition::Running));
-    for (lrn, server) in (0..).zip(scenario.servers()) {
-        assert_eq!(posted(&view, &version, lrn), beyond, "boot-{lrn}");
-        assert!(unit(server, GROUPED).active, "boot-{lrn}");
+    for server in scenario.servers() {
+        let lrn = server.lrn();
+        assert_eq!(posted(&view, &request, server), beyond, "boot-{lrn}");
+        assert!(is_up(server, GROUPED_UNIT), "boot-{lrn}");
         assert!(
             attempts(server, &request, GROUP_APPLIES + 1).is_empty(),
             "boot-{lrn} begins a step"
@@ -437,8 +400,9 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
     // Between two updates: the next is not requested.
     let healing = scenario.packages().healing().expect("a third package").clone();
     told(desk, &["pause", "--by=alice", "--reason=between two"]).await;
-    scenario.publish_sound(&healing).await;
     let waits = format!("{healing} waits for 'necoctl resume'");
+    let waits = Said::by_updaters(&scenario, &[&waits]);
+    scenario.publish_sound(&healing).await;
     scenario
         .until_true("a leader that waits", async || {
             let page = told(desk, &["why"]).await;
@@ -446,8 +410,7 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
             known && page.contains("paused by alice: between two")
         })
         .await;
-    let leader = scenario.leading().await;
-    scenario.logged(leader, "neco-updater", &[&waits]).await;
+    one_says_more(&scenario, &waits).await;
     let view = scenario.view().await.expect("an answer");
     assert_eq!(view.current().map(|request| &request.version), Some(&version));
     told(desk, &["resume"]).await;
@@ -460,7 +423,7 @@ async fn a_pause_in_the_install_in_a_long_step_and_in_an_outage_group_begins_not
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_not_withdrawn() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let desk = scenario.server(0);
     let before = scenario.packages().first().clone();
     let held = Held::next_start_of(scenario.server(1), HELD_UNIT).expect("room");
@@ -472,11 +435,7 @@ async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_no
     says(&told(desk, &order).await, &["is withdrawn; the update to it is stopped"]);
     let again = told(desk, &order).await;
     assert!(again.starts_with("unchanged: "), "{again}");
-    scenario
-        .until("the others settled", |view| {
-            settled(view, &version, 0) && settled(view, &version, 2)
-        })
-        .await;
+    settled(&scenario, &withdrawn, &[desk, scenario.server(2)]).await;
     let why = told(desk, &["why"]).await;
     says(&why, &["boot server 1 is busy: "]);
     let status = told(desk, &["status"]).await;
@@ -508,7 +467,7 @@ async fn a_release_withdrawn_while_it_runs_is_stopped_and_left_for_the_newest_no
 #[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_pin_holds_though_a_newer_release_is_out_and_its_end_goes_on_to_the_newest() {
     let scenario = Scenario::begin().await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let desk = scenario.server(2);
     let pinned = scenario.packages().update().clone();
     let newest = scenario.packages().healing().expect("a third package").clone();
@@ -519,6 +478,8 @@ async fn a_pin_holds_though_a_newer_release_is_out_and_its_end_goes_on_to_the_ne
     scenario.publish_sound(&newest).await;
     scenario.until("both", |view| view.release.as_ref() == Some(&newest)).await;
     says(&told(desk, &order).await, &[pinned.as_str(), "is the target", "--unpin"]);
+    let words = ["decided: wait ", "everything is up to date"];
+    let idle = Said::by_updaters(&scenario, &words);
     told(desk, &["resume"]).await;
     let view = scenario.completed(&pinned).await;
     let request = view.current().expect("a request").clone();
@@ -528,8 +489,7 @@ async fn a_pin_holds_though_a_newer_release_is_out_and_its_end_goes_on_to_the_ne
     let line = status.lines().find(|line| line.starts_with("Target")).expect("a line about it");
     says(line, &[pinned.as_str(), "pinned by alice", "proven elsewhere"]);
     // The leader has nothing to do, and says so after the last completion.
-    let leader = scenario.leading().await;
-    scenario.logged(leader, "neco-updater", &["decided: wait", "everything is up to date"]).await;
+    one_says_more(&scenario, &idle).await;
     says(&told(desk, &["why"]).await, &["Nothing stands in the way"]);
     let view = scenario.view().await.expect("an answer");
     assert_eq!(view.current().map(UpdateRequest::id), Some(request.id()), "it stays");

@@ -2,6 +2,10 @@
 
 use neco_playground::{HELD_UNIT, Held};
 use neco_scenarios::{LONG, Scenario};
+use neco_worker::install::UNIT;
+
+/// The first thing that an installation changes.
+const UNPACK: &str = "unpack neco";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long; `cargo xtask test --all` runs it"]
@@ -24,16 +28,16 @@ async fn a_power_cut_of_the_first_server_while_it_installs_is_got_over() {
     let scenario = Scenario::begin().await;
     let first = scenario.server(0);
     let enabled = first.root().join("var/lib/neco/enabled");
+    let units = || std::fs::read_dir(&enabled).map_or(0, Iterator::count);
+    first.hold(UNPACK).expect("room");
     let version = scenario.publish_update().await;
-    scenario
-        .until_true("the unit that installs", async || {
-            std::fs::read_dir(&enabled).is_ok_and(|mut units| units.next().is_some())
-        })
-        .await;
-    first.power_cut().await.expect("off and on");
+    scenario.until_true("the unit that installs", async || first.detached(UNIT).is_some()).await;
+    first.power_off().await.expect("off");
+    assert_eq!(units(), 1, "the unit that installs comes up at boot");
+    first.release(UNPACK).expect("room");
+    first.power_on().await.expect("on");
     scenario.completed(&version).await;
-    let left = std::fs::read_dir(&enabled).map_or(0, Iterator::count);
-    assert_eq!(left, 0, "the unit that installs is disabled after its verdict");
+    assert_eq!(units(), 0, "the unit that installs is disabled after its verdict");
     scenario.verdict(&version).await;
 }
 
@@ -46,7 +50,13 @@ async fn a_power_cut_of_everything_is_got_over() {
     for server in scenario.servers() {
         server.power_off().await.expect("off");
     }
-    scenario.etcd().await.restart().await.expect("etcd again");
+    {
+        let mut etcd = scenario.etcd().await;
+        for member in 0..etcd.len() {
+            etcd.member_mut(member).kill().await.expect("off");
+        }
+        etcd.restart().await.expect("etcd again");
+    }
     held.release().expect("room");
     for server in scenario.servers() {
         server.power_on().await.expect("on");

@@ -1,7 +1,7 @@
 //! etcd is put back to an earlier time.
 
-use neco_playground::{BootServer, HELD_UNIT, Held, outcome_of};
-use neco_scenarios::{Backup, LONG, Scenario, effects, lines, necoctl};
+use neco_playground::{HELD_UNIT, Held, outcome_of};
+use neco_scenarios::{Backup, LONG, Said, Scenario, all_say_more, effects, necoctl};
 use neco_schema::{Condition, Outcome};
 
 /// A backup is taken in the middle of an update, the update comes to its end, and the backup is put back.
@@ -17,23 +17,18 @@ async fn nobody_resumes_after(backup: impl AsyncFn(&Scenario) -> Backup, says: &
     let request = view.current().expect("a request").clone();
     let done: Vec<_> = scenario.servers().iter().map(effects).collect();
     let running: Vec<_> = scenario.servers().iter().map(|server| server.worker().pid()).collect();
-    let noticed = |server: &BootServer| lines(server, "neco-worker", says).len();
-    let told: Vec<_> = scenario.servers().iter().map(noticed).collect();
+    let rest = Said::by_workers(&scenario, says);
     scenario.learn_recipe(&version);
     scenario.restore(&taken).await;
 
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let view = scenario.view().await.expect("an answer");
     let half_way = view.current().expect("the request as it stood");
     assert_eq!(half_way.id(), request.id());
     assert!(
         view.member_statuses(half_way).all(|(_, status)| status.value.cond == Condition::Running)
     );
-    scenario
-        .until_true("all workers at rest", async || {
-            scenario.servers().iter().zip(&told).all(|(server, told)| noticed(server) > *told)
-        })
-        .await;
+    all_say_more(&scenario, &rest).await;
     for server in scenario.servers() {
         let said = necoctl(server, &["why"]).await.ended(0);
         let missing: Vec<_> = says.iter().filter(|word| !said.out.contains(**word)).collect();

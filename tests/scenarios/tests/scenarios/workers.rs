@@ -2,10 +2,11 @@
 
 use std::process::Stdio;
 
+use neco_plan::invariants::Fact;
 use neco_playground::{BootServer, HELD_UNIT, Held};
 use neco_scenarios::{
-    LONG, Scenario, attempts, begun_since, given_up, holds, is_held, kill_worker, lines, necoctl,
-    once, posted, recipe_of, request_for, settled,
+    LONG, Said, Scenario, attempts, begun_since, given_up, holds, is_held, is_up, kill_worker,
+    lines, necoctl, once, one_says_more, posted, recipe_of, request_for, settled,
 };
 use neco_schema::journal::{Entry, Phase};
 use neco_schema::{Alive, Condition, Key, Lrn, Record, Revision, UpdateRequest};
@@ -61,7 +62,10 @@ async fn a_worker_that_was_frozen_beyond_its_lease_does_nothing_before_it_has_lo
     assert!(attempts(desk, &ended, 2).is_empty(), "nobody passes the barrier");
     necoctl(desk, &["stop", "--reason", "weather"]).await.ended(0);
     settled(&scenario, &ended, &[desk, victim]).await;
+    let words = ["decided: wait ", "boot server 2 is not alive"];
+    let away = Said::by_updaters(&scenario, &words);
     necoctl(desk, &["recover", "--reason", "weather"]).await.ended(0);
+    one_says_more(&scenario, &away).await;
     // For later: the next request is held where a server has stopped a service and not started it.
     let held = Held::next_start_of(victim, HELD_UNIT).expect("room");
     sleeper.release(&pull[0]).expect("room");
@@ -145,7 +149,7 @@ async fn of_two_workers_with_one_number_the_second_rests_and_says_so() {
     assert!(!said.contains("panicked"), "{said}");
 
     // On another machine, whose rack number is mistaken.
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     let twin = scenario.install_spare(1).await.expect("installed");
     twin.power_on().await.expect("on");
     let words = ["machine", "uses this logical rack number too", "/etc/neco/rack"];
@@ -199,15 +203,13 @@ async fn a_worker_without_etcd_starts_what_it_stopped() {
     {
         let mut etcd = scenario.etcd().await;
         etcd.stop().await.expect("stopped");
+        scenario.fact(Fact::Quorum { stands: false });
         kill_worker(victim).await;
         held.release().expect("room");
-        let unit = HELD_UNIT.parse().expect("a name");
         scenario
-            .until_true("the service, while etcd is down", async || {
-                let unit = victim.units().record(&unit).expect("readable");
-                unit.is_some_and(|unit| unit.active)
-            })
+            .until_true("the service, while etcd is down", async || is_up(victim, HELD_UNIT))
             .await;
+        scenario.fact(Fact::Quorum { stands: true });
         etcd.restart().await.expect("started");
     }
     scenario.completed(&version).await;

@@ -32,7 +32,7 @@ async fn a_leader_killed_between_decision_and_write_or_before_it_knew_leaves_one
         .map(Clone::clone);
     for (version, written) in versions.iter().zip([false, true]) {
         leads(&scenario, scenario.server(0)).await;
-        let from = scenario.recorded();
+        let from = scenario.recorded().await;
         let marks = request_for(version);
         if written {
             wire.cut_behind(&words(&marks));
@@ -63,7 +63,7 @@ async fn a_write_of_a_leader_that_arrives_after_its_lease_is_refused_and_nothing
     let scenario = Scenario::begin().await;
     let wire = Wire::lay(&scenario, scenario.server(0)).await;
     leads(&scenario, scenario.server(0)).await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     wire.cut_before(&words(&request_for(scenario.packages().update())));
     let version = scenario.publish_update().await;
     wire.caught().await;
@@ -88,7 +88,7 @@ async fn a_worker_killed_before_its_post_reached_etcd_or_before_it_knew_posts_on
     let scenario = Scenario::begin().await;
     let victim = scenario.server(2);
     let wire = Wire::lay(&scenario, victim).await;
-    let from = scenario.recorded();
+    let from = scenario.recorded().await;
     wire.cut_before(&words(&status_at(victim.lrn(), 3)));
     let version = scenario.publish_update().await;
     let mut request = None;

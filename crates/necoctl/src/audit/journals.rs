@@ -1,5 +1,7 @@
 //! The journals of servers: that of this one, and copies of others.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::anyhow;
@@ -38,6 +40,15 @@ pub struct Journal {
     pub fault: Option<String>,
 }
 
+/// The journals that there are to judge.
+#[derive(Clone, Debug, Default)]
+pub struct Journals {
+    /// Those that were read, by server.
+    pub read: Vec<Journal>,
+    /// That of the server this runs on, if it may not be read: its number and where it lies.
+    pub forbidden: Option<(Lrn, PathBuf)>,
+}
+
 /// A server, and where a copy of its journal lies: `LRN=DIR`.
 ///
 /// # Errors
@@ -54,11 +65,13 @@ pub fn argument(text: &str) -> Result<(Lrn, PathBuf), String> {
 }
 
 /// Reads the journal of the server below `root`, if it is one and no copy of its own was given, and the given copies.
+/// Nobody asked for its own one: without the right to read it there is one less to judge.
 ///
 /// # Errors
 /// One of them cannot be read, or a server is named twice.
-pub fn read(root: &Path, given: &[(Lrn, PathBuf)]) -> Result<Vec<Journal>, Failure> {
+pub fn read(root: &Path, given: &[(Lrn, PathBuf)]) -> Result<Journals, Failure> {
     let mut journals: Vec<Journal> = Vec::new();
+    let mut forbidden = None;
     for (lrn, dir) in given {
         if journals.iter().any(|journal| journal.lrn == *lrn) {
             let what =
@@ -66,11 +79,11 @@ pub fn read(root: &Path, given: &[(Lrn, PathBuf)]) -> Result<Vec<Journal>, Failu
             return Err(failure::usage(one_line(&what)).with_hint("give each server once"));
         }
         if !dir.is_dir() {
-            return Err(unreadable(*lrn, dir, "it is no directory").with_hint(COPY));
+            return Err(Unreadable::new(*lrn, dir, "it is no directory").failure(COPY));
         }
-        let journal = Journal::read(*lrn, dir.clone())?;
+        let journal = Journal::read(*lrn, dir.clone()).map_err(|error| error.failure(MAY_READ))?;
         if journal.is_empty() {
-            return Err(unreadable(*lrn, dir, "there is no journal in it").with_hint(COPY));
+            return Err(Unreadable::new(*lrn, dir, "there is no journal in it").failure(COPY));
         }
         if let Some(twin) = journals.iter().find(|other| other.is_twin_of(&journal)) {
             let what = format!(
@@ -85,13 +98,16 @@ pub fn read(root: &Path, given: &[(Lrn, PathBuf)]) -> Result<Vec<Journal>, Failu
     }
     let own = Root::new(root).ok().and_then(|root| identity::lrn(&root).ok());
     if let Some(lrn) = own.filter(|lrn| journals.iter().all(|journal| journal.lrn != *lrn)) {
-        let journal = Journal::read(lrn, under(root, Path::new(DIRECTORY)))?;
-        if !journal.is_empty() {
-            journals.push(journal);
+        let dir = under(root, Path::new(DIRECTORY));
+        match Journal::read(lrn, dir.clone()) {
+            Ok(journal) if journal.is_empty() => {}
+            Ok(journal) => journals.push(journal),
+            Err(error) if error.is_forbidden() => forbidden = Some((lrn, dir)),
+            Err(error) => return Err(error.failure(MAY_READ)),
         }
     }
     journals.sort_by_key(|journal| journal.lrn);
-    Ok(journals)
+    Ok(Journals { read: journals, forbidden })
 }
 
 impl Journal {
@@ -107,9 +123,9 @@ impl Journal {
         self.lines.is_empty() && self.notes.is_empty() && self.fault.is_none()
     }
 
-    fn read(lrn: Lrn, dir: PathBuf) -> Result<Self, Failure> {
-        let (records, damage) = read_all(&dir)
-            .map_err(|error| unreadable(lrn, &dir, chain(&error)).with_hint(MAY_READ))?;
+    fn read(lrn: Lrn, dir: PathBuf) -> Result<Self, Unreadable> {
+        let (records, damage) =
+            read_all(&dir).map_err(|error| Unreadable::new(lrn, &dir, chain(&error)))?;
         let mut journal = Self {
             lrn,
             dir,
@@ -125,14 +141,14 @@ impl Journal {
     }
 
     /// A line that is cut off was never acknowledged; whatever else is missing may be what counts.
-    fn look_at(&mut self, damage: &[Damage]) -> Result<(), Failure> {
+    fn look_at(&mut self, damage: &[Damage]) -> Result<(), Unreadable> {
         let lrn = self.lrn;
         for damage in damage {
             let what = one_line(&damage.to_string());
             match &damage.kind {
                 DamageKind::Truncated => self.notes.push(what),
                 DamageKind::Unreadable(why) => {
-                    return Err(unreadable(lrn, &damage.file, why).with_hint(MAY_READ));
+                    return Err(Unreadable::new(lrn, &damage.file, why));
                 }
                 DamageKind::Unknown(_) => {
                     self.lines.clear();
@@ -177,8 +193,29 @@ impl Journal {
     }
 }
 
-fn unreadable(lrn: Lrn, path: &Path, why: impl std::fmt::Display) -> Failure {
-    let what =
-        format!("the journal of boot server {lrn} cannot be read: {}: {why}", path.display());
-    Failure::new(ExitCode::No, anyhow!(one_line(&what)))
+/// A journal that cannot be read.
+#[derive(Debug)]
+struct Unreadable {
+    lrn: Lrn,
+    /// The file or directory that cannot.
+    path: PathBuf,
+    why: String,
+}
+
+impl Unreadable {
+    fn new(lrn: Lrn, path: &Path, why: impl std::fmt::Display) -> Self {
+        Self { lrn, path: path.to_owned(), why: why.to_string() }
+    }
+
+    /// Whether it is for want of permission.
+    fn is_forbidden(&self) -> bool {
+        File::open(&self.path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
+    fn failure(self, hint: &'static str) -> Failure {
+        let Self { lrn, path, why } = self;
+        let path = path.display();
+        let what = format!("the journal of boot server {lrn} cannot be read: {path}: {why}");
+        Failure::new(ExitCode::No, anyhow!(one_line(&what))).with_hint(hint)
+    }
 }

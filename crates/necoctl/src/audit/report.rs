@@ -1,6 +1,7 @@
 //! What an audit came to, as JSON and as text.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use neco_plan::View;
 use neco_plan::invariants::{InvariantId, Needs, Report, Tally, Violation};
@@ -8,7 +9,7 @@ use neco_schema::{Lrn, Revision};
 use serde::Serialize;
 
 use super::history::Extent;
-use super::journals::Journal;
+use super::journals::Journals;
 use crate::words::one_line;
 
 /// What an audit came to.
@@ -26,6 +27,9 @@ pub struct AuditReport {
     pub journals: Vec<JournalReport>,
     /// Boot servers whose journals were not read.
     pub without_journal: Vec<Lrn>,
+    /// The journal of this server, if it may not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<Forbidden>,
     /// What did not hold, oldest first.
     pub violations: Vec<Broken>,
     /// Why the evidence cannot be trusted.
@@ -58,6 +62,15 @@ pub struct JournalReport {
     pub unjudged: u64,
     /// What is worth knowing of it.
     pub notes: Vec<String>,
+}
+
+/// A journal that whoever asks may not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forbidden {
+    /// Whose.
+    pub lrn: Lrn,
+    /// Where it lies.
+    pub dir: String,
 }
 
 /// An invariant.
@@ -159,10 +172,12 @@ impl AuditReport {
     pub fn new(
         report: &Report,
         extent: Extent,
-        journals: &[Journal],
+        journals: &Journals,
         tallies: &BTreeMap<Lrn, Tally>,
         view: &View,
     ) -> Self {
+        let shown = |dir: &Path| one_line(&dir.display().to_string());
+        let Journals { read: journals, forbidden } = journals;
         let tally = |lrn: Lrn| tallies.get(&lrn).copied().unwrap_or_default();
         let has_journals = tallies.values().any(|tally| tally.judged > 0);
         let mut faults: Vec<String> =
@@ -186,7 +201,7 @@ impl AuditReport {
                 .iter()
                 .map(|journal| JournalReport {
                     lrn: journal.lrn,
-                    dir: one_line(&journal.dir.display().to_string()),
+                    dir: shown(&journal.dir),
                     judged: tally(journal.lrn).judged,
                     unjudged: tally(journal.lrn).unjudged,
                     notes: journal.notes.clone(),
@@ -195,6 +210,9 @@ impl AuditReport {
             without_journal: servers
                 .filter(|lrn| journals.iter().all(|journal| journal.lrn != *lrn))
                 .collect(),
+            forbidden: forbidden
+                .as_ref()
+                .map(|(lrn, dir)| Forbidden { lrn: *lrn, dir: shown(dir) }),
             violations: report.violations.iter().map(Broken::of).collect(),
             faults,
             holding: report.holding.iter().map(|id| Invariant::of(*id)).collect(),
@@ -240,11 +258,22 @@ impl AuditReport {
             lines.push(format!("  journal     of boot server {lrn}: {judged}{older}"));
             lines.extend(notes.iter().map(|note| format!("              {note}")));
         }
-        if !self.without_journal.is_empty() {
-            let servers: Vec<_> = self.without_journal.iter().map(ToString::to_string).collect();
+        if let Some(Forbidden { lrn, dir }) = &self.forbidden {
             lines.push(format!(
-                "  not read    the journals of boot servers {}: --journal LRN=DIR reads copies",
-                servers.join(", ")
+                "  not read    the journal of boot server {lrn}, this one: you may not read {dir}; root may"
+            ));
+        }
+        let is_forbidden = |lrn: &Lrn| self.forbidden.as_ref().is_some_and(|own| own.lrn == *lrn);
+        let others = self.without_journal.iter().filter(|lrn| !is_forbidden(lrn));
+        let others: Vec<_> = others.map(ToString::to_string).collect();
+        if !others.is_empty() {
+            let whose = match others.len() {
+                1 => "the journal of boot server",
+                _ => "the journals of boot servers",
+            };
+            lines.push(format!(
+                "  not read    {whose} {}: --journal LRN=DIR reads copies",
+                others.join(", ")
             ));
         }
         lines.join("\n") + "\n"

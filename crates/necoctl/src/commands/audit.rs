@@ -42,7 +42,7 @@ impl Audit {
         let present = session.store.read(&history::everything(), None).await;
         let present = present.map_err(failure::of_store)?;
         let found = Mark { cluster_id: present.cluster_id, revision: present.revision, epoch: 0 };
-        journals.iter_mut().for_each(|journal| journal.place(found));
+        journals.read.iter_mut().for_each(|journal| journal.place(found));
         let rules = rules(&session.root, &present);
         let begin = |beginning: Option<&neco_schema::Snapshot>| {
             let rules = rules.clone();
@@ -50,7 +50,7 @@ impl Audit {
                 Some(beginning) => Auditor::start_from(beginning, rules),
                 None => Auditor::new(rules),
             });
-            for journal in &journals {
+            for journal in &journals.read {
                 feed.add_journal(journal.lrn, &journal.lines, journal.begin);
             }
             feed

@@ -1,23 +1,21 @@
 //! `audit` judges what a cluster has left behind.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicUsize;
 
-use async_trait::async_trait;
 use neco_host::Journal;
 use neco_host::journal::Options;
 use neco_schema::journal::{Entry, Mark};
 use neco_schema::{
-    Condition, HistoryRecord, Key, LeaseId, Outcome, Range, Revision, Snapshot, Timestamp, Txn,
-    UpdateRequest, UpdateStatus,
+    Condition, HistoryRecord, Key, Outcome, Range, Revision, Timestamp, Txn, UpdateRequest,
+    UpdateStatus,
 };
-use neco_store::{
-    ClusterHealth, Committed, KeepAlive, MemoryStore, Mvcc, Store, StoreError, Watch,
-};
+use nix::unistd::{Uid, geteuid, setfsuid};
 use serde_json::Value;
 
+use crate::disturbed::Disturbed;
 use crate::harness::{Bench, FORMS, NEW, Run, golden, lrn, request, version};
 
 /// A bench with a whole update on it, and what its servers have written down.
@@ -248,7 +246,7 @@ async fn a_falsified_journal_is_named_with_its_revision() {
     let run = update.audit(&journals).await;
     assert_eq!(run.code, 1, "{}", run.out);
     let first = run.out.lines().next().expect("a line");
-    let expected = "invariant 7 (no early start) does not hold: revision 20: 1 began step 4 before";
+    let expected = "invariant 7 (no early start) does not hold: revision 20: boot server 1 began step 4 before";
     assert!(first.starts_with(expected), "{first}");
 }
 
@@ -336,6 +334,60 @@ async fn journals_that_cannot_be_used_are_told_in_one_line() {
     assert!(!run.out.contains("does not hold"), "{}", run.out);
 }
 
+/// For the superuser nothing is forbidden: while this lives, this thread is somebody else to the file system.
+struct Nobody;
+
+impl Nobody {
+    fn begin() -> Self {
+        if geteuid().is_root() {
+            setfsuid(Uid::from_raw(65534));
+        }
+        Self
+    }
+}
+
+impl Drop for Nobody {
+    fn drop(&mut self) {
+        setfsuid(geteuid());
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_its_own_journal_it_judges_the_rest() {
+    let update = Update::new();
+    let (copies, journals) = update.with_journals();
+    let mode = |path: &Path, mode| {
+        let permissions = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, permissions).expect("permissions");
+    };
+    mode(update.bench.root.path(), 0o755);
+    mode(copies.path(), 0o755);
+    let (own, copy) = (update.own(), segment(&copies.path().join("1")));
+    for forbidden in [segment(&own), own] {
+        mode(&forbidden, 0);
+        let _nobody = Nobody::begin();
+        assert!(std::fs::File::open(&forbidden).is_err(), "the test would say nothing");
+        let run = update.audit(&[]).await;
+        assert_eq!((run.code, run.err.as_str()), (0, ""), "{}", run.out);
+        for part in [
+            "  not read    the journal of boot server 0, this one: you may not read ",
+            "/var/lib/neco/journal; root may\n",
+            "  not read    the journals of boot servers 1, 2: --journal LRN=DIR",
+        ] {
+            assert!(run.out.contains(part), "{part}: {}", run.out);
+        }
+        let json = update.audit(&["--output=json".into()]).await.json();
+        assert_eq!(json["without_journal"], serde_json::json!([0, 1, 2]));
+        assert_eq!(json["forbidden"]["lrn"], 0);
+    }
+    // What was asked for is another thing.
+    mode(&copy, 0);
+    let _nobody = Nobody::begin();
+    let run = update.audit(&journals).await;
+    assert_eq!((run.code, run.out.as_str()), (1, ""), "{}", run.err);
+    assert!(run.err.contains("journal of boot server 1 cannot be read"), "{}", run.err);
+}
+
 #[tokio::test]
 async fn a_history_of_the_original_is_not_accused() {
     let bench = Bench::new();
@@ -405,56 +457,12 @@ async fn an_etcd_that_falls_silent_is_2_in_the_time_that_was_given() {
     assert!(run.err.contains("said nothing for 30s after revision 0"), "{}", run.err);
 }
 
-/// etcd compacts its history while it is read, so many times.
-struct Compacting {
-    store: MemoryStore,
-    times: AtomicUsize,
-    by: i64,
-}
-
-#[async_trait]
-impl Store for Compacting {
-    async fn read(&self, ranges: &[Range], at: Option<Revision>) -> Result<Snapshot, StoreError> {
-        self.store.read(ranges, at).await
-    }
-
-    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
-        self.store.commit(txn).await
-    }
-
-    async fn watch(&self, ranges: &[Range], from: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        let left = self.times.load(Ordering::SeqCst);
-        if left > 0 {
-            self.times.store(left - 1, Ordering::SeqCst);
-            let compact = |mvcc: &mut Mvcc| mvcc.compact(Revision(mvcc.compacted().0 + self.by));
-            self.store.with(compact)?;
-        }
-        self.store.watch(ranges, from).await
-    }
-
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.store.grant(ttl).await
-    }
-
-    async fn keep_alive(&self, lease: LeaseId) -> Result<KeepAlive, StoreError> {
-        self.store.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.store.revoke(lease).await
-    }
-
-    async fn health(&self) -> Result<ClusterHealth, StoreError> {
-        self.store.health().await
-    }
-}
-
 #[tokio::test]
 async fn a_compaction_while_it_reads_begins_it_anew() {
     for (times, code) in [(3, 0), (9, 4)] {
         let update = Update::new();
-        let store = update.bench.store.clone();
-        let store = Arc::new(Compacting { store, times: AtomicUsize::new(times), by: 2 });
+        let (store, compactions) = (update.bench.store.clone(), AtomicUsize::new(times));
+        let store = Arc::new(Disturbed { store, compactions, ..Disturbed::default() });
         let run = update.bench.run_on(store, &["audit"]).await;
         assert_eq!(run.code, code, "{run:?}");
         if code == 0 {

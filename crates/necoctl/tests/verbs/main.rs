@@ -4,6 +4,7 @@
 
 mod audit;
 mod config;
+mod disturbed;
 mod files;
 mod harness;
 mod help;

@@ -1,16 +1,14 @@
 //! Changing verbs do what they say, say what they did, and refuse with the right exit code.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use neco_schema::{
-    Condition, Key, LeaseId, Range, Record, Revision, Snapshot, Turn, Txn, UpdateRequest,
-};
-use neco_store::{ClusterHealth, Committed, KeepAlive, MemoryStore, Store, StoreError, Watch};
+use neco_schema::{Condition, Key, Record, Turn, UpdateRequest};
 use necoctl::cli::Style;
 use serde_json::Map;
 
+use crate::disturbed::Disturbed;
 use crate::harness::{Bench, NEW, OLD, at, golden, lrn, request};
 
 fn running() -> Bench {
@@ -344,53 +342,12 @@ async fn the_original_is_silent_when_done_and_knows_one_failure() {
     assert_eq!(bench.run(&["status"]).await.code, 1);
 }
 
-/// A store on which somebody else is always faster, this many times.
-struct Contended {
-    store: MemoryStore,
-    left: AtomicUsize,
-}
-
-#[async_trait::async_trait]
-impl Store for Contended {
-    async fn read(&self, ranges: &[Range], at: Option<Revision>) -> Result<Snapshot, StoreError> {
-        self.store.read(ranges, at).await
-    }
-
-    async fn commit(&self, txn: &Txn) -> Result<Committed, StoreError> {
-        let less = |left: usize| left.checked_sub(1);
-        if self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok() {
-            return Ok(Committed::Refused);
-        }
-        self.store.commit(txn).await
-    }
-
-    async fn watch(&self, ranges: &[Range], from: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        self.store.watch(ranges, from).await
-    }
-
-    async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.store.grant(ttl).await
-    }
-
-    async fn keep_alive(&self, lease: LeaseId) -> Result<KeepAlive, StoreError> {
-        self.store.keep_alive(lease).await
-    }
-
-    async fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.store.revoke(lease).await
-    }
-
-    async fn health(&self) -> Result<ClusterHealth, StoreError> {
-        self.store.health().await
-    }
-}
-
 #[tokio::test]
 async fn a_lost_race_is_run_again_and_then_told_with_4() {
     for (races, code) in [(2, 0), (100, 4)] {
         let bench = running();
-        let left = AtomicUsize::new(races);
-        let store = Arc::new(Contended { store: bench.store.clone(), left });
+        let (store, lost_races) = (bench.store.clone(), AtomicUsize::new(races));
+        let store = Arc::new(Disturbed { store, lost_races, ..Disturbed::default() });
         let run = bench.run_on(store, &["pause"]).await;
         assert_eq!(run.code, code, "{}", run.err);
         assert_eq!(bench.get("control/pause").is_some(), code == 0);

@@ -553,7 +553,7 @@ async fn a_leader_here_that_finds_no_release_is_quoted_and_another_updater_is_no
         })
     };
     let updater = daemon(&bench, "neco-updater", page(true)).await;
-    let told = "the leader finds no newer release: https://host/ answered 502";
+    let told = "about releases: https://host/ answered 502";
     let run = bench.run(&["why"]).await;
     assert!(run.out.starts_with(told) && run.out.contains("remedy"), "{}", run.out);
     let run = bench.run(&["status"]).await;

@@ -392,7 +392,7 @@ async fn of_a_later_version(scenario: &Scenario, leader: &BootServer) -> NecoVer
     let done = scenario.view().await.expect("an answer").current().expect("a request").clone();
     let odd = UpdateRequest {
         kind: Some(RequestKind::Unknown("pilgrimage".to_owned())),
-        ..UpdateRequest::new(version.clone(), done.servers, now())
+        ..UpdateRequest::new(version.clone(), done.servers.clone(), now())
     };
     let text = |request: &UpdateRequest| String::from_utf8(request.encode()).expect("text");
     scenario.write("status/current", &text(&odd)).await;
@@ -412,8 +412,8 @@ async fn of_a_later_version(scenario: &Scenario, leader: &BootServer) -> NecoVer
     let stopped = UpdateRequest {
         stop: true,
         ending: Some(Ending::Unknown("burial".to_owned())),
-        kind: Some(RequestKind::Reconfigure),
-        ..odd
+        kind: Some(RequestKind::Release),
+        ..UpdateRequest::new(version.clone(), done.servers, now())
     };
     scenario.write("status/current", &text(&stopped)).await;
     settled(scenario, &stopped, &scenario.servers().iter().collect::<Vec<_>>()).await;

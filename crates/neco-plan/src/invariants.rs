@@ -28,6 +28,7 @@ mod evidence;
 mod feed;
 mod id;
 mod installed;
+mod installs;
 mod liveness;
 mod record;
 mod server;
@@ -46,8 +47,9 @@ use neco_schema::{Compare, KeyValue, Lrn, Revision, Snapshot};
 
 use event::Event;
 pub use evidence::{Daemon, Fact, HowEnded, KvChange, Rules, Secret, Stamp, Writer};
-pub use feed::{Feed, Installs, JournalLine, OtherEtcd, Tally, part_of};
+pub use feed::{Feed, JournalLine, OtherEtcd, Tally, part_of};
 pub use id::{InvariantId, Needs};
+pub use installs::Installs;
 use server::{Line, Server};
 use state::State;
 use verdict::Verdicts;

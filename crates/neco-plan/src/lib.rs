@@ -25,6 +25,7 @@ pub mod testing;
 mod view;
 mod waited;
 pub mod why;
+mod words;
 mod worker;
 mod worker_txn;
 

@@ -2,6 +2,7 @@
 
 use neco_schema::{Lrn, Progress, UpdateRequest, abridged};
 
+use crate::words::named;
 use crate::{Versioned, View};
 
 /// How much of what a server says of its work stands in a cause: every member copies it.
@@ -110,11 +111,9 @@ pub(crate) fn in_words(view: &View, request: &UpdateRequest, step: u32, behind: 
         }
     }
     let clause = |(does, servers): &(Does, Vec<Lrn>)| {
-        let names = servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let plural = if servers.len() == 1 { "" } else { "s" };
         let goes_first = if first == Some(servers[0]) { ", which goes first," } else { "" };
         let said = does.said_of(servers.len());
-        format!("boot server{plural} {names}{goes_first} {}", abridged(&said, LONGEST_WORD))
+        format!("{}{goes_first} {}", named(servers.iter().copied()), abridged(&said, LONGEST_WORD))
     };
     alike.iter().map(clause).collect::<Vec<_>>().join("; ")
 }

@@ -49,7 +49,9 @@ fn one_leader_writes(change: &Change<'_>, verdicts: &mut Verdicts) {
             });
             (!request.deleted && !stops).then(|| "an operator wrote a request".to_owned())
         }
-        Some((Writer::Worker(lrn), _)) => Some(format!("the worker of {lrn} wrote the request")),
+        Some((Writer::Worker(lrn), _)) => {
+            Some(format!("the worker of boot server {lrn} wrote the request"))
+        }
         Some((Writer::Go | Writer::Stranger, _)) => return,
         None => {
             let leads = request.after.as_ref().is_some_and(|after| {
@@ -108,7 +110,10 @@ fn request_identity(change: &Change<'_>, verdicts: &mut Verdicts) {
             || (change.event.told.is_none() && !change.state.runs_ours(put.lrn));
         if !go {
             let wrong = put.after.request.is_none().then(|| {
-                format!("the status of {} at step {} names no request", put.lrn, put.after.step)
+                format!(
+                    "the status of boot server {} at step {} names no request",
+                    put.lrn, put.after.step
+                )
             });
             verdicts.safety(3, revision, &[&put.key], wrong);
         }
@@ -128,7 +133,7 @@ fn own_records_only(change: &Change<'_>, verdicts: &mut Verdicts) {
             _ => continue,
         };
         let wrong = (writer != Writer::Worker(owner))
-            .then(|| format!("{} was written by {writer:?}", changed.name));
+            .then(|| format!("{} was written by {}", changed.name, in_words(writer)));
         verdicts.safety(4, change.revision(), &[&changed.name], wrong);
     }
     for put in change.event.statuses() {
@@ -137,11 +142,21 @@ fn own_records_only(change: &Change<'_>, verdicts: &mut Verdicts) {
             && change.event.compared_unchanged(&Key::Status(put.lrn), put.before_revision);
         let wrong = (!compared).then(|| {
             format!(
-                "the status of {} was written without comparing the request and the status before it",
+                "the status of boot server {} was written without comparing the request and the status before it",
                 put.lrn
             )
         });
         verdicts.safety(4, change.revision(), &[&put.key, REQUEST], wrong);
+    }
+}
+
+fn in_words(writer: Writer) -> String {
+    match writer {
+        Writer::Leader => "an updater".to_owned(),
+        Writer::Worker(lrn) => format!("the worker of boot server {lrn}"),
+        Writer::Operator { .. } => "an operator".to_owned(),
+        Writer::Go => "a program of the original".to_owned(),
+        Writer::Stranger => "somebody else".to_owned(),
     }
 }
 
@@ -182,9 +197,15 @@ fn zombies_begin_nothing(line: &Line<'_>, verdicts: &mut Verdicts) -> Option<Beg
     let late = trail.ended_at.zip(line.stamp.revision).is_some_and(|(ended, at)| ended <= at);
     let fenced_before = line.server.late.get(&begin.request);
     let wrong = if !trail.is_current_at(begin.view) {
-        Some(format!("{} {} for request {}, which was over", line.lrn, begin.what, begin.request))
+        Some(format!(
+            "boot server {} {} for request {}, which was over",
+            line.lrn, begin.what, begin.request
+        ))
     } else if late && fenced_before.is_some_and(|views| !views.contains(&begin.view)) {
-        Some(format!("{} {} as a second effect after its request ended", line.lrn, begin.what))
+        Some(format!(
+            "boot server {} {} as a second effect after its request ended",
+            line.lrn, begin.what
+        ))
     } else {
         None
     };
@@ -231,8 +252,9 @@ fn immutable_plan(change: &Change<'_>, verdicts: &mut Verdicts) {
             .get(&lrn)
             .is_some_and(|status| status.value.request.as_ref() == Some(&before.request));
         if posted && before.request == after.request {
-            let wrong = (before.recipe != after.recipe)
-                .then(|| format!("{lrn} changed its recipe in the midst of {}", before.request));
+            let wrong = (before.recipe != after.recipe).then(|| {
+                format!("boot server {lrn} changed its recipe in the midst of {}", before.request)
+            });
             verdicts.safety(6, change.revision(), &[&changed.name], wrong);
         }
     }

@@ -5,9 +5,9 @@ use neco_schema::{Condition, ContentsStatus, Group, HistoryRecord, Key, Outcome,
 
 use super::server::Line;
 use super::state::State;
-use super::trail::list;
 use super::verdict::Verdicts;
 use super::{Change, event::StatusPut};
+use crate::words::named;
 
 pub(super) fn judge_change(change: &Change<'_>, verdicts: &mut Verdicts) {
     for put in change.event.statuses() {
@@ -53,9 +53,9 @@ fn no_early_post(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts) 
     let missing = trail.missing_at(was_run, change.state.revision);
     let wrong = (!missing.is_empty()).then(|| {
         format!(
-            "{} has done step {was_run} before {} arrived there",
+            "boot server {} has done step {was_run} before {} arrived there",
             put.lrn,
-            list(missing.iter().copied())
+            named(missing.iter().copied())
         )
     });
     verdicts.safety(7, change.revision(), &[&put.key, REQUEST], wrong);
@@ -67,7 +67,11 @@ fn no_early_start(line: &Line<'_>, verdicts: &mut Verdicts) {
     let Some(trail) = line.trail(request).filter(|_| line.state.covers(*revision)) else { return };
     let missing = trail.missing_at(*step, *revision);
     let wrong = (!missing.is_empty()).then(|| {
-        format!("{} began step {step} before {} arrived there", line.lrn, list(missing.clone()))
+        format!(
+            "boot server {} began step {step} before {} arrived there",
+            line.lrn,
+            named(missing.clone())
+        )
     });
     verdicts.safety(7, *revision, &[REQUEST], wrong);
 }
@@ -83,9 +87,13 @@ fn members_only_post(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdic
     let runs = matches!(put.after.cond, Condition::Running | Condition::Complete);
     let registered = change.state.was_registered(lrn, change.state.revision).unwrap_or(true);
     let wrong = if !trail.request.is_member(lrn) {
-        Some(format!("{lrn} posted a status for request {}, of which it is no member", trail.id))
+        Some(format!(
+            "boot server {lrn} posted a status for request {}, of which it is no member",
+            trail.id
+        ))
     } else {
-        (runs && !registered).then(|| format!("{lrn} posted step {} after it left", put.after.step))
+        (runs && !registered)
+            .then(|| format!("boot server {lrn} posted step {} after it left", put.after.step))
     };
     verdicts.safety(8, change.revision(), &[&put.key, REQUEST], wrong);
 }
@@ -98,10 +106,13 @@ fn members_only_begin(line: &Line<'_>, verdicts: &mut Verdicts) {
     let registered = line.state.was_registered(lrn, begin.view).unwrap_or(true);
     let begins_step = matches!(line.entry, Entry::StepBegun { .. });
     let wrong = if !trail.request.is_member(lrn) {
-        Some(format!("{lrn} {} for request {}, of which it is no member", begin.what, trail.id))
+        Some(format!(
+            "boot server {lrn} {} for request {}, of which it is no member",
+            begin.what, trail.id
+        ))
     } else {
         (begins_step && !registered && line.state.covers(begin.view))
-            .then(|| format!("{lrn} {} after it left", begin.what))
+            .then(|| format!("boot server {lrn} {} after it left", begin.what))
     };
     verdicts.safety(8, begin.view, &[REQUEST], wrong);
 }
@@ -118,7 +129,12 @@ fn skew_at_most_one(state: &State, verdicts: &mut Verdicts) {
     }
     // What a Go worker left from an earlier request of the version is taken for its arrival.
     let wrong = (high.0 - low.0 > 1 && !trail.missing_at(high.0 - 1, state.revision).is_empty())
-        .then(|| format!("{} is in step {} and {} in step {}", high.1, high.0, low.1, low.0));
+        .then(|| {
+            format!(
+                "boot server {} is in step {} and boot server {} in step {}",
+                high.1, high.0, low.1, low.0
+            )
+        });
     verdicts.safety(9, state.revision, &[REQUEST], wrong);
 }
 
@@ -131,10 +147,16 @@ fn monotone_steps(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts)
     }
     let lrn = put.lrn;
     let wrong = if after.step < before.step {
-        Some(format!("{lrn} went back from step {} to step {}", before.step, after.step))
+        Some(format!(
+            "boot server {lrn} went back from step {} to step {}",
+            before.step, after.step
+        ))
     } else {
         before.is_closed().then(|| {
-            format!("{lrn} went on after it had closed: {} to {}", before.cond, after.cond)
+            format!(
+                "boot server {lrn} went on after it had closed: {} to {}",
+                before.cond, after.cond
+            )
         })
     };
     verdicts.safety(10, change.revision(), &[&put.key], wrong);
@@ -162,7 +184,7 @@ fn one_way_for_a_group(change: &Change<'_>, verdicts: &mut Verdicts) {
             Some(format!("the way of group {name} was decided twice for {}", after.request))
         } else {
             (!missing.is_empty())
-                .then(|| format!("group {name} goes forward before {} came", list(missing)))
+                .then(|| format!("group {name} goes forward before {} came", named(missing)))
         };
         verdicts.safety(11, change.revision(), &[&changed.name], wrong);
     }
@@ -176,7 +198,10 @@ fn groups_end_as_decided(line: &Line<'_>, verdicts: &mut Verdicts) {
     let decided: Option<Group> = record.and_then(|kv| neco_schema::Record::decode(&kv.value).ok());
     let Some(decided) = decided.filter(|decided| decided.request == *request) else { return };
     let wrong = (decided.way != *way).then(|| {
-        format!("{} went {way:?} with group {group}, {:?} was decided", line.lrn, decided.way)
+        format!(
+            "boot server {} went {way:?} with group {group}, {:?} was decided",
+            line.lrn, decided.way
+        )
     });
     verdicts.safety(11, line.revision(), &[&key], wrong);
 }
@@ -205,10 +230,13 @@ fn resume_is_the_same_step(line: &Line<'_>, verdicts: &mut Verdicts) {
     let expected = if known.counted == *step { known.attempts + 1 } else { 1 };
     let lrn = line.lrn;
     let wrong = if *step != known.done + 1 {
-        Some(format!("{lrn} began step {step} after step {} was done", known.done))
+        Some(format!("boot server {lrn} began step {step} after step {} was done", known.done))
     } else {
-        (*attempt != expected)
-            .then(|| format!("{lrn} began step {step} as attempt {attempt} instead of {expected}"))
+        (*attempt != expected).then(|| {
+            format!(
+                "boot server {lrn} began step {step} as attempt {attempt} instead of {expected}"
+            )
+        })
     };
     verdicts.safety(13, line.revision(), &[], wrong);
 }
@@ -220,14 +248,15 @@ fn posts_follow_the_work(line: &Line<'_>, verdicts: &mut Verdicts) {
     let lrn = line.lrn;
     match Condition::from_code(*cond) {
         Condition::Running if *step > 1 => {
-            let wrong = (done + 1 < *step)
-                .then(|| format!("{lrn} posts step {step} when only step {done} was done"));
+            let wrong = (done + 1 < *step).then(|| {
+                format!("boot server {lrn} posts step {step} when only step {done} was done")
+            });
             verdicts.safety(13, line.revision(), &[], wrong);
         }
         Condition::Complete => {
             let wrong = if done < *step {
                 Some(format!(
-                    "{lrn} posts completion at step {step} when only step {done} was done"
+                    "boot server {lrn} posts completion at step {step} when only step {done} was done"
                 ))
             } else {
                 wrong_version(line, request)
@@ -240,8 +269,9 @@ fn posts_follow_the_work(line: &Line<'_>, verdicts: &mut Verdicts) {
 
 fn wrong_version(line: &Line<'_>, request: &RequestId) -> Option<String> {
     let (running, trail) = (line.server.running.as_ref()?, line.trail(request)?);
-    (*running != trail.request.version)
-        .then(|| format!("{} completes {} and runs {running}", line.lrn, trail.request.version))
+    (*running != trail.request.version).then(|| {
+        format!("boot server {} completes {} and runs {running}", line.lrn, trail.request.version)
+    })
 }
 
 /// 14, in etcd: a member completes at the last step, with the requested version installed and running.
@@ -255,13 +285,13 @@ fn completion_by_recipe(change: &Change<'_>, put: &StatusPut, verdicts: &mut Ver
     let installed = change.world.installed(put.lrn);
     let running = change.world.worker_version(put.lrn);
     let wrong = if let Some(last) = last.filter(|last| *last != put.after.step) {
-        Some(format!("{} completes at step {} of {last}", put.lrn, put.after.step))
+        Some(format!("boot server {} completes at step {} of {last}", put.lrn, put.after.step))
     } else if let Some(other) = installed.filter(|installed| *installed != version) {
-        Some(format!("{} completes {version} and has {other} installed", put.lrn))
+        Some(format!("boot server {} completes {version} and has {other} installed", put.lrn))
     } else {
         running
             .filter(|running| *running != version)
-            .map(|other| format!("{} completes {version} and runs {other}", put.lrn))
+            .map(|other| format!("boot server {} completes {version} and runs {other}", put.lrn))
     };
     verdicts.safety(14, change.revision(), &[&put.key], wrong);
 }
@@ -277,7 +307,7 @@ fn completion_is_recorded_truly(change: &Change<'_>, verdicts: &mut Verdicts) {
         let open = trail.incomplete();
         let wrong = match (record.outcome == Outcome::Completed, open.is_empty()) {
             (true, false) => {
-                Some(format!("request {id} is recorded as completed without {}", list(open)))
+                Some(format!("request {id} is recorded as completed without {}", named(open)))
             }
             (false, true) => {
                 Some(format!("request {id} was completed and is recorded as {}", record.outcome))

@@ -128,6 +128,13 @@ pub enum Fact {
         /// Whether this was the way back from a bad package.
         way_back: bool,
     },
+    /// What is installed, whoever has installed it: a person may have. It is known from then on, and not judged.
+    Found {
+        /// Where.
+        lrn: Lrn,
+        /// Its version; absent where that is not known any more.
+        version: Option<NecoVersion>,
+    },
     /// A server lost its disk, and its journal with it.
     JournalLost {
         /// Where.

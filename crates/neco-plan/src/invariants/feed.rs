@@ -7,11 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId, Mark};
+use neco_schema::journal::{Entry, Mark};
 use neco_schema::{KeyValue, Lrn, RequestId, Revision};
 
+use super::installs::Installs;
 use super::server::Line;
-use super::{Auditor, Fact, KvChange, Report, Stamp};
+use super::{Auditor, KvChange, Report, Stamp};
 use crate::JournalState;
 
 /// A line of a journal.
@@ -75,49 +76,6 @@ fn seen_by(entry: &Entry) -> Option<Revision> {
     match entry {
         Entry::Decision { revision, .. } => Some(*revision),
         _ => mark_of(entry).map(|mark| mark.revision).or_else(|| Line::view_of(entry)),
-    }
-}
-
-/// What one journal says about installations.
-#[derive(Clone, Debug, Default)]
-pub struct Installs {
-    open: BTreeMap<IntentId, Effect>,
-}
-
-impl Installs {
-    /// Takes in the next entry of the journal of `lrn`; says what is installed after it, if it tells.
-    pub fn take(&mut self, lrn: Lrn, entry: &Entry) -> Option<Fact> {
-        match entry {
-            Entry::IntentOpened { intent, effect: effect @ Effect::Install { .. }, .. } => {
-                self.open.insert(intent.clone(), effect.clone());
-                None
-            }
-            Entry::IntentClosed { intent, end } => installed(lrn, self.open.remove(intent)?, end),
-            Entry::Checkpoint { .. } => {
-                let intents = JournalState::fold([entry]).intents.into_iter();
-                let install = |(intent, open): (IntentId, crate::IntentState)| {
-                    matches!(open.effect, Effect::Install { .. }).then_some((intent, open.effect))
-                };
-                self.open = intents.filter_map(install).collect();
-                None
-            }
-            _ => None,
-        }
-    }
-}
-
-/// What is installed after an installation that ended so.
-fn installed(lrn: Lrn, effect: Effect, end: &IntentEnd) -> Option<Fact> {
-    let Effect::Install { from, to, package, .. } = effect else { return None };
-    match end {
-        IntentEnd::Completed => {
-            let sha256 = Some(package.sha256);
-            Some(Fact::Installed { lrn, version: to, sha256, way_back: false })
-        }
-        IntentEnd::Failed { .. } => {
-            Some(Fact::Installed { lrn, version: from, sha256: None, way_back: true })
-        }
-        IntentEnd::Dropped => None,
     }
 }
 

@@ -10,9 +10,10 @@ use neco_schema::{
 use super::liveness::World;
 use super::server::Line;
 use super::state::State;
-use super::trail::{Trail, list};
+use super::trail::Trail;
 use super::verdict::Verdicts;
 use super::{Change, Fact, Rules};
+use crate::words::named;
 
 const REQUEST: &str = "status/current";
 
@@ -68,7 +69,7 @@ fn new_request(change: &Change<'_>, verdicts: &mut Verdicts) {
         })
         .collect();
     let wrong = (!newer.is_empty() && !after.allow_downgrade)
-        .then(|| format!("{version} was requested while {} run a newer version", list(newer)));
+        .then(|| format!("{version} was requested while {} run a newer version", named(newer)));
     verdicts.safety(27, revision, &[REQUEST], wrong);
 
     let withdrawn = change.state.withdrawn.contains(version);
@@ -95,20 +96,21 @@ fn install(line: &Line<'_>, verdicts: &mut Verdicts) {
     let (lrn, revision) = (line.lrn, line.revision());
 
     let back = from.precedence(to).is_gt() && !trail.request.allow_downgrade;
-    let wrong = back.then(|| format!("{lrn} goes back from {from} to {to} unasked"));
+    let wrong = back.then(|| format!("boot server {lrn} goes back from {from} to {to} unasked"));
     verdicts.safety(27, revision, &[REQUEST], wrong);
 
     let wrong =
         wrong_bits(trail.request.package.as_ref(), &trail.request.version, to, package, line.rules)
-            .map(|what| format!("{lrn} is about to install {what}"));
+            .map(|what| format!("boot server {lrn} is about to install {what}"));
     verdicts.safety(28, revision, &[REQUEST], wrong);
 
-    let wrong = (way_back.is_none() && !trail.request.allow_no_way_back)
-        .then(|| format!("{lrn} is about to install {to} without a way back to {from}"));
+    let wrong = (way_back.is_none() && !trail.request.allow_no_way_back).then(|| {
+        format!("boot server {lrn} is about to install {to} without a way back to {from}")
+    });
     verdicts.safety(32, revision, &[REQUEST], wrong);
 
     let again = line.server.failed_installs.contains(&(request.clone(), to.clone()));
-    let wrong = again.then(|| format!("{lrn} tries {to} again after it failed"));
+    let wrong = again.then(|| format!("boot server {lrn} tries {to} again after it failed"));
     verdicts.safety(33, revision, &[REQUEST], wrong);
 }
 
@@ -142,7 +144,7 @@ fn installed(fact: &Fact, world: &World, state: &State, rules: &Rules, verdicts:
             |trail: &Trail| trail.request.version == *version && trail.request.allow_downgrade;
         let allowed = *way_back || state.trails.values().any(asked);
         let wrong = (before.precedence(version).is_gt() && !allowed)
-            .then(|| format!("{lrn} went back from {before} to {version} unasked"));
+            .then(|| format!("boot server {lrn} went back from {before} to {version} unasked"));
         verdicts.safety(27, state.revision, &[], wrong);
     }
     if let Some(sha256) = sha256 {
@@ -153,7 +155,7 @@ fn installed(fact: &Fact, world: &World, state: &State, rules: &Rules, verdicts:
         let published = rules.packages.get(version);
         let wrong =
             requested.into_iter().chain(published).any(|right| right != sha256).then(|| {
-                format!("{lrn} has installed a package of {version} that is not the right one")
+                format!("boot server {lrn} has installed a package of {version} that is not the right one")
             });
         verdicts.safety(28, state.revision, &[], wrong);
     }
@@ -172,8 +174,9 @@ fn same_recipe_everywhere(change: &Change<'_>, verdicts: &mut Verdicts) {
             .filter(|(lrn, plan)| plan.request == trail.id && trail.request.is_member(**lrn))
             .map(|(_, plan)| &plan.recipe)
             .collect();
-        let wrong = (digests.len() > 1)
-            .then(|| format!("{} goes on though members follow different recipes", put.lrn));
+        let wrong = (digests.len() > 1).then(|| {
+            format!("boot server {} goes on though members follow different recipes", put.lrn)
+        });
         verdicts.safety(29, change.revision(), &[&put.key], wrong);
     }
 }

@@ -11,9 +11,10 @@ use neco_schema::{Condition, Key, Lrn, NecoVersion, RequestId, Revision};
 use super::event::Event;
 use super::server::Server;
 use super::state::State;
-use super::trail::{Trail, list};
+use super::trail::Trail;
 use super::verdict::Verdicts;
 use super::{Change, Daemon, Fact, HowEnded, Rules};
+use crate::words::named;
 use crate::{choose_target, leader};
 
 /// What facts have told so far, and when things happened.
@@ -90,6 +91,14 @@ impl World {
                     self.digests.insert((*lrn, version.clone()), sha256.clone());
                 }
             }
+            Fact::Found { lrn, version: Some(version) } => {
+                let before = self.installed.insert(*lrn, version.clone());
+                if before.as_ref() != Some(version) {
+                    // Whose bits these are is not known.
+                    self.digests.remove(&(*lrn, version.clone()));
+                }
+            }
+            Fact::Found { lrn, version: None } => drop(self.installed.remove(lrn)),
             Fact::Window { open } if self.window.is_none_or(|(was, _)| was != *open) => {
                 self.last_turn_of_events = now;
                 self.window = Some((*open, now));
@@ -158,14 +167,15 @@ pub(super) fn judge_fact(
         Fact::Requests { lrn, daemon, per_minute } => {
             let allowed = rules.requests_per_minute;
             let wrong = (*per_minute > allowed).then(|| {
-                format!("the {daemon:?} of {lrn} asked etcd {per_minute} times in a minute, allowed are {allowed}")
+                format!("the {daemon:?} of boot server {lrn} asked etcd {per_minute} times in a minute, allowed are {allowed}")
             });
             verdicts.liveness(8, state.revision, &[], wrong);
         }
         // L4: no process gives up because etcd is away.
         Fact::Ended { lrn, daemon, how, .. } if world.quorum_lost => {
-            let wrong = (*how == HowEnded::ByItself)
-                .then(|| format!("the {daemon:?} of {lrn} gave up while etcd had no quorum"));
+            let wrong = (*how == HowEnded::ByItself).then(|| {
+                format!("the {daemon:?} of boot server {lrn} gave up while etcd had no quorum")
+            });
             verdicts.liveness(4, state.revision, &[], wrong);
         }
         _ => {}
@@ -237,7 +247,7 @@ fn every_request_ends(end: &End<'_>, verdicts: &mut Verdicts) {
                 })
                 .collect();
             let wrong = (!open.is_empty())
-                .then(|| format!("{} never settled in request {}", list(open), trail.id));
+                .then(|| format!("{} never settled in request {}", named(open), trail.id));
             verdicts.liveness(1, state.revision, &[REQUEST], wrong);
         }
     }
@@ -245,7 +255,8 @@ fn every_request_ends(end: &End<'_>, verdicts: &mut Verdicts) {
         let running = end.running().map(|trail| &trail.id);
         let left = server.journal.groups.iter().find(|(_, open)| Some(&open.request) != running);
         if let Some((group, _)) = left.filter(|_| state.pause_at(state.revision).is_none()) {
-            let wrong = Some(format!("{lrn} left group {group} open: its service stays down"));
+            let wrong =
+                Some(format!("boot server {lrn} left group {group} open: its service stays down"));
             verdicts.liveness(1, state.revision, &[], wrong);
         }
     }
@@ -275,9 +286,13 @@ fn crashed_workers_join_again(end: &End<'_>, verdicts: &mut Verdicts) {
             let lowest = trail.members().iter().filter_map(|lrn| trail.highest.get(lrn)).min();
             let blocks = runs && trail.highest.get(lrn) <= lowest;
             let wrong = if own_abort && !has_cause {
-                Some(format!("{lrn} aborted request {id} because its worker had been restarted"))
+                Some(format!(
+                    "boot server {lrn} aborted request {id} because its worker had been restarted"
+                ))
             } else {
-                blocks.then(|| format!("{lrn} came back and did not go on with request {id}"))
+                blocks.then(|| {
+                    format!("boot server {lrn} came back and did not go on with request {id}")
+                })
             };
             verdicts.liveness(2, end.state.revision, &[REQUEST], wrong);
         }
@@ -301,7 +316,7 @@ fn dead_members_are_noticed(state: &State, world: &World, rules: &Rules, verdict
     let Some(trail) = running(state).filter(|_| !state.go_leads()) else { return };
     let dead = dead_for(trail, state, world, rules.step_timeout + rules.grace);
     if !dead.is_empty() {
-        let wrong = format!("{} died and request {} says nothing", list(dead), trail.id);
+        let wrong = format!("{} died and request {} says nothing", named(dead), trail.id);
         verdicts.liveness(3, state.revision, &[REQUEST], Some(wrong));
     }
 }
@@ -334,7 +349,8 @@ fn turns_are_given_back(end: &End<'_>, verdicts: &mut Verdicts) {
     given_back.for_each(|_| verdicts.liveness(5, end.state.revision, &[], None));
     for (name, turn) in &end.state.turns {
         let kept = end.state.alive.contains_key(&turn.lrn) && running != Some(&turn.request);
-        let wrong = kept.then(|| format!("{} keeps the turn {name} for nothing", turn.lrn));
+        let wrong =
+            kept.then(|| format!("boot server {} keeps the turn {name} for nothing", turn.lrn));
         verdicts.liveness(5, end.state.revision, &[&format!("turn/{name}")], wrong);
     }
 }

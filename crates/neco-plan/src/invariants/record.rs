@@ -33,8 +33,9 @@ pub(super) fn judge_fact(
 ) {
     match fact {
         Fact::Started { lrn, daemon: Daemon::Worker, .. } => {
-            let wrong =
-                world.runs_worker(*lrn).then(|| format!("a second worker was started on {lrn}"));
+            let wrong = world
+                .runs_worker(*lrn)
+                .then(|| format!("a second worker was started on boot server {lrn}"));
             verdicts.safety(39, state.revision, &[], wrong);
         }
         Fact::Text { place, text } => {
@@ -71,11 +72,13 @@ fn old_binary_rests(line: &Line<'_>, verdicts: &mut Verdicts) {
         _ => None,
     };
     let wrong = if line.server.leaving {
-        Some(format!("{lrn} {what} after it had handed over to a new binary"))
+        Some(format!(
+            "boot server {lrn} {what} after its worker had said that it ends (for a new binary, or because it was told to)"
+        ))
     } else if unknown {
-        Some(format!("{lrn} {what} for a kind of request that it does not know"))
+        Some(format!("boot server {lrn} {what} for a kind of request that it does not know"))
     } else {
-        other.map(|running| format!("{lrn} {what} with the binary of {running}"))
+        other.map(|running| format!("boot server {lrn} {what} with the binary of {running}"))
     };
     verdicts.safety(39, line.revision(), &[REQUEST], wrong);
 }
@@ -170,7 +173,8 @@ fn stops_and_aborts_say_why(change: &Change<'_>, verdicts: &mut Verdicts) {
     for put in change.event.statuses() {
         if put.after.cond == Condition::Abort && put.after.request.is_some() {
             let told = put.after.origin.as_ref().is_some_and(|origin| !origin.cause.is_empty());
-            let wrong = (!told).then(|| format!("{} aborted and does not say why", put.lrn));
+            let wrong =
+                (!told).then(|| format!("boot server {} aborted and does not say why", put.lrn));
             verdicts.safety(41, change.revision(), &[&put.key], wrong);
         }
     }
@@ -219,6 +223,7 @@ fn no_secret_in_journal(line: &Line<'_>, verdicts: &mut Verdicts) {
     }
     let text = serde_json::to_vec(line.entry).unwrap_or_default();
     let shown = line.rules.secrets.iter().any(|secret| secret.is_in(&text));
-    let wrong = shown.then(|| format!("a secret stands in the journal of {}", line.lrn));
+    let wrong =
+        shown.then(|| format!("a secret stands in the journal of boot server {}", line.lrn));
     verdicts.safety(43, line.revision(), &[], wrong);
 }

@@ -19,7 +19,7 @@ pub(super) struct Server {
     pub(super) waiting: VecDeque<(Entry, Stamp)>,
     /// The version of the worker that writes the journal.
     pub(super) running: Option<NecoVersion>,
-    /// Whether it has said that it is about to end.
+    /// Whether it has said that it is about to end: for a new binary, or because it was told to.
     pub(super) leaving: bool,
     /// Requests in which its worker died and came back.
     pub(super) came_back: BTreeSet<RequestId>,

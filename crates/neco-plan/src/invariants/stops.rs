@@ -7,9 +7,9 @@ use neco_schema::{ClockRecord, Condition, ConfigKey, Ending, Key, RequestKind, U
 
 use super::event::{Changed, RequestChange};
 use super::server::Line;
-use super::trail::list;
 use super::verdict::Verdicts;
 use super::{Change, Writer};
+use crate::words::named;
 
 const REQUEST: &str = "status/current";
 
@@ -46,7 +46,7 @@ fn no_progress_after_stop(change: &Change<'_>, verdicts: &mut Verdicts) {
         let goes_on = matches!(put.after.cond, Condition::Running | Condition::Complete);
         let wrong = goes_on.then(|| {
             format!(
-                "{} posted step {} after request {} was stopped",
+                "boot server {} posted step {} after request {} was stopped",
                 put.lrn, put.after.step, trail.id
             )
         });
@@ -58,9 +58,9 @@ fn no_progress_after_stop(change: &Change<'_>, verdicts: &mut Verdicts) {
 fn nothing_begins_after_stop(line: &Line<'_>, verdicts: &mut Verdicts) {
     let Some(begin) = line.begins() else { return };
     let Some(trail) = line.trail(&begin.request) else { return };
-    let wrong = trail
-        .is_stopped_at(begin.view)
-        .then(|| format!("{} {} after request {} was stopped", line.lrn, begin.what, trail.id));
+    let wrong = trail.is_stopped_at(begin.view).then(|| {
+        format!("boot server {} {} after request {} was stopped", line.lrn, begin.what, trail.id)
+    });
     verdicts.safety(20, begin.view, &[REQUEST], wrong);
 }
 
@@ -71,7 +71,8 @@ fn settled_with_nothing_open(line: &Line<'_>, verdicts: &mut Verdicts) {
         return;
     }
     let open = line.server.journal.groups.keys().next();
-    let wrong = open.map(|group| format!("{} settles with group {group} open", line.lrn));
+    let wrong =
+        open.map(|group| format!("boot server {} settles with group {group} open", line.lrn));
     verdicts.safety(20, line.revision(), &[], wrong);
 }
 
@@ -109,7 +110,10 @@ fn abort_spreads(change: &Change<'_>, verdicts: &mut Verdicts) {
         let goes_on = matches!(put.after.cond, Condition::Running | Condition::Complete);
         let before = trail.went_on.get(&(put.lrn, aborted)).copied().unwrap_or(0);
         let wrong = (goes_on && before > 0).then(|| {
-            format!("{} goes on to step {} after a member aborted", put.lrn, put.after.step)
+            format!(
+                "boot server {} goes on to step {} after a member aborted",
+                put.lrn, put.after.step
+            )
         });
         verdicts.safety(22, change.revision(), &[&put.key], wrong);
     }
@@ -119,9 +123,9 @@ fn abort_spreads(change: &Change<'_>, verdicts: &mut Verdicts) {
 fn nothing_begins_after_abort(line: &Line<'_>, verdicts: &mut Verdicts) {
     let Some(begin) = line.begins() else { return };
     let Some(trail) = line.trail(&begin.request) else { return };
-    let wrong = trail
-        .is_aborted_at(begin.view)
-        .then(|| format!("{} {} after a member of {} aborted", line.lrn, begin.what, trail.id));
+    let wrong = trail.is_aborted_at(begin.view).then(|| {
+        format!("boot server {} {} after a member of {} aborted", line.lrn, begin.what, trail.id)
+    });
     verdicts.safety(22, begin.view, &[REQUEST], wrong);
 }
 
@@ -190,7 +194,7 @@ fn unsettled(
             })
         })
         .collect();
-    (!open.is_empty()).then(|| format!("request {id} ended before {} settled", list(open)))
+    (!open.is_empty()).then(|| format!("request {id} ended before {} settled", named(open)))
 }
 
 /// 24: what has been counted of a request's time is never counted anew or lost, whoever leads, and does not grow faster
@@ -263,8 +267,9 @@ fn pause_changes_nothing(change: &Change<'_>, verdicts: &mut Verdicts) {
             continue;
         }
         let before = trail.went_on.get(&(put.lrn, since)).copied().unwrap_or(0);
-        let wrong = (before > 0)
-            .then(|| format!("{} goes on to step {} in a pause", put.lrn, put.after.step));
+        let wrong = (before > 0).then(|| {
+            format!("boot server {} goes on to step {} in a pause", put.lrn, put.after.step)
+        });
         verdicts.safety(25, change.revision(), &[&put.key, "control/pause"], wrong);
     }
 }
@@ -280,7 +285,7 @@ fn nothing_begins_in_a_pause(line: &Line<'_>, verdicts: &mut Verdicts) {
     let recipe = line.rules.recipe_of(&trail.request.version);
     let Some(recipe) = recipe else { return };
     let wrong = (!trail.has_open_group_at(&recipe.groups, *revision))
-        .then(|| format!("{} began step {step} in a pause", line.lrn));
+        .then(|| format!("boot server {} began step {step} in a pause", line.lrn));
     verdicts.safety(25, *revision, &["control/pause"], wrong);
 }
 

@@ -4,6 +4,7 @@ mod authority;
 mod barrier;
 mod feed;
 mod installed;
+mod installs;
 mod liveness;
 mod log;
 mod record;

@@ -151,8 +151,3 @@ impl Trail {
         groups.iter().any(|group| self.missing_at(group.stop, at).is_empty() && !past(group.apply))
     }
 }
-
-/// Servers as they stand in a message.
-pub(super) fn list(servers: impl IntoIterator<Item = Lrn>) -> String {
-    servers.into_iter().map(|lrn| lrn.to_string()).collect::<Vec<_>>().join(", ")
-}

@@ -6,9 +6,9 @@ use neco_schema::{Key, Lrn, Revision, Turn};
 use super::liveness::World;
 use super::server::Line;
 use super::state::State;
-use super::trail::list;
 use super::verdict::Verdicts;
 use super::{Change, Fact, Rules, Writer};
+use crate::words::named;
 
 pub(super) fn judge_change(change: &Change<'_>, verdicts: &mut Verdicts) {
     turn_not_stolen(change, verdicts);
@@ -37,8 +37,9 @@ fn restart_under_turn(line: &Line<'_>, verdicts: &mut Verdicts) {
         return;
     };
     let held = line.state.held_turn(turn, line.lrn, *revision);
-    let wrong =
-        (!held).then(|| format!("{} stopped {unit} without holding the turn {turn}", line.lrn));
+    let wrong = (!held).then(|| {
+        format!("boot server {} stopped {unit} without holding the turn {turn}", line.lrn)
+    });
     verdicts.safety(15, *revision, &[&format!("turn/{turn}")], wrong);
 }
 
@@ -62,8 +63,9 @@ fn one_restart_at_a_time(
         .taken_down(unit)
         .filter(|(other, since)| other != lrn && !overruled(*other) && !left_down(*other, *since));
     let others = others.map(|(other, _)| other).collect::<Vec<_>>();
-    let wrong = (!others.is_empty() && !overruled(*lrn))
-        .then(|| format!("{unit} was stopped on {lrn} while it was down on {}", list(others)));
+    let wrong = (!others.is_empty() && !overruled(*lrn)).then(|| {
+        format!("{unit} was stopped on boot server {lrn} while it was down on {}", named(others))
+    });
     verdicts.safety(15, state.revision, &[], wrong);
 }
 
@@ -76,14 +78,15 @@ fn turn_not_stolen(change: &Change<'_>, verdicts: &mut Verdicts) {
             Some(kv) if kv.lease.is_some() => {
                 Some(format!("turn {name} is bound to a lease and would pass on with it"))
             }
-            Some(_) => before.map(|holder| format!("turn {name} was taken while {holder} held it")),
+            Some(_) => before
+                .map(|holder| format!("turn {name} was taken while boot server {holder} held it")),
             None => match (change.event.writer(), before) {
-                (Some(Writer::Worker(by)), Some(holder)) if by != holder => {
-                    Some(format!("{by} deleted the turn {name}, which {holder} held"))
-                }
-                (Some(Writer::Leader), Some(holder)) => {
-                    Some(format!("an updater deleted the turn {name}, which {holder} held"))
-                }
+                (Some(Writer::Worker(by)), Some(holder)) if by != holder => Some(format!(
+                    "boot server {by} deleted the turn {name}, which boot server {holder} held"
+                )),
+                (Some(Writer::Leader), Some(holder)) => Some(format!(
+                    "an updater deleted the turn {name}, which boot server {holder} held"
+                )),
                 _ => None,
             },
         };

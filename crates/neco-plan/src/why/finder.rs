@@ -5,6 +5,7 @@ use neco_schema::{Alive, Key, Lrn, NecoVersion, Outcome, Timestamp, UpdateReques
 use super::{Blocker, BlockerKind, Circumstances};
 use crate::leader::{outcome, stop_cause};
 use crate::waited;
+use crate::words::named;
 use crate::worker::first_abort;
 use crate::{Action, NewRequest, Slot, View, Waiting};
 
@@ -31,11 +32,6 @@ fn is_decided_by(key: &Key) -> bool {
             | Key::Group(_)
             | Key::Seen(_)
     )
-}
-
-fn list(servers: &[Lrn]) -> String {
-    let names: Vec<String> = servers.iter().map(ToString::to_string).collect();
-    format!("boot server{} {}", if servers.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 /// Whether `version` stands in a text as a word of its own, and not as a part of a longer version.
@@ -309,7 +305,10 @@ impl<'a> Finder<'a> {
             Vec::new()
         };
         if !no_plan.is_empty() {
-            let what = format!("{} did not say what the update would change there", list(&no_plan));
+            let what = format!(
+                "{} did not say what the update would change there",
+                named(no_plan.iter().copied())
+            );
             let remedy = "wait a moment; if this stays, look at the worker's log";
             let since = self.step_since(step);
             let blocker = self.add(BlockerKind::Plan, what, remedy);
@@ -372,7 +371,7 @@ impl<'a> Finder<'a> {
             } else {
                 format!(
                     "; {} wait{} for it",
-                    list(&waiting),
+                    named(waiting.iter().copied()),
                     if waiting.len() == 1 { "s" } else { "" }
                 )
             };
@@ -518,7 +517,10 @@ impl<'a> Finder<'a> {
             if group.value.request != id || group.value.way != Way::Back || open.is_empty() {
                 continue;
             }
-            let what = format!("group {name} goes back: {} start what ran before", list(&open));
+            let what = format!(
+                "group {name} goes back: {} start what ran before",
+                named(open.iter().copied())
+            );
             let blocker = self.add(BlockerKind::Group, what, "wait until it is restored");
             blocker.servers = open;
             blocker.key = Some(Key::Group(name.clone()).to_string());

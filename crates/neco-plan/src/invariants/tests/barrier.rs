@@ -30,6 +30,12 @@ fn a_status_past_a_member_that_has_not_arrived_breaks_7() {
     let report = log.finish();
     let broken: Vec<_> = report.violations.iter().map(|violation| violation.invariant).collect();
     assert_eq!(broken, [Safety(7), Safety(9)], "{report}");
+    let what: Vec<_> = report.violations.iter().map(|violation| &*violation.what).collect();
+    let expected = [
+        "boot server 0 has done step 1 before boot server 1 arrived there",
+        "boot server 0 is in step 2 and boot server 1 in step 0",
+    ];
+    assert_eq!(what, expected);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::invariants::InvariantId::Safety;
 use crate::invariants::{Daemon, Fact, HowEnded, Rules, Secret, Writer};
 
 #[test]
-fn a_worker_that_acts_after_its_hand_over_breaks_39() {
+fn a_worker_that_acts_after_it_said_that_it_ends_breaks_39() {
     let one = request("1.0.0", 1);
     let mut log = Log::at_step(rules(), &one, 1);
     log.line(A, started("1.0.0"));
@@ -15,9 +15,12 @@ fn a_worker_that_acts_after_its_hand_over_breaks_39() {
     log.line(A, begun(&one, 1, 1, log.revision));
     log.keeps(Safety(39));
     let mut log = Log::at_step(rules(), &one, 1);
-    log.line(A, Entry::PlannedExit { why: "new binary".into() });
+    // An orderly end is a planned exit too, and no hand-over.
+    log.line(A, Entry::PlannedExit { why: "stopped".into() });
     log.line(A, begun(&one, 1, 1, log.revision));
-    log.breaks(Safety(39));
+    let found = log.breaks(Safety(39));
+    let ended = "its worker had said that it ends (for a new binary, or because it was told to)";
+    assert_eq!(found[0].what, format!("boot server 0 began step 1 after {ended}"));
 }
 
 #[test]
@@ -204,6 +207,6 @@ fn a_violation_is_one_clear_line() {
     let found = log.breaks(Safety(10));
     assert_eq!(
         found[0].to_string(),
-        "invariant 10 (monotone steps) at revision 8: 0 went back from step 2 to step 1 [status/bootservers/0]"
+        "invariant 10 (monotone steps) at revision 8: boot server 0 went back from step 2 to step 1 [status/bootservers/0]"
     );
 }

@@ -15,7 +15,6 @@ fn clear(file: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long; `cargo xtask test --all` runs it"]
 async fn a_wrong_configuration_file_is_named_waited_out_and_got_over() {
     let scenario = Scenario::begin().await;
     let server = scenario.server(1);

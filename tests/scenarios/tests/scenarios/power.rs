@@ -1,5 +1,6 @@
 //! The power fails.
 
+use neco_plan::invariants::Fact;
 use neco_playground::{HELD_UNIT, Held};
 use neco_scenarios::{LONG, Scenario};
 use neco_worker::install::UNIT;
@@ -52,9 +53,11 @@ async fn a_power_cut_of_everything_is_got_over() {
     }
     {
         let mut etcd = scenario.etcd().await;
+        scenario.fact(Fact::Quorum { stands: false });
         for member in 0..etcd.len() {
             etcd.member_mut(member).kill().await.expect("off");
         }
+        scenario.fact(Fact::Quorum { stands: true });
         etcd.restart().await.expect("etcd again");
     }
     held.release().expect("room");

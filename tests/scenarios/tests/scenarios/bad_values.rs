@@ -390,9 +390,11 @@ async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
 async fn of_a_later_version(scenario: &Scenario, leader: &BootServer) -> NecoVersion {
     let version = scenario.packages().update().clone();
     let done = scenario.view().await.expect("an answer").current().expect("a request").clone();
+    // A notice tells requests apart by whole seconds.
+    let ago = |seconds: i64| now().plus_nanos(-seconds * 1_000_000_000);
     let odd = UpdateRequest {
         kind: Some(RequestKind::Unknown("pilgrimage".to_owned())),
-        ..UpdateRequest::new(version.clone(), done.servers.clone(), now())
+        ..UpdateRequest::new(version.clone(), done.servers.clone(), ago(4))
     };
     let text = |request: &UpdateRequest| String::from_utf8(request.encode()).expect("text");
     scenario.write("status/current", &text(&odd)).await;
@@ -413,7 +415,7 @@ async fn of_a_later_version(scenario: &Scenario, leader: &BootServer) -> NecoVer
         stop: true,
         ending: Some(Ending::Unknown("burial".to_owned())),
         kind: Some(RequestKind::Release),
-        ..UpdateRequest::new(version.clone(), done.servers, now())
+        ..UpdateRequest::new(version.clone(), done.servers, ago(2))
     };
     scenario.write("status/current", &text(&stopped)).await;
     settled(scenario, &stopped, &scenario.servers().iter().collect::<Vec<_>>()).await;

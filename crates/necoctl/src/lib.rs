@@ -13,6 +13,7 @@ pub mod connection;
 pub mod failure;
 pub mod io;
 pub mod order;
+pub mod recipe;
 pub mod secrets;
 pub mod session;
 pub mod status;

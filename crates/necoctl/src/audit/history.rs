@@ -18,7 +18,8 @@ use crate::words::span;
 /// How long etcd may say nothing while more must come.
 const SILENT_FOR: Duration = Duration::from_secs(30);
 
-/// A history that ends in deletions does not show in what stands in the end: so long it is listened for them.
+/// What came after the last change of what stands now was deletions of what did not stand long, or changes of keys that
+/// are not ours. The former are told and the latter are not: so long it is listened for the former.
 const LISTEN_FOR: Duration = Duration::from_millis(500);
 
 /// How often the history is begun anew because its beginning was compacted in the meantime.
@@ -29,8 +30,10 @@ const TRIES: usize = 5;
 pub struct Extent {
     /// The first revision; what stood then is known, and how it came about is not. Nothing if the history is whole.
     pub from: Option<Revision>,
-    /// The last revision.
+    /// The last revision that was told.
     pub to: Revision,
+    /// The revision of etcd when it was asked. Between both, others changed keys of theirs, unless etcd was slow.
+    pub present: Revision,
 }
 
 /// Everything under the prefix.
@@ -62,9 +65,9 @@ pub async fn replay<'j>(
             },
         };
         match follow(store, present, next, &mut feed, &deadline).await? {
-            None => return Ok((feed, Extent { from, to: present.revision })),
-            Some(oldest) if oldest > present.revision => break,
-            oldest => from = oldest,
+            Followed::To(to) => return Ok((feed, Extent { from, to, present: present.revision })),
+            Followed::Compacted(oldest) if oldest > present.revision => break,
+            Followed::Compacted(oldest) => from = Some(oldest),
         }
     }
     Err(Failure::new(
@@ -111,14 +114,22 @@ impl Deadline {
     }
 }
 
-/// Feeds the changes from `next` on. Comes back with the oldest revision that is left, if that is not the one before.
+/// How far a history could be followed.
+enum Followed {
+    /// To the present, of which this revision was told last.
+    To(Revision),
+    /// Its beginning went meanwhile; this is the oldest revision that is left.
+    Compacted(Revision),
+}
+
+/// Feeds the changes from `next` on.
 async fn follow(
     store: &dyn Store,
     present: &Snapshot,
     next: Revision,
     feed: &mut Feed<'_>,
     deadline: &Deadline,
-) -> Result<Option<Revision>, Failure> {
+) -> Result<Followed, Failure> {
     let last_write = present.kvs.values().map(|kv| kv.mod_revision).max().unwrap_or_default();
     let mut come_to = Revision(next.0 - 1);
     let watch = deadline.wait(store.watch(&everything(), next), true, come_to).await?;
@@ -128,11 +139,11 @@ async fn follow(
     };
     loop {
         if come_to >= present.revision {
-            return Ok(None);
+            return Ok(Followed::To(present.revision));
         }
         let stands_as_now = come_to >= last_write && *feed.standing() == present.kvs;
         match deadline.wait(watch.next(), !stands_as_now, come_to).await? {
-            None => return Ok(None),
+            None => return Ok(Followed::To(come_to)),
             Some(Ok(WatchEvent::Changed(changes))) => {
                 for changes in changes.chunk_by(|a, b| a.revision == b.revision) {
                     let revision = changes[0].revision;
@@ -146,7 +157,9 @@ async fn follow(
             }
             // Told for all keys of etcd, and in some of its versions too early.
             Some(Ok(WatchEvent::Progress(_))) => {}
-            Some(Ok(WatchEvent::Lost { revision })) => return Ok(Some(revision)),
+            Some(Ok(WatchEvent::Lost { revision })) => {
+                return Ok(Followed::Compacted(revision));
+            }
             Some(Err(error)) => return Err(failure::of_store(error)),
         }
     }

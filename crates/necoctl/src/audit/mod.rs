@@ -6,15 +6,11 @@ pub mod report;
 
 use std::path::Path;
 
-use neco_components::Recipe;
-use neco_plan::RecipeShape;
 use neco_plan::invariants::{Rules, Secret};
 use neco_process::daemon::installed_version;
-use neco_process::under;
 use neco_schema::{Key, Snapshot};
 
-/// The folder of the package's data.
-const FOLDER: &str = "/usr/share/neco";
+use crate::recipe;
 
 /// A shorter value of a secret key may stand anywhere by chance.
 const SHORTEST_SECRET: usize = 12;
@@ -22,13 +18,8 @@ const SHORTEST_SECRET: usize = 12;
 /// What is known beside the history: the recipe of the version that is installed below `root`, and the secrets.
 pub fn rules(root: &Path, present: &Snapshot) -> Rules {
     let version = installed_version(root).ok().and_then(|version| version.parse().ok());
-    let shape = version.and_then(|version| Some((version, recipe(root)?)));
+    let shape = version.and_then(|version| Some((version, recipe::installed(root)?.shape())));
     Rules { recipes: shape.into_iter().collect(), secrets: secrets(present), ..Rules::default() }
-}
-
-/// What the protocol needs to know of the recipe below `root`.
-fn recipe(root: &Path) -> Option<RecipeShape> {
-    Recipe::load(under(root, Path::new(FOLDER))).ok().map(|recipe| recipe.shape())
 }
 
 /// What stands under secret keys and must stand nowhere else.

@@ -47,6 +47,9 @@ pub struct History {
     pub compacted_before: Option<i64>,
     /// The revision that it ends with.
     pub to: i64,
+    /// The revision of etcd at that time, if it is a later one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_until: Option<i64>,
 }
 
 /// A journal that was read.
@@ -196,6 +199,7 @@ impl AuditReport {
             history: History {
                 compacted_before: extent.from.map(|revision| revision.0),
                 to: extent.to.0,
+                silent_until: (extent.present > extent.to).then_some(extent.present.0),
             },
             journals: journals
                 .iter()
@@ -227,10 +231,13 @@ impl AuditReport {
         let changes = counted(self.changes, "change");
         lines.push(match self.violations.len() {
             0 if self.holds => format!("{} invariants hold over {changes}", self.holding.len()),
-            0 => format!("{} invariants would hold over {changes}", self.holding.len()),
+            0 => format!(
+                "{} invariants hold over {changes}, but the evidence has a fault",
+                self.holding.len()
+            ),
             broken => {
-                let held = self.holding.len();
-                format!("{} and {held} held over {changes}", counted(broken as u64, "finding"))
+                let (findings, held) = (counted(broken as u64, "finding"), self.holding.len());
+                format!("{findings}; {held} other invariants hold over {changes}")
             }
         });
         for why in Why::ALL {
@@ -240,11 +247,18 @@ impl AuditReport {
                 lines.push(format!("  not tested  {} ({})", ids.join(" "), why.words()));
             }
         }
-        let to = self.history.to;
-        lines.push(match self.history.compacted_before {
+        let History { compacted_before, to, silent_until } = &self.history;
+        let after = match silent_until {
+            Some(present) => format!("; nothing was heard after it, and etcd is at {present}"),
+            None => String::new(),
+        };
+        lines.push(match compacted_before {
             Some(from) => {
-                format!("  history     from revision {from} to {to}; what came before is compacted")
+                format!(
+                    "  history     from revision {from} to {to}{after}; what came before is compacted"
+                )
             }
+            None if silent_until.is_some() => format!("  history     to revision {to}{after}"),
             None => format!("  history     whole, to revision {to}"),
         });
         for journal in &self.journals {

@@ -57,7 +57,7 @@ impl Audit {
         };
         let store = session.store.as_ref();
         let (feed, extent) = history::replay(store, &present, self.within, begin).await?;
-        let (report, tallies) = feed.finish(extent.to);
+        let (report, tallies) = feed.finish(extent.present);
         let view = View::assemble(&present);
         let report = AuditReport::new(&report, extent, &journals, &tallies, &view);
         if report.is_empty() {

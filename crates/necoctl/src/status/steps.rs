@@ -2,12 +2,10 @@
 
 use std::path::Path;
 
-use neco_components::Recipe;
 use neco_plan::View;
 use neco_schema::RecipeDigest;
 
-/// The folder of the package's data.
-const FOLDER: &str = "/usr/share/neco";
+use crate::recipe;
 
 /// How many steps there are and what they are called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +17,7 @@ pub struct StepNames {
 impl StepNames {
     /// Reads the recipe below `root`. Without one that can be read, steps are shown by their numbers alone.
     pub fn read(root: &Path) -> Option<Self> {
-        let recipe = Recipe::load(neco_process::under(root, Path::new(FOLDER))).ok()?;
+        let recipe = recipe::installed(root)?;
         let names = recipe.steps().map(|(_, step)| step.name.to_string()).collect();
         Some(Self { digest: recipe.digest().clone(), names })
     }

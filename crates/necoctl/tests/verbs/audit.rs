@@ -169,6 +169,10 @@ async fn without_journals_it_says_whose_are_missing() {
     assert_eq!(why("7"), None);
     let run = update.audit(&[]).await;
     assert!(run.out.contains("journals of boot servers 0, 1, 2: --journal LRN=DIR"), "{}", run.out);
+    let (_copies, journals) = update.with_journals();
+    let run = update.audit(&journals[..2]).await;
+    let one = "  not read    the journal of boot server 2: --journal LRN=DIR reads copies\n";
+    assert!(run.out.contains(one), "{}", run.out);
 }
 
 #[tokio::test]
@@ -248,6 +252,11 @@ async fn a_falsified_journal_is_named_with_its_revision() {
     let first = run.out.lines().next().expect("a line");
     let expected = "invariant 7 (no early start) does not hold: revision 20: boot server 1 began step 4 before";
     assert!(first.starts_with(expected), "{first}");
+    let sum = run.out.lines().nth(1).expect("a line");
+    assert!(
+        sum.starts_with("1 finding; ") && sum.contains(" other invariants hold over "),
+        "{sum}"
+    );
 }
 
 #[tokio::test]
@@ -267,6 +276,8 @@ async fn a_journal_of_an_etcd_that_is_gone_is_one_line_and_no_pass() {
         let faults: Vec<_> = run.out.lines().filter(|line| line.contains("fault: ")).collect();
         assert_eq!(faults.len(), 1, "{}", run.out);
         assert_eq!(run.out.lines().next(), Some(faults[0]));
+        let sum = run.out.lines().nth(1).expect("a line");
+        assert!(sum.ends_with(" changes, but the evidence has a fault"), "{sum}");
         let says = "journal of boot server 1 was not judged: it has seen revision";
         assert!(faults[0].contains(says) && faults[0].contains("restored"), "{}", faults[0]);
         assert!(!run.out.contains("does not hold"), "{}", run.out);
@@ -469,6 +480,30 @@ async fn a_compaction_while_it_reads_begins_it_anew() {
             assert!(run.out.contains("history     from revision 6 to "), "{}", run.out);
         }
     }
+}
+
+#[tokio::test]
+async fn a_history_that_ends_in_silence_is_not_called_whole() {
+    let update = Update::new();
+    let store = || {
+        let (store, of_others) = (update.bench.store.clone(), 3);
+        Arc::new(Disturbed { store, of_others, ..Disturbed::default() })
+    };
+    let (to, present) = (update.revision(), update.revision().0 + 3);
+    let silence = format!("nothing was heard after it, and etcd is at {present}");
+    let run = update.bench.run_on(store(), &["audit"]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let line = format!("  history     to revision {to}; {silence}\n");
+    assert!(run.out.contains(&line), "{}", run.out);
+    let run = update.bench.run_on(store(), &["audit", "--output=json"]).await;
+    let history = &run.json()["history"];
+    assert_eq!((&history["to"], &history["silent_until"]), (&to.0.into(), &present.into()));
+
+    let middle = Revision(to.0 - 6);
+    update.bench.store.with(|mvcc| mvcc.compact(middle)).expect("compacted");
+    let run = update.bench.run_on(store(), &["audit"]).await;
+    let line = format!("from revision {middle} to {to}; {silence}; what came before is compacted");
+    assert!(run.out.contains(&line), "{}", run.out);
 }
 
 #[tokio::test]

@@ -96,7 +96,18 @@ struct Process(Child);
 
 impl Process {
     fn start(part: &str, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::start_by(Command::new(std::env::current_exe().unwrap()), part, environment)
+    }
+
+    /// Whatever this process ignores, or what `nohup` is for.
+    fn start_with_hang_up(part: &str, is_ignored: bool) -> Self {
+        let mut command = Command::new("env");
+        let disposition = if is_ignored { "ignore" } else { "default" };
+        command.arg(format!("--{disposition}-signal=HUP")).arg(std::env::current_exe().unwrap());
+        Self::start_by(command, part, &[])
+    }
+
+    fn start_by(mut command: Command, part: &str, environment: &[(&str, &str)]) -> Self {
         command.args(["--exact", "play", "--nocapture", "--test-threads=1"]);
         command.env(PART, part).env_remove("RUST_LOG").env("RUST_BACKTRACE", "1");
         command.envs(environment.iter().copied());
@@ -169,8 +180,8 @@ fn a_closed_pipe_ends_in_silence() {
 
 #[test]
 fn the_first_signal_ends_in_order() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        let mut process = Process::start("end", &[]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let mut process = Process::start_with_hang_up("end", false);
         hear(&mut BufReader::new(process.0.stdout.take().unwrap()), "listening");
         process.signal(signal);
         assert_eq!(process.wait().code(), Some(0));
@@ -188,6 +199,19 @@ fn the_second_signal_ends_at_once() {
     process.signal(Signal::SIGINT);
     let status = process.wait();
     assert_eq!((status.code(), status.signal()), (Some(130), None));
+}
+
+#[test]
+fn a_hang_up_that_is_to_be_ignored_is_no_signal() {
+    let mut process = Process::start_with_hang_up("wait", true);
+    let mut output = BufReader::new(process.0.stdout.take().unwrap());
+    hear(&mut output, "listening");
+    process.signal(Signal::SIGHUP);
+    process.signal(Signal::SIGTERM);
+    hear(&mut output, "ending");
+    process.signal(Signal::SIGINT);
+    let status = process.wait();
+    assert_eq!((status.code(), status.signal()), (Some(130), None), "this was the second one");
 }
 
 /// Systemd's end of the notifications.

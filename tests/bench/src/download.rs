@@ -66,20 +66,20 @@ fn free_bytes(dir: &Path) -> io::Result<u64> {
 
 /// Measures both, side by side.
 pub(crate) async fn measure() -> Result<Vec<Figure>, Failure> {
-    let bench = Bench::begin().await?;
+    let race = Race::begin().await?;
     let (mut ours, mut theirs, mut growth) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS {
         for turn in [run % 2, (run + 1) % 2] {
             if turn == 0 {
-                let (rate, grown) = bench.ours().await?;
+                let (rate, grown) = race.ours().await?;
                 ours.push(rate);
                 growth.push(grown);
             } else {
-                theirs.push(bench.theirs().await?);
+                theirs.push(race.theirs().await?);
             }
         }
     }
-    bench.mirror.stop().await;
+    race.mirror.stop().await;
     let what = "a package of 1 GiB, verified and durable";
     let pipe = "`curl | tee FILE | sha256sum`, fsync";
     Ok(vec![
@@ -90,7 +90,8 @@ pub(crate) async fn measure() -> Result<Vec<Figure>, Failure> {
     ])
 }
 
-struct Bench {
+/// A package in a mirror, and two ways to fetch it.
+struct Race {
     mirror: Mirror,
     stage: Stage,
     /// Where the mirror has the package.
@@ -101,7 +102,7 @@ struct Bench {
     dir: tempfile::TempDir,
 }
 
-impl Bench {
+impl Race {
     async fn begin() -> Result<Self, Failure> {
         neco_process::crypto::install_crypto_provider();
         let dir = tempfile::Builder::new().prefix("neco-bench-").tempdir()?;
@@ -171,14 +172,7 @@ impl Bench {
     async fn theirs(&self) -> anyhow::Result<f64> {
         let file = self.dir.path().join("theirs");
         settle(&file).await?;
-        let mut command = Command::new("sh");
-        // The exit status of curl is that of what it has brought: the digest is compared.
-        command.args([
-            "-c",
-            "curl -sSfL -H \"Accept: application/octet-stream\" \"$1\" | tee \"$2\" | sha256sum",
-        ]);
-        command.args(["sh", &self.url]).arg(&file);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut command = pipe(&self.url, &file);
         let began = Instant::now();
         let output = timeout(LONG, command.output()).await.context("curl hangs")??;
         let synced = file.clone();
@@ -195,6 +189,17 @@ impl Bench {
         let name = self.stage.deb.file_name().unwrap_or_default();
         self.stage.root.join("var/cache/neco/packages").join(name)
     }
+}
+
+/// Fetches `url` into `file` and says its digest. The exit status of curl is that of what it has brought: the digest is
+/// compared. Neither a proxy nor the settings of whoever measures are to be measured.
+fn pipe(url: &str, file: &Path) -> Command {
+    const PIPE: &str = "curl -q --noproxy '*' -sSfL -H 'Accept: application/octet-stream' \"$1\" \
+                        | tee \"$2\" | sha256sum";
+    let mut command = Command::new("sh");
+    command.args(["-c", PIPE, "sh", url]).arg(file);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    command
 }
 
 /// Removes what an earlier run left, and waits until the disk has nothing to write.
@@ -231,6 +236,21 @@ mod tests {
         assert_eq!(failure.code, ExitCode::CannotRun);
         let text = failure.to_string();
         assert!(text.contains("/some/disk") && text.contains("TMPDIR"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn curl_asks_the_mirror_itself_and_nobody_in_between() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut path = std::ffi::OsString::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fakes"));
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        let file = dir.path().join("file");
+        let ran = pipe("http://127.0.0.1:1/x", &file).env("PATH", path).output().await;
+        assert!(ran.expect("a shell").status.success());
+        let words = std::fs::read_to_string(&file).expect("what curl was told");
+        // `-q` counts as the first word only.
+        assert!(words.starts_with("-q\n--noproxy\n*\n"), "{words}");
+        assert!(words.ends_with("http://127.0.0.1:1/x\n"), "{words}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod figure;
 mod memory;
 mod payload;
 mod proc_status;
+mod process;
 mod report;
 mod rounds;
 mod spread;
@@ -20,4 +21,4 @@ mod start_up;
 mod suite;
 mod workbench;
 
-pub use suite::run;
+pub use process::run;

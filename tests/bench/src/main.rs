@@ -10,9 +10,6 @@ fn main() {
             let _ = error.print();
             std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
         });
-        // As many threads as the daemons have: one of them is measured in this program.
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(neco_bench::run(&cli))
+        neco_bench::run(&cli)
     })
 }

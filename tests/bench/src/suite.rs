@@ -22,11 +22,16 @@ const SERVERS: u32 = 3;
 ///
 /// # Errors
 /// Something is missing on this machine (77), or a measurement did not come to its end (1).
-pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
+pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
     if let Some(Part::Fetch { root, version }) = &cli.part {
         return fetch::run(root, version).await;
     }
-    let measured = measured(cli).await;
+    // Heard to the end: whoever does not want to wait for it says so once more.
+    let shutdown = Shutdown::listen();
+    let measured = match &shutdown {
+        Ok(shutdown) => measured(cli, shutdown).await,
+        Err(error) => Err(anyhow::anyhow!("listening for signals: {error}").into()),
+    };
     let reason = match &measured {
         Ok(Some(report)) => return print(cli, report),
         Ok(None) => "interrupted".to_owned(),
@@ -46,8 +51,7 @@ pub async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
 }
 
 /// The figures; nothing if a signal came before them. Whatever was begun then ends by being dropped.
-async fn measured(cli: &Cli) -> Result<Option<Report>, Failure> {
-    let shutdown = Shutdown::listen()?;
+async fn measured(cli: &Cli, shutdown: &Shutdown) -> Result<Option<Report>, Failure> {
     let stop = shutdown.token();
     let figures = tokio::select! {
         biased;
@@ -67,6 +71,7 @@ async fn figures(cli: &Cli) -> Result<Vec<Figure>, Failure> {
     // What cannot be done is told before an hour is spent on what can.
     if wanted(Measurement::Download) {
         need("curl", "curl")?;
+        need("dpkg-deb", "dpkg")?;
         download::need_room()?;
     }
     let mut figures = Vec::new();

@@ -12,6 +12,7 @@ use std::process::Command;
 use crate::build::{Programs, SHIPPED};
 use crate::exit::{Doing, Done};
 use crate::git;
+use crate::tools::need;
 use crate::workspace::Workspace;
 use crate::{lock, run};
 use tree::Tree;
@@ -38,6 +39,12 @@ pub(crate) enum Quality {
 const DYING_WORKER: &str = "#!/bin/sh\n\
 echo 'neco-worker: this package is broken on purpose' >&2\n\
 exit 1\n";
+
+/// Fails unless everything is there that packing needs beside what is built.
+pub(crate) fn needs() -> Done {
+    need("dpkg-deb", "dpkg")?;
+    need("strip", "binutils")
+}
 
 /// Packs `neco_<version>_amd64.deb` into `out`.
 pub(crate) fn pack(

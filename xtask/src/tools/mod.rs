@@ -215,6 +215,16 @@ pub(crate) fn on_path(name: &str, but_not_in: &Path) -> Option<PathBuf> {
         })
 }
 
+/// Fails unless there is a program of that name; `package` is what brings it.
+pub(crate) fn need(name: &str, package: &str) -> Done {
+    match on_path(name, Path::new("")) {
+        Some(_) => Ok(()),
+        None => Err(Failure::cannot_run(format!(
+            "there is no {name} on this machine; install it, on Debian by: apt-get install {package}"
+        ))),
+    }
+}
+
 fn fetch(dir: &Path, missing: &[Tool]) -> Done {
     let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
     eprintln!("xtask: bringing {} as Debian packages into {}", names.join(", "), dir.display());

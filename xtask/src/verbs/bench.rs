@@ -1,14 +1,18 @@
 //! `cargo xtask bench`.
 
+use std::convert::Infallible;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use crate::args::Args;
 use crate::build::{BENCH, Programs};
-use crate::exit::{Doing, Done, Failure};
+use crate::exit::{Done, Failure};
 use crate::package::{self, Compression, Quality, Version};
-use crate::tools::Tools;
+use crate::scratch::{self, Scratch};
+use crate::tools::{Tools, need};
 use crate::workspace::{self, Workspace};
 
 pub(super) const HELP: &str = "\
@@ -23,21 +27,46 @@ usage: cargo xtask bench [--output human|json] [NAME...]
 
   --output json   one JSON object on the last line of standard output; the table goes to standard error
 
-Without a name, everything. Each figure stands beside a denominator of the same run and beside its
+Without a name, everything. What is written meanwhile lies in TMPDIR, else in target/bench; curl is
+needed for the download. Each figure stands beside a denominator of the same run and beside its
 budget. A missed budget is shown, and is no failure: the exit code is 0 if everything was measured,
 1 if something was not, and 77 if this machine lacks something.";
 
 /// What can be named; neco-bench has the list that counts, and a test that compares.
-const NAMES: [&str; 4] = ["barrier", "memory", "download", "start-up"];
+const NAMES: [&str; 4] = ["barrier", "memory", DOWNLOAD, "start-up"];
 
 /// The forms of output.
-const OUTPUTS: [&str; 2] = ["human", "json"];
+const OUTPUTS: [&str; 2] = ["human", JSON];
+const JSON: &str = "json";
 
 /// What is installed, and what it is updated to.
 const VERSIONS: [&str; 2] = ["2026.11.20-40151", "2026.11.21-40152"];
 
+/// The measurement that needs curl.
+const DOWNLOAD: &str = "download";
+
 pub(super) fn run(args: Vec<String>) -> Done {
     let wanted = Wanted::parse(args)?;
+    let output = wanted.output.clone();
+    // The program that is started for it never comes back here.
+    let Err(failure) = start(wanted);
+    if output == JSON {
+        println!("{}", failed(&failure));
+    }
+    Err(failure)
+}
+
+/// What neco-bench writes when it fails, for what fails before it is started.
+fn failed(failure: &Failure) -> Value {
+    json!({ "format": 1, "outcome": "failed", "reason": failure.message })
+}
+
+fn start(wanted: Wanted) -> Done<Infallible> {
+    // What cannot be done is told before anything is built.
+    package::needs()?;
+    if wanted.names.is_empty() || wanted.names.iter().any(|name| name == DOWNLOAD) {
+        need("curl", "curl")?;
+    }
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
     let programs = Programs::with_bench(&workspace, &tools)?;
@@ -49,15 +78,16 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let recipe = workspace.root.join("tests/bench/empty-steps");
     let empty_steps = dir.join("empty-steps");
     pack(&workspace, &programs, [Some(&recipe), Some(&recipe)], &empty_steps)?;
-    // On the disk of the tree, whatever the system keeps temporary files on.
-    let scratch = dir.join("scratch");
-    std::fs::create_dir_all(&scratch).doing(|| format!("cannot create {}", scratch.display()))?;
+    // On the disk of the tree, whatever the system keeps temporary files on, unless a person has chosen another.
+    let scratch = Scratch::unless(scratch::chosen(), &dir.join("scratch"))?;
 
     let program = programs.program(BENCH);
     let mut command = Command::new(&program);
     workspace::without_cargo_run(&mut command);
     tools.lend(&mut command);
-    command.env("TMPDIR", scratch);
+    if let Some(scratch) = scratch {
+        scratch.lend(&mut command);
+    }
     command.arg("--packages").arg(packages).arg("--empty-steps").arg(empty_steps);
     command.args(["--output", &wanted.output]).args(wanted.names);
     let error = command.exec();
@@ -137,6 +167,16 @@ mod tests {
             assert_eq!(failure.exit, Exit::Usage);
             assert!(failure.message.starts_with(told), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_failure_is_one_object_of_the_form_that_the_program_has() {
+        let suite = include_str!("../../../tests/bench/src/suite.rs");
+        let written = failed(&Failure::cannot_run("there is no strip\non this machine"));
+        let text =
+            r#"{"format":1,"outcome":"failed","reason":"there is no strip\non this machine"}"#;
+        assert_eq!(written.to_string(), text);
+        assert!(suite.contains(r#"json!({ "format": 1, "outcome": "failed", "reason": reason })"#));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let out = args.value("--out")?;
     args.end()?;
 
+    package::needs()?;
     let workspace = Workspace::find()?;
     let version = version.map_or_else(|| Version::of_last_commit(&workspace), Ok)?;
     let out = out.map_or_else(|| workspace.target.join("deb"), Into::into);

@@ -22,6 +22,7 @@ const VERSIONS: [&str; 3] = ["2026.11.20-40151", "2026.11.21-40152", "2026.11.22
 const UPDATE: usize = 1;
 
 pub(super) fn run(args: Vec<String>) -> Done {
+    package::needs()?;
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
     let programs = Programs::with_playground(&workspace, &tools)?;

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use crate::args::Args;
 use crate::build::Programs;
 use crate::exit::{Doing, Done, Failure};
+use crate::package;
 use crate::scratch;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
@@ -77,6 +78,7 @@ pub(super) fn all_tests(chosen: &[String], ignored_too: bool) -> (Count, Done) {
 }
 
 fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
+    package::needs()?;
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
     let programs = Programs::with_playground(&workspace, &tools)?;

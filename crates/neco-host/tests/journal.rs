@@ -346,6 +346,25 @@ fn what_is_read_begins_with_what_follows_from_the_segments_that_are_gone() {
 }
 
 #[test]
+fn of_a_file_that_cannot_be_read_nothing_is_said_to_be_missing() {
+    for unreadable in 0..3 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let options = Options { segment_bytes: 600, segments: 3, ..options() };
+        let (journal, ..) = Journal::open(dir.path(), options).expect("a journal");
+        for number in 0..40 {
+            journal.append(&entry(number)).expect("room");
+        }
+        let path = segments(dir.path()).remove(unreadable);
+        std::fs::remove_file(&path).expect("there");
+        std::fs::create_dir(&path).expect("room");
+        let (_, damage) = read_all(dir.path()).expect("readable");
+        let [damage] = &damage[..] else { panic!("one damage: {damage:?}") };
+        assert_eq!(damage.file, path);
+        assert!(matches!(damage.kind, DamageKind::Unreadable(_)), "{damage}");
+    }
+}
+
+#[test]
 fn a_journal_can_be_read_while_it_is_written() {
     let dir = tempfile::tempdir().expect("a directory");
     let options = Options { segment_bytes: 2000, segments: 4, ..options() };

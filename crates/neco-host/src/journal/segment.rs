@@ -160,6 +160,10 @@ impl Segment {
         self.damage.push(Damage { file: self.place.path.clone(), line, kind });
     }
 
+    fn is_unreadable(&self) -> bool {
+        self.damage.iter().any(|damage| matches!(damage.kind, DamageKind::Unreadable(_)))
+    }
+
     /// Whether everything before this segment is unneeded: its checkpoint is whole.
     pub(super) fn has_whole_checkpoint(&self) -> bool {
         let Some((1, Line { body: Body::Head { kept }, .. })) = self.lines.first() else {
@@ -214,19 +218,19 @@ pub(super) fn damage(fs: &dyn FileSystem, places: &[Place]) -> Vec<Damage> {
 }
 
 /// Reads the segments one after another, marking what is missing between two of them, and before the oldest if it does
-/// not begin with all that follows from those before it.
+/// not begin with all that follows from those before it. What a file that cannot be read holds is not known: it may be
+/// what would be missing.
 pub(super) fn each(fs: &dyn FileSystem, places: &[Place], mut see: impl FnMut(Segment)) {
-    let mut expected = None;
-    for place in places {
+    let mut expected = Some(1);
+    for (at, place) in places.iter().enumerate() {
         let mut segment = Segment::read_for_report(fs, place.clone());
-        let missing = match expected {
-            Some(from) => Some(from).filter(|&from| from < place.first),
-            None => (place.first > 1 && !segment.has_whole_checkpoint()).then_some(1),
-        };
+        let stands_alone = at == 0 && segment.has_whole_checkpoint();
+        let missing = expected
+            .filter(|&from| from < place.first && !stands_alone && !segment.is_unreadable());
         if let Some(from) = missing {
             segment.damaged(0, DamageKind::Missing { from, to: place.first - 1 });
         }
-        expected = Some(segment.next_seq);
+        expected = (!segment.is_unreadable()).then_some(segment.next_seq);
         see(segment);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -81,7 +81,10 @@ enum Fault {
 
 impl Faults {
     /// How often a held call looks at the file again.
-    const LOOK: Duration = Duration::from_millis(20);
+    pub const LOOK: Duration = Duration::from_millis(20);
+
+    /// How long a call may hang, where nothing else is said.
+    const HELD_WITHIN: Duration = Duration::from_secs(600);
 
     /// Where the file lies below the root of a sandbox.
     pub const FILE: &str = "etc/neco/sandbox-faults.json";
@@ -89,6 +92,11 @@ impl Faults {
     /// The faults that stand in the file at `path`, which need not exist. A held call fails after `deadline`.
     pub fn new(path: impl Into<PathBuf>, deadline: Duration) -> Self {
         Self { path: path.into(), deadline }
+    }
+
+    /// The faults of the sandbox below `root`.
+    pub fn below(root: impl AsRef<Path>) -> Self {
+        Self::new(root.as_ref().join(Self::FILE), Self::HELD_WITHIN)
     }
 
     /// Returns when none of `calls` is held, with the failure of the first that shall fail.
@@ -213,6 +221,14 @@ mod tests {
         faults.fail("start b", "also broken").expect("writable");
         let error = faults.pass(&["start b"]).await.expect_err("asked for");
         assert_eq!(error.to_string(), "also broken");
+    }
+
+    #[tokio::test]
+    async fn the_file_of_a_sandbox_lies_below_its_root() {
+        let root = tempfile::tempdir().expect("a folder");
+        Faults::below(root.path()).fail("start a", "broken").expect("writable");
+        let faults = Faults::new(root.path().join(Faults::FILE), LONG);
+        assert_eq!(faults.pass(&["start a"]).await.expect_err("asked for").to_string(), "broken");
     }
 
     #[tokio::test]

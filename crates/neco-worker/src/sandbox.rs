@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_connect::{Settings, Sources};
@@ -17,13 +16,10 @@ use tokio::sync::Notify;
 use crate::context::{StepContext, StepError};
 use crate::steps::{PlanError, Steps};
 
-/// How long a step or a download may hang.
-const HELD_WITHIN: Duration = Duration::from_secs(600);
-
 /// The faults of the sandbox below `root`.
 #[must_use]
 pub fn faults(root: &Path) -> Faults {
-    Faults::new(root.join(Faults::FILE), HELD_WITHIN)
+    Faults::below(root)
 }
 
 /// Steps that can be made to fail or to hang before they do anything: the call is `step` and the step's name.

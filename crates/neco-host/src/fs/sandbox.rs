@@ -3,16 +3,12 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use neco_sandbox::Faults;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{FileSystem, Metadata, OpenFile, Owner, RealFs};
 use crate::Root;
-
-/// How long a write may hang.
-const DEADLINE: Duration = Duration::from_secs(600);
 
 /// The real file system below a root, where a write can be made to fail or to hang: the call is `write` and the path
 /// below the root, and it is made when a new file is about to get its name.
@@ -25,7 +21,7 @@ pub struct SandboxFs {
 impl SandboxFs {
     /// For the files below `root`.
     pub fn new(root: Root) -> Self {
-        let faults = Faults::new(root.join(Faults::FILE), DEADLINE);
+        let faults = Faults::below(root.path());
         Self { root, faults }
     }
 }
@@ -98,6 +94,8 @@ impl FileSystem for SandboxFs {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::replace;
 
@@ -115,11 +113,20 @@ mod tests {
         assert!(error.source.to_string().contains("the disk is gone"), "{error}");
         assert_eq!(content(), "old");
         fs.faults.hold("write /etc/motd").expect("room");
+        let names = || std::fs::read_dir(dir.path().join("etc")).expect("there").count();
+        let before = names();
         let (held, below) = (fs.clone(), root.clone());
         let writing = tokio::spawn(async move {
             replace(&held, &below, "/etc/motd", b"new", 0o644, None).map(drop)
         });
-        tokio::task::yield_now().await;
+        // The new file is there under another name, and stays so.
+        let begun = async {
+            while names() == before && !writing.is_finished() {
+                tokio::time::sleep(Faults::LOOK).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), begun).await.expect("begun in time");
+        tokio::time::sleep(5 * Faults::LOOK).await;
         assert!(!writing.is_finished() && content() == "old");
         fs.faults.clear("write /etc/motd").expect("room");
         writing.await.expect("no panic").expect("written");

@@ -34,9 +34,6 @@ const LOCK: &str = "/var/lib/neco/sandbox.lock";
 /// How long unpacking may take.
 const UNPACK_WITHIN: Duration = Duration::from_secs(600);
 
-/// How long an installation may hang where it was asked to.
-const HELD_WITHIN: Duration = Duration::from_secs(600);
-
 /// Installs by unpacking below a root.
 #[derive(Clone, Debug)]
 pub struct Sandbox {
@@ -92,7 +89,7 @@ impl SandboxRecord {
 impl Sandbox {
     /// A sandbox below `root`.
     pub fn new(root: Root) -> Self {
-        let faults = Faults::new(root.join(Faults::FILE), HELD_WITHIN);
+        let faults = Faults::below(root.path());
         Self { root, faults, lock_within: Duration::from_secs(60) }
     }
 

@@ -129,7 +129,8 @@ pub(crate) async fn run(
     Ok(CommandOutput { argv, status, stdout, stderr })
 }
 
-/// The last line of an error output that says something; dpkg's advice on its lock is passed over.
+/// The line of an error output that says what is the matter: the first about the disk, else the first that speaks of an
+/// error, so that dpkg's advice on its lock is passed over, else the last.
 pub(crate) fn complaint(stderr: &str) -> Option<&str> {
     let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
     let about_the_disk = lines.clone().find(|line| is_about_the_disk(line));

@@ -101,6 +101,7 @@ pub async fn all_say_more(scenario: &Scenario, said: &[Said]) {
 /// # Panics
 /// None has.
 pub async fn one_says_more(scenario: &Scenario, said: &[Said]) {
-    let what = format!("one more line with {:?}", said.first().map(|said| &said.words));
+    let words: Vec<_> = said.iter().map(|said| (said.lrn, &said.words)).collect();
+    let what = format!("one more line of one of {words:?}");
     scenario.until_true(&what, async || said.iter().any(|said| said.is_more(scenario))).await;
 }

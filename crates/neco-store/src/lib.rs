@@ -31,7 +31,7 @@ pub use alive::{Beat, Heart};
 pub use campaign::{CampaignError, Election, Leader, Leadership};
 pub use error::{Cause, StoreError};
 pub use etcd::{EtcdStore, Options, Renew};
-pub use follower::Follower;
+pub use follower::{Follower, Heard, bring_forward};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 #[cfg(any(test, feature = "testing"))]

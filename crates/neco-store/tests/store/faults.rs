@@ -7,8 +7,8 @@ use std::time::Duration;
 use neco_schema::{Alive, Lrn, NecoVersion, RequestId, Revision, Timestamp, Turn};
 use neco_store::turn::{self, Taking};
 use neco_store::{
-    Beat, Committed, Election, Follower, Heart, MemoryStore, Session, SessionLost, Severity, Store,
-    StoreError, WatchEvent,
+    Beat, Committed, Election, Follower, Heard, Heart, MemoryStore, Session, SessionLost, Severity,
+    Store, StoreError, WatchEvent,
 };
 use neco_testkit::store::{all, put};
 use tokio::time::{Instant, timeout};
@@ -230,4 +230,53 @@ async fn watches_survive_an_outage_and_see_a_restore() {
     let error = store.read(&[], None).await.expect_err("it fails once");
     assert!(matches!(error, StoreError::Unreachable { .. }));
     assert!(store.read(&[], None).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_tells_changes_only_where_they_are_all_there_is() {
+    let store = MemoryStore::default();
+    let mut follower = Follower::every(Arc::new(store.clone()), vec![all("a")], HOUR);
+    let mut hear = async |since| {
+        let soon = Duration::from_secs(20);
+        timeout(soon, follower.heard_since(since)).await.ok()
+    };
+    let at = async |value: String| match store.commit(&put("a", value)).await.expect("written") {
+        Committed::Done(revision) => revision,
+        Committed::Refused => unreachable!("nothing was compared"),
+    };
+    let revisions = |heard: Option<Heard>| match heard {
+        Some(Heard::Changes(changes)) => {
+            changes.into_iter().map(|change| change.revision).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let seen = at("0".to_owned()).await;
+    while let Some(heard) = hear(seen).await {
+        assert_eq!(heard, Heard::Look, "the first look");
+    }
+    let (first, second) = (at("1".to_owned()).await, at("2".to_owned()).await);
+    assert_eq!(revisions(hear(seen).await), [first, second]);
+    assert_eq!(hear(second).await, None, "told once");
+    // Events that come again are older than what was told.
+    store.repeat_events(2);
+    let third = at("3".to_owned()).await;
+    assert_eq!(revisions(hear(second).await), [third]);
+    assert_eq!(hear(third).await, None);
+    // Whoever is behind what was told has missed something.
+    let fourth = at("4".to_owned()).await;
+    assert_eq!(hear(first).await, Some(Heard::Look));
+    // So has whoever lets too much pile up.
+    for n in 0..1_100 {
+        at(n.to_string()).await;
+    }
+    tokio::task::yield_now().await;
+    assert_eq!(hear(fourth).await, Some(Heard::Look));
+    let large = at("x".repeat(1 << 20)).await;
+    let last = at("y".repeat(1 << 20)).await;
+    assert!(last > large);
+    assert_eq!(hear(large).await, Some(Heard::Look));
+    // And what came before the watch was lost is no news after it.
+    at("5".to_owned()).await;
+    store.close_watches();
+    assert_eq!(hear(last).await, Some(Heard::Look));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use neco_schema::{KeyValue, Range, Revision};
-use neco_store::{Change, Follower, WatchEvent};
+use neco_store::{Change, Follower, Heard, WatchEvent, bring_forward};
 use tokio::time::timeout;
 
 use super::{Rig, WITHIN, all, cases, delete, next_event, one, op_put, put};
@@ -17,6 +17,7 @@ cases![
     a_watch_of_the_compacted_past_is_lost,
     a_watch_of_a_far_future_is_lost,
     a_follower_says_when_to_look_again,
+    a_snapshot_is_brought_forward_by_what_a_follower_tells,
 ];
 
 fn value(kv: &Option<KeyValue>) -> Option<&[u8]> {
@@ -143,4 +144,37 @@ async fn a_follower_says_when_to_look_again(rig: Rig) {
             }
         }
     }
+}
+
+async fn a_snapshot_is_brought_forward_by_what_a_follower_tells(rig: Rig) {
+    let hour = Duration::from_secs(3600);
+    let ranges = [all("a/"), one("b")];
+    let mut follower = Follower::every(rig.store.clone(), ranges.to_vec(), hour);
+    let mut kept = rig.read(&ranges).await;
+    let mut told = 0;
+    for n in 0..60 {
+        let key = ["a/x", "b", "a/y", "elsewhere"][n % 4];
+        let txn = match n % 7 {
+            5 => put(key, format!("{n}")).then(op_put("a/z", "with it")),
+            6 => delete(one("a/z")),
+            _ => put(key, format!("{n}")),
+        };
+        let at = rig.commit(&txn).await;
+        if key == "elsewhere" && n % 7 < 5 {
+            continue;
+        }
+        while kept.revision < at {
+            let heard = timeout(WITHIN, follower.heard_since(kept.revision));
+            match heard.await.expect("it is told in time") {
+                Heard::Look => kept = rig.read(&ranges).await,
+                Heard::Changes(changes) => {
+                    told += 1;
+                    bring_forward(&mut kept, changes);
+                }
+            }
+        }
+        let there = rig.store.read(&ranges, Some(kept.revision)).await.expect("still there");
+        assert_eq!(kept.kvs, there.kvs, "after {n}");
+    }
+    assert!(told > 20, "told only {told} times");
 }

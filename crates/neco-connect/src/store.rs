@@ -52,7 +52,10 @@ pub fn store_options(config: &Config) -> Result<Options, ConnectError> {
 /// As [`connect`].
 pub async fn connect_renewing(config: &Config, root: &Path) -> Result<EtcdStore, ConnectError> {
     let root = root.to_owned();
-    let renew = move || store_options(&config::load(&root).ok()?.config).ok();
+    let renew = move || {
+        let read = config::load(&root).map_err(|error| one_line(&error))?;
+        store_options(&read.config).map_err(|error| one_line(&error))
+    };
     Ok(EtcdStore::connect_renewing(store_options(config)?, Arc::new(renew)).await?)
 }
 

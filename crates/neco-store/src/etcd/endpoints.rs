@@ -172,6 +172,8 @@ struct Shared {
     options: RwLock<Arc<Options>>,
     renew: Option<Renew>,
     renewed: StdMutex<Option<Instant>>,
+    /// Why the options that were read last are not used.
+    useless: StdMutex<String>,
     all: Vec<Arc<Endpoint>>,
     preferred: AtomicUsize,
     failed: Notify,
@@ -190,6 +192,7 @@ impl Endpoints {
             options: RwLock::new(Arc::new(options)),
             renew,
             renewed: StdMutex::default(),
+            useless: StdMutex::default(),
             all,
             preferred,
             failed: Notify::new(),
@@ -305,7 +308,11 @@ impl Shared {
             }
             *last = Some(Instant::now());
         }
-        let (Some(now), present) = (renew(), self.options()) else { return };
+        let present = self.options();
+        let now = match renew() {
+            Ok(now) => now,
+            Err(why) => return self.useless(why),
+        };
         // The clients are bound to the rest.
         let renewed = Options {
             endpoints: present.endpoints.clone(),
@@ -314,14 +321,27 @@ impl Shared {
             deadline: present.deadline,
             ..now
         };
-        if renewed == *present || check(&renewed).await.is_err() {
-            return;
+        if renewed == *present {
+            return self.useless(String::new());
         }
+        if let Err(error) = check(&renewed).await {
+            return self.useless(error.to_string());
+        }
+        self.useless(String::new());
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
         for endpoint in &self.all {
             endpoint.forget().await;
         }
         tracing::info!("certificates, user and password for etcd have changed and are used");
+    }
+
+    /// Says why what was read again is not used, once; an empty reason ends that.
+    fn useless(&self, why: String) {
+        let mut told = self.useless.lock().unwrap_or_else(PoisonError::into_inner);
+        if !why.is_empty() && *told != why {
+            tracing::warn!(%why, "the configuration was read again and cannot be used");
+        }
+        *told = why;
     }
 
     fn avoid(&self, endpoint: &Endpoint) {
@@ -464,6 +484,7 @@ mod tests {
             options: RwLock::new(Arc::new(options)),
             renew: None,
             renewed: StdMutex::default(),
+            useless: StdMutex::default(),
             all,
             preferred: AtomicUsize::new(1),
             failed: Notify::new(),

@@ -115,6 +115,10 @@ const REFUSED_CERT: &str =
     "the server does not accept the client certificate: check tls-cert-file and tls-key-file";
 const DROPPED_CERT: &str =
     "the server may not accept the client certificate: check tls-cert-file and tls-key-file";
+const RESET_WITHOUT_CERT: &str = "the server may require a client certificate: set tls-cert-file and tls-key-file; \
+     or it speaks no TLS: write http:// in 'endpoints'";
+const RESET_WITH_CERT: &str = "the server may not accept the client certificate: check tls-cert-file and tls-key-file; \
+     or it speaks no TLS: write http:// in 'endpoints'";
 const UNKNOWN_CA: &str =
     "set tls-ca-file to the certificate of the authority that signed the server's";
 const WRONG_CERT: &str = "check the server's certificate: its names, dates and authority";
@@ -228,7 +232,9 @@ impl Remedy {
 }
 
 fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
-    let hears = |words: &[&str]| words.iter().any(|words| heard.contains(words));
+    // The system begins its words with a capital letter, libraries do not.
+    let heard = heard.to_lowercase();
+    let hears = |words: &[&str]| words.iter().any(|words| heard.contains(&words.to_lowercase()));
     if !peer.is_tls() {
         // A TLS server drops whoever speaks plain text to it. One that has answered was none.
         return (hears(&DROPPED) && !peer.answered).then_some(Remedy::Perhaps(SPEAKS_TLS));
@@ -245,6 +251,10 @@ fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
         Some(Remedy::Sure(WRONG_CERT))
     } else if hears(&["received fatal alert"]) {
         Some(Remedy::Sure(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT }))
+    // So does one that takes the handshake for a bad request and goes before that was read.
+    } else if hears(&["connection reset"]) && !peer.answered {
+        let with = peer.has_identity;
+        Some(Remedy::Perhaps(if with { RESET_WITH_CERT } else { RESET_WITHOUT_CERT }))
     // A server that misses the certificate, or another one, drops the connection after the handshake; whether its alert is
     // read before that is a matter of luck.
     } else if hears(&DROPPED) || hears(&["operation was canceled"]) {
@@ -371,6 +381,16 @@ mod tests {
                 assert_eq!(lasting.severity(), Severity::AskAPerson);
                 assert!(!trouble.certain, "it is tried again until the deadline");
             }
+        }
+    }
+
+    #[test]
+    fn a_connection_that_the_system_says_was_reset_hints_at_both_ends_of_it() {
+        let reset = "Connection reset by peer (os error 104)";
+        let verdict = judged_with(false, Code::Unavailable, reset);
+        let Verdict::Again(trouble) = verdict else { panic!("it may pass") };
+        for hint in ["may require a client certificate", "write http://"] {
+            assert!(trouble.reason.contains(hint), "{}", trouble.reason);
         }
     }
 }

@@ -193,15 +193,22 @@ async fn a_store_that_was_kept_out_comes_in_once_its_options_are_mended() {
     for wrong in [wrong_cert, wrong_ca] {
         *present.lock().expect("whole") = Some(wrong.clone());
         let asked = present.clone();
-        let renew = std::sync::Arc::new(move || asked.lock().expect("whole").clone());
+        let renew = std::sync::Arc::new(move || {
+            asked.lock().expect("whole").clone().ok_or_else(|| "half written".to_owned())
+        });
         let store = EtcdStore::connect_renewing(wrong, renew).await.expect("usable");
         let error = store.ping().await.expect_err("not let in");
         assert_eq!(error.severity(), Severity::AskAPerson, "{error}");
         // What cannot be read, or not be used, changes nothing.
         let nonsense = Options { cert: Some(b"nonsense".to_vec()), ..right.clone() };
-        for useless in [None, Some(nonsense), Some(right.clone())] {
+        for useless in [None, Some(nonsense)] {
             *present.lock().expect("whole") = useless;
+            // Longer than the pause between two readings.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            let still = store.ping().await.expect_err("not let in");
+            assert_eq!(still.severity(), Severity::AskAPerson, "{still}");
         }
+        *present.lock().expect("whole") = Some(right.clone());
         let mut tries = 0;
         while let Err(error) = store.ping().await {
             tries += 1;

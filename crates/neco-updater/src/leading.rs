@@ -8,25 +8,26 @@ use neco_base::{Backoff, Retry};
 use neco_connect::{Outage, Settings, Sources};
 use neco_plan::{
     Action, GroupShape, LeaderContext, Limits, NewRequest, Stopwatch, View, Window, choose_target,
-    leader_ranges, lowest_step, next_action, publish_release,
+    leader_ranges, lowest_step, next_action,
 };
 use neco_process::clock::Clock;
 use neco_releases::WindowState;
-use neco_schema::{Environment, NecoVersion, PackageRef, Revision, Timestamp};
+use neco_schema::{NecoVersion, PackageRef, Revision, Timestamp};
 use neco_store::{Committed, Follower, Leadership, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::newest::watch_releases;
 use crate::notify::{Notifier, Notify, Told, send_news};
 use crate::observation::Observation;
 use crate::probe::Probe;
-use crate::releases::{Unresolved, resolve, signature_missing};
+use crate::releases::{Unresolved, resolve};
 use crate::strays::watch_strays;
 
-/// How long to wait at least between two looks for releases: a setting without its unit is in nanoseconds.
-const RELEASES_NOT_SOONER: Duration = Duration::from_secs(1);
 /// How often a leader looks although nothing changed: deadlines are counted by it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a leader is away from etcd after a look, however much changes: servers that step together change much at once.
+const LOOKS_APART: Duration = Duration::from_millis(50);
 /// How often counted time is written down.
 const CLOCK_EVERY: Duration = Duration::from_secs(10);
 /// How long probes may take before their answer counts as trouble.
@@ -117,11 +118,15 @@ impl Context {
         Timestamp::from_unix(seconds).plus_nanos(i64::from(since.subsec_nanos()))
     }
 
-    async fn look(&self) -> Result<View, StoreError> {
+    pub(crate) async fn look(&self) -> Result<View, StoreError> {
         Ok(View::assemble(&self.store.read(&leader_ranges(), None).await?))
     }
 
-    fn leader(&self, leadership: &Leadership, package: Option<PackageRef>) -> LeaderContext {
+    pub(crate) fn leader(
+        &self,
+        leadership: &Leadership,
+        package: Option<PackageRef>,
+    ) -> LeaderContext {
         LeaderContext {
             leadership: leadership.compare(),
             now: self.now(),
@@ -156,6 +161,7 @@ pub(crate) async fn lead(context: &Arc<Context>, leadership: &Leadership) -> Ove
         stopwatch: Stopwatch::default(),
         looked: context.clock.monotonic(),
         clock_written: context.clock.monotonic(),
+        seen: Revision(0),
         retry: TRY_AGAIN.retry(),
         unresolved: TRY_AGAIN.retry(),
         put_off: None,
@@ -171,7 +177,8 @@ pub(crate) async fn lead(context: &Arc<Context>, leadership: &Leadership) -> Ove
     }
 }
 
-type SharedSettings = Arc<Mutex<Option<Settings>>>;
+/// The settings as the newest look has shown them.
+pub(crate) type SharedSettings = Arc<Mutex<Option<Settings>>>;
 
 struct Term<'a> {
     context: &'a Arc<Context>,
@@ -181,6 +188,8 @@ struct Term<'a> {
     stopwatch: Stopwatch,
     looked: Duration,
     clock_written: Duration,
+    /// Of which revision the last look was.
+    seen: Revision,
     retry: Retry,
     /// Delays after versions whose bits could not be found out.
     unresolved: Retry,
@@ -217,7 +226,8 @@ impl Term<'_> {
             match self.turn().await {
                 Next::Wait => {
                     self.retry.reset();
-                    follower.changed().await;
+                    tokio::time::sleep(LOOKS_APART).await;
+                    follower.changed_since(self.seen).await;
                 }
                 Next::Look => self.retry.reset(),
                 Next::Again => tokio::time::sleep(self.retry.pause()).await,
@@ -235,6 +245,7 @@ impl Term<'_> {
             }
         };
         self.context.etcd_answered();
+        self.seen = view.revision;
         let settings = Settings::read(&view.config);
         *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = Some(settings.clone());
         let now = self.context.clock.monotonic();
@@ -467,86 +478,4 @@ impl Term<'_> {
             Err(_) => Err(Next::Again),
         }
     }
-}
-
-/// Looks for releases as often as the setting says and makes the newest one known.
-async fn watch_releases(context: Arc<Context>, leadership: Leadership, settings: SharedSettings) {
-    let mut retry = TRY_AGAIN.retry();
-    let mut said: Vec<String> = Vec::new();
-    loop {
-        let current = settings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(settings) = current else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let (troubles, pause) = match publish_newest(&context, &leadership, &settings).await {
-            Ok(troubles) => {
-                retry.reset();
-                // What stays wrong is not said again because something else comes or goes.
-                for trouble in troubles.iter().filter(|trouble| !said.contains(trouble)) {
-                    tracing::warn!("{trouble}");
-                }
-                (troubles, settings.check_update_interval)
-            }
-            Err(why) => {
-                if !said.contains(&why) {
-                    tracing::warn!(%why, "looking for releases failed");
-                }
-                (vec![why], settings.check_update_interval.max(retry.pause()))
-            }
-        };
-        if troubles.is_empty() && !said.is_empty() {
-            tracing::info!("looking for releases works again");
-        }
-        context.observe(|observation| observation.release_trouble = troubles.join("; "));
-        said = troubles;
-        tokio::time::sleep(pause.max(RELEASES_NOT_SOONER)).await;
-    }
-}
-
-/// Makes the newest release known; gives what is wrong with the releases that are there.
-async fn publish_newest(
-    context: &Context,
-    leadership: &Leadership,
-    settings: &Settings,
-) -> Result<Vec<String>, String> {
-    if settings.env == Environment::None {
-        return Ok(Vec::new());
-    }
-    let source = context.sources.source(settings).await?;
-    let newest =
-        source.newest(settings.env).await.map_err(|error| neco_connect::one_line(&error))?;
-    let mut troubles: Vec<String> = source.remark().into_iter().collect();
-    let Some(release) = newest else { return Ok(troubles) };
-    if let Some(why) = signature_missing(&release, &context.local) {
-        troubles.push(why);
-        return Ok(troubles);
-    }
-    let outdated = publish(context, leadership, &release.version).await;
-    troubles.extend(outdated.map_err(|error| neco_connect::one_line(&error))?);
-    Ok(troubles)
-}
-
-/// Makes `version` known, unless a newer one is; then says so.
-async fn publish(
-    context: &Context,
-    leadership: &Leadership,
-    version: &NecoVersion,
-) -> Result<Option<String>, StoreError> {
-    let view = context.look().await?;
-    let newer = |known: &&NecoVersion| known.is_newer_than(version);
-    if let Some(known) = view.release.as_ref().filter(newer)
-        && !view.withdrawn.contains_key(known)
-    {
-        return Ok(Some(format!(
-            "the latest release {version} is older than {known}, which is known: nothing goes back by itself; \
-             'necoctl withdraw {known}' goes back, a newer release goes on"
-        )));
-    }
-    if let Some(txn) = publish_release(&view, &context.leader(leadership, None), version)
-        && let Committed::Done(_) = context.store.commit(&txn).await?
-    {
-        tracing::info!(%version, "a newer release");
-    }
-    Ok(None)
 }

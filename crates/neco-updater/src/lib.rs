@@ -7,6 +7,7 @@
 
 mod engine;
 mod leading;
+mod newest;
 mod notify;
 mod observation;
 mod probe;

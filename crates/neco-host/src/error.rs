@@ -18,7 +18,8 @@ pub struct FileError {
 }
 
 impl FileError {
-    pub(crate) fn new(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+    /// What came of `doing` something to `path`.
+    pub fn new(doing: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Self { doing, path: path.as_ref().to_owned(), source }
     }
 

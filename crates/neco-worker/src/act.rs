@@ -1,4 +1,4 @@
-//! Carrying a move out: take a fresh view, decide again, and only if the same comes out, act.
+//! Carrying a move out: what writes to etcd, on a fresh view from which the same comes out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
-use neco_schema::Way;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
+use neco_schema::{Revision, Way};
 use neco_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{StepContext, StepError};
 use crate::decision;
-use crate::engine::{Engine, mark_of};
+use crate::engine::{Age, Engine, mark_of};
 use crate::installer::Installer;
 use crate::progress::ProgressSink;
 use crate::running::Running;
@@ -34,8 +34,8 @@ const PLAN_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) enum Acted {
     /// It was begun, or is to be decided again because of what this server or the fresh view says: that view stands.
     Begun,
-    /// It was carried out in etcd.
-    Changed,
+    /// It was carried out in etcd, at this revision.
+    Changed(Revision),
     /// It was refused.
     Refused,
 }
@@ -59,6 +59,8 @@ impl Engine {
     pub(crate) async fn act(
         &mut self,
         decided: &Move,
+        view: &View,
+        age: Age,
         stop: &CancellationToken,
     ) -> Result<Acted, ActError> {
         match decided {
@@ -83,26 +85,35 @@ impl Engine {
                 self.running = Some(Running::spawn(doing, CancellationToken::new(), work));
                 Ok(Acted::Begun)
             }
-            _ => self.act_on_fresh_view(decided, stop).await,
+            // A step asks for a fresh view itself, before its first effect.
+            Move::Run { .. } => self.act_on(decided, view, stop).await,
+            _ if age == Age::Fresh => self.act_on(decided, view, stop).await,
+            _ => {
+                let seen = self.shared.see().await?;
+                let acted = self.act_on(decided, &seen.view, stop).await;
+                // The next decision is made from what this one was made from.
+                self.seen = Some(seen);
+                acted
+            }
         }
     }
 
-    async fn act_on_fresh_view(
+    /// Carries out what still comes out of `view`.
+    async fn act_on(
         &mut self,
         decided: &Move,
+        view: &View,
         stop: &CancellationToken,
     ) -> Result<Acted, ActError> {
-        let view = self.shared.look().await?;
         let local = self.shared.local();
-        let (row, again) = next_move_with_row(&view, &local);
+        let (row, again) = next_move_with_row(view, &local);
         if again != *decided {
-            self.view = Some(view);
             return Ok(Acted::Begun);
         }
         let mut entries =
-            vec![Entry::Mark(mark_of(&view)), decision::entry(&view, local.lrn, row, decided)];
+            vec![Entry::Mark(mark_of(view)), decision::entry(view, local.lrn, row, decided)];
         match decided {
-            Move::Post(post) => self.post(&view, decided, post, entries).await,
+            Move::Post(post) => self.post(view, decided, post, entries).await,
             Move::PublishPlan { .. } => {
                 let Some(request) = view.current() else { return Ok(Acted::Refused) };
                 let steps = Arc::clone(&self.steps);
@@ -126,20 +137,19 @@ impl Engine {
                         let request = request.id();
                         entries.push(Entry::StepFailed { request, step, cause });
                         self.shared.record(&entries)?;
-                        self.view = Some(view);
                         return Ok(Acted::Begun);
                     }
                 };
                 self.shared.record(&entries)?;
                 let write = StatusWrite { now: self.shared.now(), changes, steps: Vec::new() };
-                self.commit(decided, &view, &write).await
+                self.commit(decided, view, &write).await
             }
             Move::ReleaseTurn { .. } | Move::Restore { decided: false, .. } => {
                 // Not the mark: these come before it is known whether this etcd is to be trusted.
                 self.shared.record(&entries[1..])?;
                 let write =
                     StatusWrite { now: self.shared.now(), changes: Vec::new(), steps: Vec::new() };
-                self.commit(decided, &view, &write).await
+                self.commit(decided, view, &write).await
             }
             Move::Run { request, step, attempt } => {
                 let Some(current) = view.current().cloned() else { return Ok(Acted::Refused) };
@@ -149,15 +159,15 @@ impl Engine {
                     attempt: *attempt,
                     revision: view.revision,
                 });
-                self.shared.record(&entries)?;
-                let context = self.context(&view, current, *step, *attempt);
+                // The record of its first effect makes it durable.
+                self.shared.note(&entries)?;
+                let context = self.context(view, current, *step, *attempt);
                 let steps = Arc::clone(&self.steps);
                 self.start(
                     Doing::Step { request: request.clone(), step: *step },
                     context,
                     move |context| async move { steps.run(&context).await },
                 );
-                self.view = Some(view);
                 Ok(Acted::Begun)
             }
             Move::Install { request, version, package, allow_no_way_back } => {
@@ -166,11 +176,10 @@ impl Engine {
                 if installed != local.installed {
                     // Somebody else has installed something.
                     self.shared.set_installed(installed);
-                    self.view = Some(view);
                     return Ok(Acted::Begun);
                 }
                 self.shared.record(&entries)?;
-                let context = self.context(&view, current, 0, 1);
+                let context = self.context(view, current, 0, 1);
                 let installer = Arc::clone(&self.installer);
                 let (version, package, without) =
                     (version.clone(), package.clone(), *allow_no_way_back);
@@ -181,7 +190,6 @@ impl Engine {
                         installer.install(&context, &version, package, without).await
                     },
                 );
-                self.view = Some(view);
                 Ok(Acted::Begun)
             }
             Move::CompleteIntent { .. }
@@ -219,7 +227,7 @@ impl Engine {
         let times = std::mem::take(&mut self.times);
         let acted = self.commit(decided, view, &write).await?;
         self.times = times;
-        if acted == Acted::Changed {
+        if matches!(acted, Acted::Changed(_)) {
             self.times.set(steps);
             tracing::info!(version = %post.version, step = post.step, "posted: {}", post.condition());
             if matches!(post.kind, PostKind::Settled | PostKind::Aborted(_)) {
@@ -239,7 +247,7 @@ impl Engine {
             return Ok(Acted::Refused);
         };
         match self.shared.store.commit(&txn).await? {
-            Committed::Done(_) => Ok(Acted::Changed),
+            Committed::Done(revision) => Ok(Acted::Changed(revision)),
             Committed::Refused => Ok(Acted::Refused),
         }
     }

@@ -14,7 +14,7 @@ use neco_store::{Committed, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use crate::progress::ProgressSink;
-use crate::shared::Shared;
+use crate::shared::{Refused, Shared};
 
 /// Delays of a step that waits for something that nobody announces.
 const ASK_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -33,7 +33,7 @@ pub enum StepError {
     #[error("{0}")]
     Failed(String),
     /// The journal cannot be written: nothing may begin.
-    #[error("writing the journal")]
+    #[error(transparent)]
     Journal(#[from] JournalError),
     /// The disk is full or read-only. That says nothing about the step: it is begun again, and what it has open is completed
     /// before.
@@ -101,6 +101,8 @@ impl StepContext {
                 return Err(StepError::Cancelled("left at a safe point".to_owned()));
             }
             match self.shared.look().await {
+                // It may have been asked to leave while etcd was asked.
+                Ok(_) if self.cancel.is_cancelled() => {}
                 Ok(view) => match fence(&view, &self.shared.local()) {
                     Fence::Go => return Ok(view),
                     Fence::Cancel(why) => return Err(StepError::Cancelled(why)),
@@ -171,11 +173,14 @@ impl StepContext {
         self.record(&[self.effect(what, Phase::Begin, view.revision)])
     }
 
-    /// Notes the end of an effect, for the auditor.
+    /// Notes the end of an effect, for the auditor, and whether it succeeded: then the disk refuses this work no more.
     ///
     /// # Errors
     /// The journal cannot be written.
-    pub fn effect_ends(&self, what: &str, view: &View) -> Result<(), StepError> {
+    pub fn effect_ends(&self, what: &str, view: &View, succeeded: bool) -> Result<(), StepError> {
+        if succeeded {
+            self.shared.note_refused(Refused::Work, None);
+        }
         self.record(&[self.effect(what, Phase::End, view.revision)])
     }
 

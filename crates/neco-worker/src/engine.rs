@@ -13,7 +13,7 @@ use neco_plan::{Doing, Local, Move, Rest, Row, View, next_move_with_row, worker_
 use neco_schema::journal::{Effect, Entry, IntentEnd, Mark};
 use neco_schema::{Alive, Condition, Revision};
 use neco_store::alive::ALIVE_TTL;
-use neco_store::{Beat, Follower, Heart, StoreError};
+use neco_store::{Beat, Follower, Heard, Heart, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,12 +23,15 @@ use crate::decision::{self, Kind};
 use crate::installer::Installer;
 use crate::kept::kept;
 use crate::running::{Finished, Running};
+use crate::seen::Seen;
 use crate::shared::{Refused, Shared, unwritten};
 use crate::steps::Steps;
 use crate::times::Times;
 
 /// Delays after something did not work.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
+/// How long is waited for the news of what this server has itself written, before it looks for it.
+const HEARD_WITHIN: Duration = Duration::from_millis(250);
 /// How long a running step may take to its next safe point once this process is to end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -48,8 +51,9 @@ pub struct Engine {
     pub(crate) installer: Arc<dyn Installer>,
     pub(crate) running: Option<Running>,
     pub(crate) times: Times,
-    /// The newest view, unless something may have changed since. What is decided from it and acts takes a fresh one before.
-    pub(crate) view: Option<View>,
+    /// What was seen last, brought forward by every change that was heard of, unless that is not known. What is decided from
+    /// it and acts takes a fresh view before.
+    pub(crate) seen: Option<Seen>,
     retry: Retry,
     /// The pauses of work that the disk refuses something, however often it is begun.
     pub(crate) disk_retry: Retry,
@@ -89,7 +93,7 @@ impl Engine {
             installer,
             running: None,
             times: Times::default(),
-            view: None,
+            seen: None,
             retry,
             disk_retry,
             last: None,
@@ -138,8 +142,8 @@ impl Engine {
             if stop.is_cancelled() {
                 break self.wind_down().await;
             }
-            let next = match self.newest_view().await {
-                Ok(view) => self.turn(view, &stop).await,
+            let next = match self.newest().await {
+                Ok((seen, age)) => self.turn(seen, age, &stop).await,
                 Err(error) => {
                     self.without_etcd(&error);
                     Next::Again
@@ -147,9 +151,9 @@ impl Engine {
             };
             match next {
                 Next::Decide => self.retry.reset(),
-                Next::Look => {
-                    self.view = None;
+                Next::Hear(written) => {
                     self.retry.reset();
+                    self.hear_of(written, &mut follower, &stop).await;
                 }
                 Next::Exit => {
                     let _ = self
@@ -165,7 +169,7 @@ impl Engine {
                     self.wait(&mut follower, &stop).await;
                 }
                 Next::Again => {
-                    self.view = None;
+                    self.seen = None;
                     let delay = self.retry.pause();
                     tokio::select! {
                         biased;
@@ -178,25 +182,25 @@ impl Engine {
         }
     }
 
-    /// The view that is kept, or a fresh one.
-    async fn newest_view(&mut self) -> Result<View, StoreError> {
-        if let Some(view) = self.view.take() {
-            return Ok(view);
+    /// What is kept, or a fresh look.
+    async fn newest(&mut self) -> Result<(Seen, Age), StoreError> {
+        if let Some(seen) = self.seen.take() {
+            return Ok((seen, Age::Kept));
         }
-        let view = self.shared.look().await?;
+        let seen = self.shared.see().await?;
         self.outage.answered();
-        Ok(view)
+        Ok((seen, Age::Fresh))
     }
 
     /// One look: decides and acts.
-    async fn turn(&mut self, view: View, stop: &CancellationToken) -> Next {
-        let next = self.decide_and_act(&view, stop).await;
+    async fn turn(&mut self, seen: Seen, age: Age, stop: &CancellationToken) -> Next {
+        let next = self.decide_and_act(&seen.view, age, stop).await;
         // What acted has kept the fresher view that it acted on.
-        self.view.get_or_insert(view);
+        self.seen.get_or_insert(seen);
         next
     }
 
-    async fn decide_and_act(&mut self, view: &View, stop: &CancellationToken) -> Next {
+    async fn decide_and_act(&mut self, view: &View, age: Age, stop: &CancellationToken) -> Next {
         self.shared.note_seen(view.revision);
         let local = self.shared.local();
         let (row, decided) = next_move_with_row(view, &local);
@@ -225,14 +229,14 @@ impl Engine {
                 Next::Wait
             }
             Move::ExitForNewBinary => Next::Exit,
-            decided => match self.act(&decided, stop).await {
+            decided => match self.act(&decided, view, age, stop).await {
                 Ok(Acted::Begun) => {
                     self.goes_on();
                     Next::Decide
                 }
-                Ok(Acted::Changed) => {
+                Ok(Acted::Changed(revision)) => {
                     self.goes_on();
-                    Next::Look
+                    Next::Hear(revision)
                 }
                 Ok(Acted::Refused) => Next::Again,
                 Err(ActError::Store(error)) => {
@@ -284,7 +288,7 @@ impl Engine {
         }
         // Nothing hangs on it: while the disk refuses, it is written with a later look.
         let written = !decision::is_all_there_is(decided)
-            || self.shared.note_decision(&decision::entry(view, local.lrn, row, decided)).is_ok();
+            || self.shared.note(&[decision::entry(view, local.lrn, row, decided)]).is_ok();
         if written {
             self.journalled = Some(kind);
         }
@@ -340,13 +344,47 @@ impl Engine {
 
     /// Waits until something may have changed.
     async fn wait(&mut self, follower: &mut Follower, stop: &CancellationToken) {
-        let seen = self.view.as_ref().map_or(Revision(0), |view| view.revision);
+        let seen = self.seen_up_to();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
             finished = Running::finished(&mut self.running) => self.ended(finished, stop).await,
-            () = follower.changed_since(seen) => self.view = None,
+            heard = follower.heard_since(seen) => self.hear(heard),
         }
+    }
+
+    /// Waits until what this server has written at `written` is seen; not for long: a look shows it, too.
+    async fn hear_of(
+        &mut self,
+        written: Revision,
+        follower: &mut Follower,
+        stop: &CancellationToken,
+    ) {
+        let heard_of = async {
+            while self.seen.is_some() && self.seen_up_to() < written {
+                let heard = follower.heard_since(self.seen_up_to()).await;
+                self.hear(heard);
+            }
+        };
+        let in_time = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            heard = tokio::time::timeout(HEARD_WITHIN, heard_of) => heard.is_ok(),
+        };
+        if !in_time {
+            self.seen = None;
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        self.seen = match heard {
+            Heard::Changes(changes) => self.seen.take().map(|seen| seen.with(changes)),
+            Heard::Look => None,
+        };
+    }
+
+    fn seen_up_to(&self) -> Revision {
+        self.seen.as_ref().map_or(Revision(0), |seen| seen.view.revision)
     }
 
     /// Records how what ran has ended.
@@ -364,7 +402,12 @@ impl Engine {
             }
         }
         let entries = finished.entries();
-        if !entries.is_empty() && !self.persist(&entries, stop).await {
+        let noted = match &entries[..] {
+            // Durable with what is posted about it; a power cut before lets the step run once more.
+            [Entry::StepDone { .. }] => self.shared.note(&entries).is_ok(),
+            entries => entries.is_empty(),
+        };
+        if !noted && !self.persist(&entries, stop).await {
             return;
         }
         if matches!(finished.doing, Doing::Install { .. } | Doing::Complete { .. }) {
@@ -459,30 +502,43 @@ impl Engine {
 
     /// An orderly end: what runs gets a moment to come to a safe point; the next process resumes it.
     async fn wind_down(&mut self) -> Exit {
+        let installs = self.installation_runs();
+        if let Some(mut running) = self.running.take().filter(|_| !installs) {
+            running.cancel();
+            match tokio::time::timeout(GRACE, running.join()).await {
+                Err(_) => running.end(GRACE).await,
+                Ok(Finished { result: Err(StepError::Cancelled(_)), .. }) => {}
+                Ok(finished) => {
+                    if let Err(error) = self.shared.record(&finished.entries()) {
+                        tracing::warn!(error = %one_line(&error), "what came of {} is lost", finished.doing);
+                    }
+                }
+            }
+        }
+        // Last: nothing begins after it.
         if let Err(error) =
             self.shared.record(&[Entry::PlannedExit { why: "told to stop".to_owned() }])
         {
             tracing::warn!(error = %one_line(&error), "the exit will count as a crash");
         }
-        let installs = self.installation_runs();
-        if let Some(running) = self.running.as_mut().filter(|_| !installs) {
-            running.cancel();
-            if let Ok(finished) = tokio::time::timeout(GRACE, running.join()).await
-                && !matches!(finished.result, Err(StepError::Cancelled(_)))
-                && let Err(error) = self.shared.record(&finished.entries())
-            {
-                tracing::warn!(error = %one_line(&error), "what came of {} is lost", finished.doing);
-            }
-        }
         Exit::Stopped
     }
+}
+
+/// How old a view is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// It was read for the decision at hand, and nothing was waited for since.
+    Fresh,
+    /// It is of an earlier decision.
+    Kept,
 }
 
 enum Next {
     /// Something changed here by our own doing: the view stands.
     Decide,
-    /// Something changed in etcd by our own doing.
-    Look,
+    /// Something changed in etcd by our own doing, at this revision.
+    Hear(Revision),
     /// Nothing to do until something changes.
     Wait,
     /// It did not work; try again after a while.

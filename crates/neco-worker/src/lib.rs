@@ -17,6 +17,7 @@ mod observation;
 mod progress;
 mod running;
 pub mod sandbox;
+mod seen;
 mod shared;
 mod steps;
 mod times;

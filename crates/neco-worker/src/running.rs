@@ -1,5 +1,7 @@
 //! The one thing that runs: a task with an owner.
 
+use std::time::Duration;
+
 use neco_plan::Doing;
 use neco_schema::journal::Entry;
 use tokio::task::{JoinError, JoinHandle};
@@ -38,6 +40,12 @@ impl Running {
     pub(crate) async fn join(&mut self) -> Finished {
         let result = flatten((&mut self.handle).await);
         Finished { doing: self.doing.clone(), result }
+    }
+
+    /// Lets it go on no further than its next pause, and waits for that at most `within`.
+    pub(crate) async fn end(mut self, within: Duration) {
+        self.handle.abort();
+        let _ = tokio::time::timeout(within, &mut self.handle).await;
     }
 
     /// Waits for the end of what runs; for ever when nothing does.

@@ -15,6 +15,7 @@ use neco_store::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::Observation;
+use crate::seen::Seen;
 
 /// The worker's state that several tasks see.
 pub struct Shared {
@@ -90,14 +91,19 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes a decision that nothing hangs on, without waiting for the disk.
+    /// Writes entries that need not outlive a power cut, without waiting for the disk, then folds them. They are durable
+    /// with whatever is recorded next.
     ///
     /// # Errors
-    /// It was not written.
-    pub(crate) fn note_decision(&self, decision: &Entry) -> Result<(), JournalError> {
+    /// They were not written, and nothing was folded.
+    pub(crate) fn note(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut local = self.lock();
-        self.journal.note(std::slice::from_ref(decision))?;
-        local.journal.apply(decision);
+        let noted = self.journal.note(entries);
+        self.note_refused(Refused::Journal, noted.as_ref().err().map(unwritten));
+        noted?;
+        for entry in entries {
+            local.journal.apply(entry);
+        }
         Ok(())
     }
 
@@ -189,8 +195,15 @@ impl Shared {
     /// # Errors
     /// etcd did not answer: then nothing new may begin.
     pub async fn look(&self) -> Result<View, StoreError> {
-        let snapshot = self.store.read(&worker_ranges(), None).await?;
-        Ok(View::assemble(&snapshot))
+        Ok(self.see().await?.view)
+    }
+
+    /// The same, with the keys that the view was made from.
+    ///
+    /// # Errors
+    /// etcd did not answer.
+    pub(crate) async fn see(&self) -> Result<Seen, StoreError> {
+        Ok(Seen::new(self.store.read(&worker_ranges(), None).await?))
     }
 }
 
@@ -201,9 +214,9 @@ pub fn wall(clock: &dyn Clock) -> Timestamp {
     Timestamp::from_unix(seconds).plus_nanos(i64::from(since.subsec_nanos()))
 }
 
-/// Says that the journal cannot be written.
+/// Says why the journal did not take something.
 pub(crate) fn unwritten(error: &JournalError) -> String {
-    format!("the journal cannot be written: {}", one_line(error))
+    one_line(error)
 }
 
 fn fold(journal: &dyn JournalStore) -> Result<JournalState, JournalError> {

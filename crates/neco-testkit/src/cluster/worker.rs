@@ -253,6 +253,11 @@ impl Worker {
                     self.quiet = Some(tick);
                 }
             }
+            // Its first effect asks a fence.
+            Move::Run { .. } => self.phase = Phase::Confirmed(decided, view),
+            Move::Post(neco_plan::Post { kind: neco_plan::PostKind::Running, .. }) => {
+                self.phase = Phase::Confirmed(decided, view)
+            }
             _ => self.phase = Phase::Decided(decided),
         }
     }

@@ -268,7 +268,7 @@ impl PackageInstaller {
     ) -> Result<(), StepError> {
         let began = self.shared.clock.monotonic();
         let mut retry = UNIT_AGAIN.retry();
-        let mut told = String::new();
+        let (mut told, mut said_overdue) = (String::new(), false);
         loop {
             let overdue = self.shared.clock.monotonic() >= began + self.verdict_within;
             let standing = self.standing(intent, command, overdue).await;
@@ -299,12 +299,10 @@ impl PackageInstaller {
                     "{UNIT} has given no verdict within {:?}: see what it says in its log",
                     self.verdict_within
                 );
-                self.shared.observe(|observation| {
-                    if observation.waiting_for != why {
-                        tracing::error!(%why, "the installation waits");
-                        observation.waiting_for = why;
-                    }
-                });
+                if !std::mem::replace(&mut said_overdue, true) {
+                    tracing::error!(%why, "the installation waits");
+                }
+                self.shared.observe(|observation| observation.waiting_for = why);
             }
             tokio::time::sleep(pause).await;
         }

@@ -24,10 +24,19 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// The stage of `intent`, where it was begun.
-    pub(crate) fn load(root: &Root, intent: &IntentId) -> Option<Self> {
-        let text = std::fs::read(root.join(Path::new(FILE))).ok()?;
-        // Replaced in one piece: what cannot be read is not ours, and the installation begins anew.
-        serde_json::from_slice::<Self>(&text).ok().filter(|stage| stage.intent == *intent)
+    ///
+    /// # Errors
+    /// The disk does not give it: whether it was begun is not known.
+    pub(crate) fn load(root: &Root, intent: &IntentId) -> Result<Option<Self>, FileError> {
+        let path = root.join(Path::new(FILE));
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(FileError::new("reading", path, error)),
+        };
+        // Replaced in one piece: what is no stage is not ours, and the installation begins anew.
+        let stage = serde_json::from_slice::<Self>(&text).ok();
+        Ok(stage.filter(|stage| stage.intent == *intent))
     }
 
     pub(crate) fn save(&self, root: &Root) -> Result<(), FileError> {

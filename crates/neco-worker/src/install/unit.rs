@@ -95,21 +95,21 @@ fn next_job(setup: &UnitSetup) -> Result<Option<Job>, String> {
 }
 
 async fn write(setup: &UnitSetup, entries: &[Entry]) -> Result<(), String> {
-    until_written(|| setup.journal.append(entries)).await
+    until_done(|| setup.journal.append(entries)).await
 }
 
 async fn save(setup: &UnitSetup, stage: &Stage) -> Result<(), String> {
-    until_written(|| stage.save(&setup.root)).await
+    until_done(|| stage.save(&setup.root)).await
 }
 
-/// Tries to write something until the disk takes it, for some minutes; what is new about the trouble is logged.
-async fn until_written<E: std::error::Error>(
-    mut write: impl FnMut() -> Result<(), E>,
-) -> Result<(), String> {
+/// Tries to read or write something until the disk lets it, for some minutes; what is new about the trouble is logged.
+async fn until_done<T, E: std::error::Error>(
+    mut try_it: impl FnMut() -> Result<T, E>,
+) -> Result<T, String> {
     let (mut retry, mut told) = (WRITE_AGAIN.retry(), String::new());
     loop {
-        let why = match write() {
-            Ok(()) => return Ok(()),
+        let why = match try_it() {
+            Ok(done) => return Ok(done),
             Err(error) => one_line(&error),
         };
         if retry.failures() >= WRITE_TRIES {
@@ -124,7 +124,7 @@ async fn until_written<E: std::error::Error>(
 }
 
 async fn carry_out(setup: &UnitSetup, job: &Job) -> Result<IntentEnd, String> {
-    let mut stage = match Stage::load(&setup.root, &job.intent) {
+    let mut stage = match until_done(|| Stage::load(&setup.root, &job.intent)).await? {
         Some(stage) => stage,
         None => {
             let stage = begin(setup, job).await;

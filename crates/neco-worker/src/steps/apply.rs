@@ -60,7 +60,7 @@ pub(crate) async fn component(
         let what = describe(&change);
         context.effect_begins(&what, &view)?;
         let done = perform(host, desired, &change).await;
-        context.effect_ends(&what, &view)?;
+        context.effect_ends(&what, &view, done.is_ok())?;
         done?;
     }
     let proven =
@@ -239,7 +239,7 @@ pub(crate) async fn restart_unit(
         // The intent stays open: it is completed once the disk is writable.
         return Err(error);
     }
-    context.effect_ends(&what, &view)?;
+    context.effect_ends(&what, &view, done.is_ok())?;
     match done {
         Ok(()) => Ok(intent),
         Err(error) => {

@@ -108,7 +108,7 @@ where
     let what = format!("publish {name}");
     context.effect_begins(&what, &view)?;
     let result = work().await;
-    context.effect_ends(&what, &view)?;
+    context.effect_ends(&what, &view, result.is_ok())?;
     let status = ContentsStatus {
         version: context.request.version.clone(),
         success: result.is_ok(),

@@ -55,7 +55,7 @@ async fn pull(
             () = context.cancel().cancelled() => None,
             pulled = host.runtime.pull(image, &progress) => Some(pulled),
         };
-        context.effect_ends(&what, &view)?;
+        context.effect_ends(&what, &view, matches!(pulled, Some(Ok(_))))?;
         match pulled {
             None => return Err(StepError::Cancelled(format!("while pulling {reference}"))),
             Some(Ok(_)) => return Ok(()),

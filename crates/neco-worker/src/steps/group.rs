@@ -53,7 +53,7 @@ pub(crate) async fn stop(
     let what = format!("stop {}", unit.name);
     context.effect_begins(&what, &view)?;
     let done = stop_for_good(host, &unit.name).await;
-    context.effect_ends(&what, &view)?;
+    context.effect_ends(&what, &view, done.is_ok())?;
     done
 }
 
@@ -130,8 +130,9 @@ pub(crate) async fn apply(
         match context.wait_for_the_end(&why).await? {}
     }
     let view = context.fence().await?;
-    forward(host, component, desired, &mut |what, begins| {
-        if begins { context.effect_begins(what, &view) } else { context.effect_ends(what, &view) }
+    forward(host, component, desired, &mut |what, at| match at {
+        At::Begin => context.effect_begins(what, &view),
+        At::End { succeeded } => context.effect_ends(what, &view, succeeded),
     })
     .await?;
     context.record(&[Entry::GroupClosed {
@@ -151,15 +152,21 @@ pub(crate) async fn restore_forward(
     desired: &Desired,
     request: &RequestId,
 ) -> Result<(), StepError> {
-    forward(host, component, desired, &mut |what, begins| restoring(host, request, what, begins))
-        .await
+    forward(host, component, desired, &mut |what, at| restoring(host, request, what, at)).await
+}
+
+/// How far an effect is when it is noted.
+#[derive(Clone, Copy)]
+enum At {
+    Begin,
+    End { succeeded: bool },
 }
 
 async fn forward(
     host: &StepHost,
     component: &Component,
     desired: &Desired,
-    note: &mut (dyn FnMut(&str, bool) -> Result<(), StepError> + Send),
+    note: &mut (dyn FnMut(&str, At) -> Result<(), StepError> + Send),
 ) -> Result<(), StepError> {
     let observed = host.observe_now(desired).await?;
     for change in effects(desired, &diff(desired, &observed)) {
@@ -169,9 +176,9 @@ async fn forward(
             Change::Enable(unit) => format!("enable {unit}"),
             Change::Start(unit) | Change::Restart(unit) => format!("start {unit}"),
         };
-        note(&what, true)?;
+        note(&what, At::Begin)?;
         let done = apply::perform(host, desired, &change).await;
-        note(&what, false)?;
+        note(&what, At::End { succeeded: done.is_ok() })?;
         done?;
     }
     apply::ready(host, component).await
@@ -199,28 +206,26 @@ pub(crate) async fn restore_back(
         return Ok(());
     }
     let what = format!("start {} as it was", unit.name);
-    restoring(host, request, &what, true)?;
+    restoring(host, request, &what, At::Begin)?;
     host.units
         .enable(&name)
         .await
         .map_err(|error| StepError::failed(format!("enabling {name}"), &error))?;
     apply::start(host, &unit.name, None).await?;
-    restoring(host, request, &what, false)?;
+    restoring(host, request, &what, At::End { succeeded: true })?;
     apply::ready(host, component).await
 }
 
-fn restoring(
-    host: &StepHost,
-    request: &RequestId,
-    what: &str,
-    begins: bool,
-) -> Result<(), StepError> {
+fn restoring(host: &StepHost, request: &RequestId, what: &str, at: At) -> Result<(), StepError> {
     host.record(&[Entry::Effect {
         request: request.clone(),
         step: 0,
         attempt: 1,
         what: what.to_owned(),
-        phase: if begins { Phase::Begin } else { Phase::End },
+        phase: match at {
+            At::Begin => Phase::Begin,
+            At::End { .. } => Phase::End,
+        },
         revision: Revision(0),
     }])
 }

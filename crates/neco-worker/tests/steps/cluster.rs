@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use neco_components::Recipe;
+use neco_host::Root;
+use neco_host::fs::RecordingFs;
 use neco_host::journal::{JournalStore, MemoryJournal};
-use neco_host::{RealFs, Root};
 use neco_plan::invariants::{Auditor, KvChange, Rules, Stamp};
 use neco_plan::{Local, RecipeShape, View, operator_ranges};
 use neco_schema::journal::{Entry, Phase};
@@ -45,6 +46,8 @@ pub(crate) struct Server {
     pub(crate) lrn: u32,
     root: tempfile::TempDir,
     pub(crate) journal: Arc<MemoryJournal>,
+    /// The disk that steps write to.
+    pub(crate) disk: Arc<RecordingFs>,
     calls: Arc<AtomicU64>,
     process: Option<Process>,
 }
@@ -135,6 +138,12 @@ impl Server {
         self.process.as_ref().expect("runs").shared.observed().borrow().waiting_for.clone()
     }
 
+    /// What it says that the disk refuses.
+    pub(crate) fn unfit(&self, view: &View) -> Vec<String> {
+        let alive = view.alive.get(&Lrn::new(self.lrn));
+        alive.map(|alive| alive.value.unfit.clone()).unwrap_or_default()
+    }
+
     /// What it cannot make sense of in etcd.
     pub(crate) fn problems(&self) -> Vec<String> {
         self.process.as_ref().expect("runs").shared.observed().borrow().problems.clone()
@@ -162,6 +171,9 @@ impl Server {
         process.stop.cancel();
         let exit = tokio::time::timeout(WITHIN, process.engine).await.expect("ends").unwrap();
         assert_eq!(exit, Exit::Stopped);
+        let entries = self.entries();
+        let last = entries.last();
+        assert!(matches!(last, Some(Entry::PlannedExit { .. })), "{last:?} after the end");
     }
 }
 
@@ -190,6 +202,7 @@ impl Cluster {
             lrn,
             root: tempfile::tempdir().unwrap(),
             journal: Arc::new(MemoryJournal::new()),
+            disk: Arc::new(RecordingFs::new()),
             calls: Arc::default(),
             process: None,
         });
@@ -240,7 +253,7 @@ impl Cluster {
         let shared = Shared::new(store, Arc::new(TestClock(began)), journal, local).unwrap();
         let host = Arc::new(StepHost {
             root: Root::new(server.root.path()).unwrap(),
-            fs: Arc::new(RealFs),
+            fs: server.disk.clone(),
             units: Arc::new(Told {
                 lrn,
                 units: server.units(),

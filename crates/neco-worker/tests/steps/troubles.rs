@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use neco_host::fs::Fault;
 use neco_schema::journal::Entry;
 use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Range, Record};
 
@@ -154,6 +155,59 @@ async fn a_full_disk_is_ridden_out_and_told() {
     cluster.completed(&request).await;
     let crashes = cluster.server(0).local().journal.of(&request.id()).crashes;
     assert_eq!(crashes, 0);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_that_the_disk_refuses_is_begun_again_and_aborts_nothing() {
+    for (errno, words) in [(28, "No space left"), (30, "Read-only file system")] {
+        let mut cluster = Cluster::of(2).await;
+        cluster.server(0).disk.set_fault(Some(Fault::From { nth: 0, errno }));
+        let request = cluster.request().await;
+        cluster
+            .until("it says so to everybody", async || {
+                let unfit = cluster.server(0).unfit(&cluster.view());
+                unfit.iter().any(|why| why.contains(words))
+            })
+            .await;
+        let refused = cluster.stands(0, &request);
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(cluster.stands(0, &request), refused, "it neither goes on nor gives up");
+        let Some((step, Condition::Running)) = refused else { panic!("{refused:?}") };
+        assert!(cluster.server(0).attempts(&request, step).len() > 3, "it is begun again");
+        cluster.server(0).disk.set_fault(None);
+        cluster.completed(&request).await;
+        cluster
+            .until("nothing is refused", async || {
+                cluster.server(0).unfit(&cluster.view()).is_empty()
+            })
+            .await;
+        assert_eq!(cluster.server(0).local().journal.of(&request.id()).crashes, 0);
+        cluster.verdict().await;
+    }
+}
+
+/// What was refused is not told of a step that has written and waits for something else.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_takes_something_again_is_told_as_soon_as_it_does() {
+    let mut cluster = Cluster::of(2).await;
+    let step = cluster.step("vault");
+    cluster.server(0).units().faults().hold("step vault").unwrap();
+    let request = cluster.request().await;
+    cluster.until("the step", async || cluster.server(0).attempts(&request, step) == [1]).await;
+    cluster.server(0).disk.set_fault(Some(Fault::From { nth: 0, errno: 28 }));
+    cluster.server(0).units().faults().clear("step vault").unwrap();
+    let refused = async || !cluster.server(0).unfit(&cluster.view()).is_empty();
+    cluster.until("the disk refuses", refused).await;
+    let refused_at = cluster.stands(0, &request);
+    // Its service takes long to become ready.
+    cluster.faults.start_slowly(VAULT);
+    cluster.server(0).disk.set_fault(None);
+    let taken_back = async || cluster.server(0).unfit(&cluster.view()).is_empty();
+    cluster.until("it is taken back", taken_back).await;
+    assert_eq!(cluster.stands(0, &request), refused_at, "within the step");
+    cluster.faults.become_ready();
+    cluster.completed(&request).await;
     cluster.verdict().await;
 }
 

@@ -166,7 +166,7 @@ pub fn in_brief(damage: &[Damage]) -> Vec<String> {
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// A file operation failed.
-    #[error("the journal was not {operation}")]
+    #[error("the journal cannot be {operation}")]
     File {
         /// What was to be done with it.
         operation: &'static str,

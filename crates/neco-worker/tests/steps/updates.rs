@@ -128,3 +128,23 @@ async fn every_decision_stands_in_the_journal_with_the_keys_it_saw() {
     assert!(decisions.len() <= 18 * 4 + 12, "{}: {decisions:#?}", decisions.len());
     cluster.verdict().await;
 }
+
+/// Whoever has nothing to do asks etcd little: one look and one write for the status of a step, and what steps look at
+/// that wait for others.
+#[tokio::test(start_paused = true)]
+async fn a_step_without_work_costs_one_look_and_one_write() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.update().await;
+    let before: Vec<u64> = cluster.servers.iter().map(|server| server.calls()).collect();
+    cluster.update().await;
+    let steps = u64::from(cluster.step("final-sync"));
+    for (server, before) in cluster.servers.iter().zip(before) {
+        let asked = server.calls() - before;
+        assert!(
+            asked <= 3 * steps,
+            "server {} asked etcd {asked} times in {steps} steps",
+            server.lrn
+        );
+    }
+    cluster.verdict().await;
+}

@@ -7,7 +7,7 @@ use neco_base::Backoff;
 use neco_connect::{Settings, one_line};
 use neco_plan::publish_release;
 use neco_schema::{Environment, NecoVersion};
-use neco_store::{Committed, Leadership, Store, StoreError};
+use neco_store::{Committed, Leadership, StoreError};
 
 use crate::leading::{Context, SharedSettings};
 use crate::releases::signature_missing;

@@ -58,7 +58,9 @@ async fn necoctl_audit_names_what_was_falsified_in_a_journal_or_in_etcd() {
     let told = live_audit(&servers[..1], &["--journal", &format!("1={}", early.display())]).await;
     let told = told.ended(1);
     let first = told.out.lines().next().expect("a line");
-    let expected = format!("invariant 7 (no early start) does not hold: revision {asked}: boot server 1 began");
+    let expected = format!(
+        "invariant 7 (no early start) does not hold: revision {asked}: boot server 1 began"
+    );
     assert!(first.starts_with(&expected), "{}", told.out);
 
     // Its journal has seen more than this etcd holds.

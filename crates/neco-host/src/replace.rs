@@ -25,8 +25,8 @@ const TEMPORARY: &str = ".neco-new";
 /// Makes the file at `path` below `root` hold `content` with these permission bits and this owner (`None`: the
 /// one who writes).
 ///
-/// A file that is so already is left alone, and its name is made durable. Otherwise a temporary file in the same directory is written, given its
-/// owner and mode, made durable and renamed into place. Missing parents are made with mode 0755. A symbolic link
+/// A file that is so already is left alone, and its name is made durable. Otherwise a temporary file in the same
+/// directory is written, given its owner and mode, made durable and renamed into place. Missing parents are made with mode 0755. A symbolic link
 /// at `path` itself is replaced, not followed; links on the way are followed inside the root. After an error the
 /// old file is untouched and no temporary file is left, as far as the disk allows it to be removed; one that a
 /// killed process left is removed by the next replacement of the same file.

@@ -390,6 +390,10 @@ impl Engine {
     /// Records how what ran has ended.
     async fn ended(&mut self, finished: Finished, stop: &CancellationToken) {
         self.running = None;
+        if finished.result.is_err() {
+            // Its fence may have seen what is not heard of yet, and it is not to be begun again from what is kept.
+            self.seen = None;
+        }
         match &finished.result {
             // That was said when it began to wait, and is said once.
             Err(StepError::Disk(_)) => {}

@@ -470,6 +470,8 @@ impl Task {
     fn cancelled(&mut self, worker: &mut Worker, world: &mut World) {
         self.drop_intent(worker, world);
         self.resign(worker, world);
+        // The next look is not older than what the fence has seen.
+        worker.has_seen(self.revision);
         if self.is_step {
             let (request, step) = (self.request.clone(), self.step);
             worker.write_down(world, &Entry::StepCancelled { request, step });

@@ -255,9 +255,6 @@ impl Worker {
             }
             // Its first effect asks a fence.
             Move::Run { .. } => self.phase = Phase::Confirmed(decided, view),
-            Move::Post(neco_plan::Post { kind: neco_plan::PostKind::Running, .. }) => {
-                self.phase = Phase::Confirmed(decided, view)
-            }
             _ => self.phase = Phase::Decided(decided),
         }
     }
@@ -303,6 +300,11 @@ impl Worker {
         for request in ended {
             self.write_down(world, &Entry::RequestEnded { request });
         }
+    }
+
+    /// From here on nothing older is looked at.
+    pub fn has_seen(&mut self, revision: Revision) {
+        self.seen = self.seen.max(revision);
     }
 
     /// Writes down the newest state of etcd that was seen.

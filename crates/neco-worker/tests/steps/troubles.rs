@@ -187,6 +187,29 @@ async fn a_step_that_the_disk_refuses_is_begun_again_and_aborts_nothing() {
     }
 }
 
+/// What a fence has seen is not forgotten, though nobody has told the engine yet.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_its_fence_has_left_is_not_begun_again_from_an_older_view() {
+    let mut cluster = Cluster::of(2).await;
+    let step = cluster.step("vault");
+    cluster.server(0).units().faults().hold("step vault").unwrap();
+    let request = cluster.request().await;
+    cluster.until("the step", async || cluster.server(0).attempts(&request, step) == [1]).await;
+    cluster.server(0).disk.set_fault(Some(Fault::From { nth: 0, errno: 28 }));
+    cluster.server(0).units().faults().clear("step vault").unwrap();
+    let refused = async || !cluster.server(0).unfit(&cluster.view()).is_empty();
+    cluster.until("the disk refuses", refused).await;
+    cluster.store.hold_watches(true);
+    cluster.stop_request(&request).await;
+    let begun = cluster.server(0).attempts(&request, step).len();
+    cluster.server(0).disk.set_fault(None);
+    cluster.ended(&request, Condition::NotRunning).await;
+    let again = cluster.server(0).attempts(&request, step).len() - begun;
+    assert!(again <= 1, "begun {again} times after the request had ended");
+    cluster.store.hold_watches(false);
+    cluster.verdict().await;
+}
+
 /// What was refused is not told of a step that has written and waits for something else.
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_takes_something_again_is_told_as_soon_as_it_does() {

@@ -195,7 +195,10 @@ async fn the_first_server_of_an_install_that_vanishes_is_named_and_returns_or_le
     let stopped = view.current().expect("a request");
     assert_eq!((stopped.id(), outcome(&view, stopped)), (request.id(), Outcome::Aborted));
     let cause = &stopped.stopped.as_ref().expect("a note").reason;
-    assert_eq!(*cause, "not finished within 1s: boot server 0, which goes first, has not begun");
+    assert_eq!(
+        *cause,
+        "not finished within 1s: boot server 0, which goes first, has no living worker"
+    );
     says(&necoctl(desk, &["why"]).await.ended(0).out, &[cause, "necoctl recover --retry"]);
     assert!(untouched(), "nobody else installs");
     necoctl(desk, &["config", "unset", "worker-timeout"]).await.ended(0);

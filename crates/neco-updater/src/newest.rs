@@ -44,6 +44,7 @@ pub(crate) async fn watch_releases(
                 News::Trouble(trouble) => tracing::warn!("{trouble}"),
                 News::Failed(why) => tracing::warn!(%why, "looking for releases failed"),
                 News::Works => tracing::info!("looking for releases works again"),
+                News::Mended => tracing::info!("the releases are in order again"),
             }
         }
         let troubles = looked.unwrap_or_else(|why| vec![why]);
@@ -70,6 +71,8 @@ enum News<'a> {
     Failed(&'a str),
     /// One has succeeded again.
     Works,
+    /// Nothing is wrong with the releases any more.
+    Mended,
 }
 
 impl Said {
@@ -80,7 +83,10 @@ impl Said {
                 let failed = !std::mem::take(&mut self.failures).is_empty();
                 let new = troubles.iter().filter(|trouble| !self.troubles.contains(trouble));
                 let works = failed.then_some(News::Works);
-                let news = works.into_iter().chain(new.map(|new| News::Trouble(new))).collect();
+                let mended = troubles.is_empty() && !self.troubles.is_empty();
+                let mended = mended.then_some(News::Mended);
+                let news = works.into_iter().chain(mended);
+                let news = news.chain(new.map(|new| News::Trouble(new))).collect();
                 self.troubles.clone_from(troubles);
                 news
             }
@@ -158,7 +164,8 @@ mod tests {
         assert_eq!(said.news(&refused), [News::Failed("403")]);
         assert_eq!(said.news(&away), []);
         assert_eq!(said.news(&tag), [News::Works], "the tag was told before");
-        assert_eq!(said.news(&there(&[])), [], "looking never failed");
+        assert_eq!(said.news(&there(&[])), [News::Mended], "looking never failed");
+        assert_eq!(said.news(&there(&[])), []);
         assert_eq!(said.news(&tag), [News::Trouble("a tag")]);
         assert_eq!(said.news(&away), [News::Failed("502")]);
     }

@@ -132,14 +132,12 @@ impl<'a> DiskWalk<'a> {
         self.told.insert(place);
     }
 
-    /// Whether the server says so of itself, with what is to be done.
+    /// Whether the server says so, with what is to be done: of itself, or where the unit that installs logs.
     async fn journal_is_refused(&mut self) -> bool {
-        let Ok(view) = self.scenario.view().await else { return false };
         let mut words = self.weather.words().to_vec();
         words.push("the journal cannot be written");
-        let unfit = view.alive.get(&self.victim.lrn()).map(|alive| alive.value.unfit.clone());
         let told = |line: &String| words.iter().all(|word| line.contains(word));
-        let refused = unfit.is_some_and(|unfit| unfit.iter().any(told));
+        let refused = self.lines().await.iter().any(told);
         if refused {
             self.told.insert(JOURNAL);
         }

@@ -15,6 +15,8 @@ pub struct Installs {
     open: Option<Open>,
     /// What is installed, where the journal has told.
     installed: Option<NecoVersion>,
+    /// Whether the journal has said where in the history of etcd it is: what comes before may be of any time.
+    placed: bool,
 }
 
 /// An installation that has not ended.
@@ -48,7 +50,7 @@ impl Installs {
             Entry::IntentOpened { intent, effect, .. } => {
                 let open = Open::of(intent, effect)?;
                 let from = open.from.clone();
-                self.open = Some(open);
+                (self.open, self.placed) = (Some(open), true);
                 self.found(lrn, from)
             }
             Entry::ProcessStarted { version, .. } => match &mut self.open {
@@ -57,8 +59,13 @@ impl Installs {
                     open.started = Some(version.clone());
                     None
                 }
-                None => self.found(lrn, version.clone()),
+                None if self.placed => self.found(lrn, version.clone()),
+                None => None,
             },
+            Entry::Mark(_) => {
+                self.placed = true;
+                None
+            }
             Entry::IntentClosed { intent, end } => {
                 let open = self.open.take_if(|open| open.intent == *intent)?;
                 self.ended(lrn, open, end)

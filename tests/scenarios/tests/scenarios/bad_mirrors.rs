@@ -139,7 +139,7 @@ async fn whatever_a_mirror_says_of_releases_is_told_once_and_nothing_is_lost() {
     let slow = Drip::before(elsewhere.url(), DROP, Duration::from_secs(1)).await;
     for Case { name, fault, requests, words, limit } in descriptions(&slow) {
         let said = Said::until_now(leader, "neco-updater", words);
-        let well = ["looking for releases works again"];
+        let well = [" INFO ", "releases", " again"];
         let well = Said::until_now(leader, "neco-updater", &well);
         faults.take_asked();
         let began = Instant::now();

@@ -97,7 +97,8 @@ async fn necoctl_audit_names_what_was_falsified_in_a_journal_or_in_etcd() {
         let at = standing.statuses[&Lrn::new(server)].mod_revision;
         let told = live_audit(&servers, &[]).await.ended(1);
         let named = told.out.lines().any(|line| {
-            line.starts_with(expected) && line.contains(&format!("revision {at}: {server} "))
+            line.starts_with(expected)
+                && line.contains(&format!("revision {at}: boot server {server} "))
         });
         assert!(named, "{expected} at {at}: {}", told.out);
     }

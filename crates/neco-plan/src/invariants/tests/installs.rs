@@ -66,6 +66,9 @@ fn the_end_of_an_installation_tells_what_is_installed() {
     // Of an installation that was begun before the journal's oldest entry.
     let state = JournalState::fold([&opened()]);
     assert_eq!(told([state.checkpoint(), closed(IntentEnd::Completed)]), [None, new]);
+    // A journal that begins anew has lost what came before: when its first worker started, nobody can tell.
+    let mark = Entry::Mark(neco_schema::journal::Mark::default());
+    assert_eq!(told([started("1.0.0"), mark, started("1.0.1")]), [None, None, found("1.0.1")]);
     // Of other intents nothing follows.
     let restart = Effect::Restart { unit: "u".to_owned(), digest: None };
     let other = [intent(&earlier().id(), restart), closed(IntentEnd::Completed)];

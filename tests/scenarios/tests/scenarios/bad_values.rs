@@ -6,7 +6,8 @@ use neco_scenarios::{
     says, settled,
 };
 use neco_schema::{
-    Ending, Key, Lrn, NecoVersion, Record as _, RequestId, RequestKind, SCHEMA, UpdateRequest,
+    Condition, Ending, Key, Lrn, NecoVersion, Record as _, RequestId, RequestKind, SCHEMA,
+    UpdateRequest,
 };
 
 /// What a person does about most of them.
@@ -362,7 +363,16 @@ async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
             None => scenario.erase(key).await,
         }
     }
-    // A condition that this version does not know.
+    // A condition that this version does not know. Whoever still goes on would write over it.
+    scenario
+        .until("everybody is done", |view| {
+            view.current().is_some_and(|request| {
+                let status = |lrn| view.status_of(request, lrn);
+                let done = |lrn| status(lrn).is_some_and(|s| s.value.cond == Condition::Complete);
+                request.servers.iter().all(|&lrn| done(lrn))
+            })
+        })
+        .await;
     let status = scenario.value("status/bootservers/2").await.expect("a status");
     let mut odd: serde_json::Value = serde_json::from_str(&status).expect("JSON");
     // Of no request: whoever has completed one does not go on.

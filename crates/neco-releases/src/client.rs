@@ -276,7 +276,8 @@ impl GithubClient {
     }
 
     /// One release. That there is none costs of the rate limit, unlike the list that has not changed: so what was not
-    /// there is not asked for again until the list has changed, or memory is old.
+    /// there is not asked for again until the list has changed, or memory is old. Unless the list shows it: then something
+    /// on the way answered, or it came in between.
     async fn one(&self, segments: &[&str]) -> Result<Option<ListedRelease>, ReleaseError> {
         let url = self.url(segments);
         let asked = self.memory().absent.get(&url).copied();
@@ -294,7 +295,10 @@ impl GithubClient {
             }
             Err(ReleaseError::Gone { .. }) => {
                 // No such release, or no such repository? The list tells.
-                self.first().await?;
+                let (list, _) = self.first().await?;
+                if list.releases.iter().any(|release| is_at(release, segments)) {
+                    return Ok(None);
+                }
                 let mut memory = self.memory();
                 if memory.absent.len() >= REMEMBERED {
                     memory.absent.clear();
@@ -453,6 +457,15 @@ impl Memory {
                 self.pages.remove(&url);
             }
         }
+    }
+}
+
+/// Whether the API has a release like this at the place that it is asked for.
+fn is_at(release: &ListedRelease, segments: &[&str]) -> bool {
+    match segments {
+        ["latest"] => !release.draft && !release.prerelease,
+        ["tags", tag] => !release.draft && release.tag == *tag,
+        _ => false,
     }
 }
 

@@ -347,6 +347,20 @@ async fn a_server_that_is_not_there_is_asked_again_later() {
 }
 
 #[tokio::test]
+async fn what_the_list_shows_is_asked_for_again_though_it_was_not_found() {
+    let site = fixture().await;
+    let client = site.client();
+    let gone = || Fault::Status(404, vec![], String::new());
+    site.faults.next(Scope::Api, 1, gone());
+    assert_eq!(newest(&client, Prod).await, None);
+    assert_eq!(newest(&client, Prod).await.as_deref(), Some("2022.03.03-0303"));
+    site.faults.next(Scope::Api, 1, gone());
+    let tag = "release-2022.03.03-0303";
+    assert_eq!(client.by_tag(tag).await.expect("an answer"), None);
+    assert!(client.by_tag(tag).await.expect("an answer").is_some());
+}
+
+#[tokio::test]
 async fn the_latest_that_is_no_release_of_ours_is_passed_over() {
     let site = fixture().await;
     for (body, why) in [

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use neco_base::Backoff;
 use neco_connect::one_line;
-use neco_plan::{Doing, IntentState, Move, Post, PostKind, StatusWrite, View, next_move_with_row};
+use neco_plan::{
+    Doing, IntentState, Move, Post, PostKind, Row, StatusWrite, View, next_move_with_row,
+};
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{Revision, Way};
 use neco_store::{Committed, StoreError};
@@ -17,7 +19,7 @@ use crate::engine::{Age, Engine, mark_of};
 use crate::installer::Installer;
 use crate::progress::ProgressSink;
 use crate::running::Running;
-use crate::shared::{Refused, Shared, unwritten};
+use crate::shared::{Refused, Shared};
 use crate::steps::{PlanError, Steps};
 
 /// How often a group is tried to be restored before its service is left stopped.
@@ -47,7 +49,7 @@ pub(crate) enum ActError {
     #[error("etcd: {}", one_line(.0))]
     Store(#[from] StoreError),
     /// The journal.
-    #[error("{}", unwritten(.0))]
+    #[error("{}", one_line(.0))]
     Journal(#[from] neco_host::journal::JournalError),
     /// This server.
     #[error("{0}")]
@@ -59,6 +61,7 @@ impl Engine {
     pub(crate) async fn act(
         &mut self,
         decided: &Move,
+        row: Row,
         view: &View,
         age: Age,
         stop: &CancellationToken,
@@ -86,11 +89,16 @@ impl Engine {
                 Ok(Acted::Begun)
             }
             // A step asks for a fresh view itself, before its first effect.
-            Move::Run { .. } => self.act_on(decided, view, stop).await,
-            _ if age == Age::Fresh => self.act_on(decided, view, stop).await,
+            _ if age == Age::Fresh || matches!(decided, Move::Run { .. }) => {
+                self.act_on(decided, row, view, stop).await
+            }
             _ => {
                 let seen = self.shared.see().await?;
-                let acted = self.act_on(decided, &seen.view, stop).await;
+                let (row, again) = next_move_with_row(&seen.view, &self.shared.local());
+                let acted = match again == *decided {
+                    true => self.act_on(decided, row, &seen.view, stop).await,
+                    false => Ok(Acted::Begun),
+                };
                 // The next decision is made from what this one was made from.
                 self.seen = Some(seen);
                 acted
@@ -98,18 +106,15 @@ impl Engine {
         }
     }
 
-    /// Carries out what still comes out of `view`.
+    /// Carries out what `row` has decided from `view`.
     async fn act_on(
         &mut self,
         decided: &Move,
+        row: Row,
         view: &View,
         stop: &CancellationToken,
     ) -> Result<Acted, ActError> {
         let local = self.shared.local();
-        let (row, again) = next_move_with_row(view, &local);
-        if again != *decided {
-            return Ok(Acted::Begun);
-        }
         let mut entries =
             vec![Entry::Mark(mark_of(view)), decision::entry(view, local.lrn, row, decided)];
         match decided {
@@ -380,7 +385,7 @@ pub(crate) async fn complete(
             ]),
             // It is done, or it is not: what counts is that the journal knows.
             Err(StepError::Journal(error)) => {
-                shared.wait_for_disk(Refused::Journal, unwritten(error), &mut retry).await;
+                shared.wait_for_disk(Refused::Journal, one_line(error), &mut retry).await;
                 continue;
             }
             Err(StepError::Disk(why)) => {
@@ -394,7 +399,7 @@ pub(crate) async fn complete(
                 return completed;
             }
             Err(error) => {
-                shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
+                shared.wait_for_disk(Refused::Journal, one_line(&error), &mut retry).await;
             }
         }
     }
@@ -413,7 +418,7 @@ async fn restore(
         match steps.restore(&group, &request, way).await {
             Ok(()) => break None,
             Err(StepError::Journal(error)) => {
-                shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
+                shared.wait_for_disk(Refused::Journal, one_line(&error), &mut retry).await;
             }
             Err(StepError::Disk(why)) => {
                 shared.wait_for_disk(Refused::Work, why, &mut retry).await;
@@ -435,7 +440,7 @@ async fn restore(
         Some(cause) => vec![Entry::StepFailed { request, step: 0, cause: cause.clone() }, closed],
     };
     while let Err(error) = shared.record(&entries) {
-        shared.wait_for_disk(Refused::Journal, unwritten(&error), &mut retry).await;
+        shared.wait_for_disk(Refused::Journal, one_line(&error), &mut retry).await;
     }
     failed.map_or(Ok(()), |cause| Err(StepError::Failed(cause)))
 }

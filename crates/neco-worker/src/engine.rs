@@ -24,7 +24,7 @@ use crate::installer::Installer;
 use crate::kept::kept;
 use crate::running::{Finished, Running};
 use crate::seen::Seen;
-use crate::shared::{Refused, Shared, unwritten};
+use crate::shared::{Refused, Shared};
 use crate::steps::Steps;
 use crate::times::Times;
 
@@ -229,7 +229,7 @@ impl Engine {
                 Next::Wait
             }
             Move::ExitForNewBinary => Next::Exit,
-            decided => match self.act(&decided, view, age, stop).await {
+            decided => match self.act(&decided, row, view, age, stop).await {
                 Ok(Acted::Begun) => {
                     self.goes_on();
                     Next::Decide
@@ -306,7 +306,7 @@ impl Engine {
 
     /// The journal cannot be written; that was logged when it was tried.
     fn without_disk(&self, error: &JournalError) {
-        self.shared.observe(|observation| observation.waiting_for = unwritten(error));
+        self.shared.observe(|observation| observation.waiting_for = one_line(error));
     }
 
     /// Something succeeded: should it fail again, that is news.

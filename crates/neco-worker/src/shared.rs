@@ -83,7 +83,7 @@ impl Shared {
     pub fn record(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut local = self.lock();
         let appended = self.journal.append(entries);
-        self.note_refused(Refused::Journal, appended.as_ref().err().map(unwritten));
+        self.note_refused(Refused::Journal, appended.as_ref().err().map(|error| one_line(error)));
         appended?;
         for entry in entries {
             local.journal.apply(entry);
@@ -99,7 +99,7 @@ impl Shared {
     pub(crate) fn note(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let mut local = self.lock();
         let noted = self.journal.note(entries);
-        self.note_refused(Refused::Journal, noted.as_ref().err().map(unwritten));
+        self.note_refused(Refused::Journal, noted.as_ref().err().map(|error| one_line(error)));
         noted?;
         for entry in entries {
             local.journal.apply(entry);
@@ -212,11 +212,6 @@ pub fn wall(clock: &dyn Clock) -> Timestamp {
     let since: Duration = clock.wall();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
     Timestamp::from_unix(seconds).plus_nanos(i64::from(since.subsec_nanos()))
-}
-
-/// Says why the journal did not take something.
-pub(crate) fn unwritten(error: &JournalError) -> String {
-    one_line(error)
 }
 
 fn fold(journal: &dyn JournalStore) -> Result<JournalState, JournalError> {

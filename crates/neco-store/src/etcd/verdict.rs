@@ -251,12 +251,11 @@ fn remedy(heard: &str, peer: Peer<'_>) -> Option<Remedy> {
         Some(Remedy::Sure(WRONG_CERT))
     } else if hears(&["received fatal alert"]) {
         Some(Remedy::Sure(if peer.has_identity { REFUSED_CERT } else { NO_CLIENT_CERT }))
-    // So does one that takes the handshake for a bad request and goes before that was read.
+    // A server that misses the certificate, or another one, drops the connection after the handshake; whether its alert is
+    // read before that is a matter of luck. One that speaks no TLS takes the handshake for a bad request, and resets it.
     } else if hears(&["connection reset"]) && !peer.answered {
         let with = peer.has_identity;
         Some(Remedy::Perhaps(if with { RESET_WITH_CERT } else { RESET_WITHOUT_CERT }))
-    // A server that misses the certificate, or another one, drops the connection after the handshake; whether its alert is
-    // read before that is a matter of luck.
     } else if hears(&DROPPED) || hears(&["operation was canceled"]) {
         Some(Remedy::Perhaps(if peer.has_identity { DROPPED_CERT } else { NO_CLIENT_CERT }))
     } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use neco_host::fs::Fault;
 use neco_schema::journal::Entry;
-use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Range, Record};
+use neco_schema::{Condition, Control, HistoryServer, Key, Lrn, Op, Range, Record, UpdateRequest};
 
 use crate::cluster::{Cluster, TIMER, VAULT, edit};
 
@@ -187,9 +187,8 @@ async fn a_step_that_the_disk_refuses_is_begun_again_and_aborts_nothing() {
     }
 }
 
-/// What a fence has seen is not forgotten, though nobody has told the engine yet.
-#[tokio::test(start_paused = true)]
-async fn a_step_that_its_fence_has_left_is_not_begun_again_from_an_older_view() {
+/// Two servers, of which the first is in the step of this number, and its disk is full.
+async fn refused_by_the_disk() -> (Cluster, UpdateRequest, u32) {
     let mut cluster = Cluster::of(2).await;
     let step = cluster.step("vault");
     cluster.server(0).units().faults().hold("step vault").unwrap();
@@ -199,6 +198,13 @@ async fn a_step_that_its_fence_has_left_is_not_begun_again_from_an_older_view() 
     cluster.server(0).units().faults().clear("step vault").unwrap();
     let refused = async || !cluster.server(0).unfit(&cluster.view()).is_empty();
     cluster.until("the disk refuses", refused).await;
+    (cluster, request, step)
+}
+
+/// What a fence has seen is not forgotten, though nobody has told the engine yet.
+#[tokio::test(start_paused = true)]
+async fn a_step_that_its_fence_has_left_is_not_begun_again_from_an_older_view() {
+    let (cluster, request, step) = refused_by_the_disk().await;
     cluster.store.hold_watches(true);
     cluster.stop_request(&request).await;
     let begun = cluster.server(0).attempts(&request, step).len();
@@ -213,15 +219,7 @@ async fn a_step_that_its_fence_has_left_is_not_begun_again_from_an_older_view() 
 /// What was refused is not told of a step that has written and waits for something else.
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_takes_something_again_is_told_as_soon_as_it_does() {
-    let mut cluster = Cluster::of(2).await;
-    let step = cluster.step("vault");
-    cluster.server(0).units().faults().hold("step vault").unwrap();
-    let request = cluster.request().await;
-    cluster.until("the step", async || cluster.server(0).attempts(&request, step) == [1]).await;
-    cluster.server(0).disk.set_fault(Some(Fault::From { nth: 0, errno: 28 }));
-    cluster.server(0).units().faults().clear("step vault").unwrap();
-    let refused = async || !cluster.server(0).unfit(&cluster.view()).is_empty();
-    cluster.until("the disk refuses", refused).await;
+    let (cluster, request, _) = refused_by_the_disk().await;
     let refused_at = cluster.stands(0, &request);
     // Its service takes long to become ready.
     cluster.faults.start_slowly(VAULT);
@@ -258,7 +256,7 @@ async fn an_outage_of_etcd_within_a_step_is_waited_out() {
 }
 
 /// The part of a server in the history.
-fn part(cluster: &Cluster, request: &neco_schema::UpdateRequest, lrn: u32) -> HistoryServer {
+fn part(cluster: &Cluster, request: &UpdateRequest, lrn: u32) -> HistoryServer {
     let key = Key::HistoryServer(request.started_at, request.id(), Lrn::new(lrn));
     let kv = cluster.store.with(|mvcc| mvcc.get(&key.to_string())).expect("a part");
     HistoryServer::decode(&kv.value).unwrap()

@@ -1,9 +1,28 @@
 //! Starting other programs: their failures name the whole command line.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use crate::exit::{Doing, Done, Failure};
+
+/// This program, to be started once more, also after cargo has put another of its name in its place.
+///
+/// The tests of the workspace link it with the features that all members ask for together, which
+/// replaces the file that `cargo xtask` started.
+pub(crate) fn this_program() -> Done<PathBuf> {
+    let program = std::env::current_exe().doing(|| "cannot find this program".into())?;
+    Ok(in_place_of(program))
+}
+
+/// What stands where a program was started that is called deleted: proc_pid_exe(5).
+fn in_place_of(program: PathBuf) -> PathBuf {
+    match program.as_os_str().as_bytes().strip_suffix(b" (deleted)") {
+        Some(name) => PathBuf::from(OsString::from_vec(name.to_vec())),
+        None => program,
+    }
+}
 
 /// The command as a person would type it.
 pub(crate) fn shown(command: &Command) -> String {
@@ -64,6 +83,15 @@ fn quoted(word: &OsStr) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_was_linked_anew_is_started_where_it_was() {
+        assert_eq!(
+            in_place_of("/tree/target/xtask (deleted)".into()),
+            PathBuf::from("/tree/target/xtask")
+        );
+        assert_eq!(in_place_of("/tree/target/xtask".into()), PathBuf::from("/tree/target/xtask"));
+    }
 
     #[test]
     fn shows_a_command_that_can_be_pasted_into_a_shell() {

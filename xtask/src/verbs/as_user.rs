@@ -69,7 +69,7 @@ fn outside(verb: &[String]) -> Done {
     }
     sweep();
     let scratch = Scratch::create()?;
-    let program = std::env::current_exe().doing(|| "cannot find this program".into())?;
+    let program = run::this_program()?;
     // In a process namespace of its own nothing of it outlives it.
     let status = Command::new("unshare")
         .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])

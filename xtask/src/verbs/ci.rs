@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::deny::Deny;
 use super::test::{self, Count};
 use crate::args::Args;
-use crate::exit::{Doing, Done, Failure};
+use crate::exit::{Done, Failure};
 use crate::run;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
@@ -107,7 +107,7 @@ fn clippy(workspace: &Workspace) -> Done {
 
 /// Another verb, as a process of its own that is not waited for forever.
 fn verb(words: &[&str]) -> Done {
-    let program = std::env::current_exe().doing(|| "cannot find this program".into())?;
+    let program = run::this_program()?;
     let mut command = Command::new("timeout");
     command.args(["--kill-after=30s", PLAYGROUND_LIMIT]).arg(program).args(words);
     run::succeed(&mut command)

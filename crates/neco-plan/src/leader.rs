@@ -223,15 +223,15 @@ fn unfinished(view: &View, limits: &Limits, clock: &Elapsed, request: &UpdateReq
 }
 
 /// Whether a member of a finished request was taken out and registered again since: it may be a fresh machine, and its
-/// status of before went with it. A Go peer that spoils its own `complete` is no such member.
+/// status of before went with it. A Go peer that spoils its own `complete` is no such member, nor is one whose condition
+/// this version does not know.
 fn came_again(view: &View, request: &UpdateRequest) -> bool {
     let id = request.id();
     request.members().into_iter().any(|lrn| match view.statuses.get(&lrn).map(|s| &s.value) {
         None => !view.unreadable.contains_key(&Key::Status(lrn)),
-        Some(status) => status
-            .request
-            .as_ref()
-            .is_some_and(|of| *of != id || status.cond != Condition::Complete),
+        Some(status) => status.request.as_ref().is_some_and(|of| {
+            *of != id || !matches!(status.cond, Condition::Complete | Condition::Other(_))
+        }),
     })
 }
 

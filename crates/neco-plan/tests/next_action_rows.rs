@@ -623,6 +623,18 @@ mod rows {
     }
 
     #[test]
+    fn row_10_a_member_that_was_registered_anew_is_one_whose_condition_nobody_knows_is_none() {
+        let request = request(&[0, 1]);
+        let mut cluster = Cluster::of(&[0, 1]);
+        cluster.release(V1).request(&request).finished(&request);
+        cluster.status(1, &request, 3, Condition::Other(9));
+        assert_eq!(waiting(action(&cluster)), Waiting::Idle);
+        cluster.status(1, &request, 1, Condition::Running);
+        let made = requested(action(&cluster));
+        assert_eq!((made.kind, made.servers), (RequestKind::Reconfigure, lrns(&[0, 1])));
+    }
+
+    #[test]
     fn row_10_makes_no_request_for_a_withdrawn_version() {
         let request = request(&[0, 1]);
         let mut cluster = Cluster::of(&[0, 1, 2]);

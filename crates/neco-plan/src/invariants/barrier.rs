@@ -141,8 +141,9 @@ fn skew_at_most_one(state: &State, verdicts: &mut Verdicts) {
 /// 10: within one request steps do not go back, and a closed status is the last.
 fn monotone_steps(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts) {
     let (Some(before), after) = (&put.before, &put.after) else { return };
-    // A Go worker that restarts begins with step 1.
-    if before.request.is_none() || before.request != after.request {
+    // A Go worker that restarts begins with step 1, and what a person puts there by hand is no step of a server.
+    let of_one_request = before.request.is_some() && before.request == after.request;
+    if !of_one_request || change.event.is_foreign() {
         return;
     }
     let lrn = put.lrn;

@@ -9,6 +9,7 @@ use neco_schema::{
     Condition, Ending, Key, Lrn, NecoVersion, Record as _, RequestId, RequestKind, SCHEMA,
     UpdateRequest,
 };
+use nix::sys::signal::Signal;
 
 /// What a person does about most of them.
 const REMEDY: &str = "put a right value there or delete the key";
@@ -363,28 +364,33 @@ async fn what_decisions_hang_on_is_named_by_why_and_put_right() {
             None => scenario.erase(key).await,
         }
     }
-    // A condition that this version does not know. Whoever still goes on would write over it.
-    scenario
-        .until("everybody is done", |view| {
-            view.current().is_some_and(|request| {
-                let status = |lrn| view.status_of(request, lrn);
-                let done = |lrn| status(lrn).is_some_and(|s| s.value.cond == Condition::Complete);
-                request.servers.iter().all(|&lrn| done(lrn))
-            })
-        })
-        .await;
+    // A condition that this version does not know. Its owner knows better and writes over it, so it is
+    // held until everybody else has said so.
+    let owner = scenario.server(2);
+    owner.worker().signal(Signal::SIGSTOP).await.expect("it runs");
     let status = scenario.value("status/bootservers/2").await.expect("a status");
     let mut odd: serde_json::Value = serde_json::from_str(&status).expect("JSON");
-    // Of no request: whoever has completed one does not go on.
-    odd["request"] = "0000000000000000".into();
     odd["cond"] = 9.into();
-    let odd = odd.to_string();
-    scenario.write("status/bootservers/2", &odd).await;
+    let requested = scenario.value("status/current").await;
+    scenario.write("status/bootservers/2", &odd.to_string()).await;
     let words = ["key status/bootservers/2: field cond: expected 0 to 3, found 9", REMEDY];
-    for (server, daemon) in readers(&scenario, leader, Reader::Everybody) {
+    let readers = readers(&scenario, leader, Reader::Everybody).into_iter();
+    let (owners, others): (Vec<_>, Vec<_>) =
+        readers.partition(|(server, _)| server.lrn() == owner.lrn());
+    for (server, daemon) in others {
         scenario.logged(server, daemon, &words).await;
     }
-    scenario.write("status/bootservers/2", &status).await;
+    owner.worker().signal(Signal::SIGCONT).await.expect("it is still there");
+    for (server, daemon) in owners {
+        scenario.logged(server, daemon, &words).await;
+    }
+    scenario
+        .until("the owner says again that it has completed", |view| {
+            let status = view.statuses.get(&owner.lrn());
+            status.is_some_and(|status| status.value.cond == Condition::Complete)
+        })
+        .await;
+    assert_eq!(scenario.value("status/current").await, requested, "nobody began anything for it");
 
     let version = of_a_later_version(&scenario, leader).await;
     assert_eq!(scenario.processes(), ran, "nobody ended for any of it");

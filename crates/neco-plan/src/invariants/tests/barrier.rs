@@ -3,7 +3,7 @@ use neco_schema::{Condition, ContentsStatus, Group, Key, Op, Outcome, Revision, 
 
 use super::log::*;
 use crate::invariants::InvariantId::Safety;
-use crate::invariants::{Daemon, Fact, Rules, Stamp};
+use crate::invariants::{Daemon, Fact, Rules, Stamp, Writer};
 
 #[test]
 fn lock_step_is_right() {
@@ -103,6 +103,13 @@ fn a_step_back_and_a_word_after_the_last_break_10() {
     log.status(A, &one, 1, Condition::NotRunning);
     log.status(A, &one, 1, Condition::Running);
     log.breaks(Safety(10));
+    // By hand it is nobody's fault, and the server may put it right.
+    let mut log = Log::at_step(rules(), &one, 1);
+    log.status(A, &one, 1, Condition::Abort);
+    let put = |cond| [Op::put(&Key::Status(A), &status(&one, 1, cond))];
+    log.write_by(Writer::Stranger, vec![], put(Condition::Other(9)));
+    log.status(A, &one, 1, Condition::Abort);
+    log.keeps(Safety(10));
 }
 
 fn way(one: &neco_schema::UpdateRequest, way: Way) -> [Op; 1] {

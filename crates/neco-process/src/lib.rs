@@ -21,5 +21,6 @@ pub mod notify;
 pub mod ready;
 mod root;
 pub mod signals;
+pub mod yaml;
 
 pub use root::under;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::fragment::{Node, Value};
 use super::report::Report;
+use crate::yaml::{Node, Value};
 
 /// The key that no two files may differ in without a word: under another prefix stands another Neco.
 const PREFIX: &str = "prefix";
@@ -32,10 +32,12 @@ fn compare(key: &str, under: &Node, over: &Node, main: &Path, report: &mut Repor
     report.warning(under.place(), key, what, "remove one of the two");
 }
 
-/// Whether two values say the same. Of numbers and truth values only the kind is known; no key takes them.
+/// Whether two values say the same.
 fn agree(one: &Node, other: &Node) -> bool {
     match (&one.value, &other.value) {
         (Value::Text(one), Value::Text(other)) => one == other,
+        (Value::Bool(one), Value::Bool(other)) => one == other,
+        (Value::Number(one), Value::Number(other)) => one == other,
         (Value::List(one), Value::List(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| agree(one, other))
         }

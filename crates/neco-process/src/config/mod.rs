@@ -1,4 +1,4 @@
-//! The configuration file of a boot server, in three stages: fragments, merged, validated.
+//! The configuration file of a boot server, in three stages: files, merged, validated.
 //!
 //! `/etc/neco/config.yml` tells how etcd is reached, in the format of etcdutil that the original
 //! uses, and what else is local to this server. Files of `/etc/neco/config.d/` whose name ends in
@@ -7,7 +7,6 @@
 //! serves an older and a newer version alike.
 
 mod contradict;
-mod fragment;
 mod privacy;
 mod report;
 mod validate;
@@ -20,10 +19,8 @@ use std::time::Duration;
 use neco_base::{Secret, Zeroize};
 
 use crate::root::under;
+use crate::yaml::{self, Node, Place};
 pub use report::{Problem, Report};
-
-use fragment::Node;
-use report::Place;
 
 /// The main file.
 pub const FILE: &str = "/etc/neco/config.yml";
@@ -235,12 +232,12 @@ pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
             }
             Err(source) => return Err(ConfigError::Unreadable { path: file.clone(), source }),
         };
-        let parsed = fragment::parse(file, &text);
+        let parsed = yaml::parse(file, &text);
         if let Ok(node) = &parsed {
             privacy::check(file, node, &mut report);
         }
         match parsed {
-            Ok(node) if matches!(node.value, fragment::Value::Map(_)) => match &mut merged {
+            Ok(node) if matches!(node.value, yaml::Value::Map(_)) => match &mut merged {
                 Some(merged) => {
                     contradict::check(merged, &node, &main, &mut report);
                     merged.overlay(node);

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::fragment::{Node, Value};
 use super::report::Report;
+use crate::yaml::{Node, Value};
 
 /// The keys whose values are secrets.
 const SECRETS: [&str; 2] = ["password", "tls-key"];

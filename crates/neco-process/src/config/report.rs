@@ -1,7 +1,9 @@
 //! What is wrong with a configuration: every problem, one line each.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::yaml::Place;
 
 /// One remark on a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,13 +52,6 @@ impl fmt::Display for Report {
             }
         }
     }
-}
-
-/// Where a value stands.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) file: &'a Path,
-    pub(super) line: Option<u64>,
 }
 
 impl Report {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use neco_base::Secret;
 
-use super::fragment::{Node, Value};
-use super::report::{Place, Report};
+use super::report::Report;
 use super::{Config, EtcdConfig, Identity, Listen, Login, Pem, ReleaseConfig, Tls, Unsigned};
 use crate::duration;
 use crate::root::under;
+use crate::yaml::{Node, Place, Value};
 
 const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:2379";
 const DEFAULT_PREFIX: &str = "/neco/";
@@ -108,7 +108,7 @@ impl Reader<'_> {
             other => {
                 let what = format!("is {} instead of a text", other.kind());
                 let remedy = match other {
-                    Value::Bool | Value::Number => "put it in quotes",
+                    Value::Bool(_) | Value::Number(_) => "put it in quotes",
                     _ => "write one value after the colon",
                 };
                 self.report.problem(node.place(), &key, what, remedy);

@@ -1,4 +1,4 @@
-//! The first two stages: files as trees that know their lines, and the trees laid over each other.
+//! YAML as a tree that knows its lines, so that everything that is wrong with a file can be told in one go.
 
 use std::fmt;
 use std::path::Path;
@@ -7,32 +7,48 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
 
-use super::report::Place;
-
 /// A value and where it stands. It has no `Debug`: it may be a secret.
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) file: Arc<Path>,
+pub struct Node {
+    /// What it is.
+    pub value: Value,
+    /// Where it was read.
+    pub file: Arc<Path>,
     line: u64,
 }
 
-pub(super) enum Value {
+/// What a value is.
+pub enum Value {
     /// Nothing after the colon.
     Null,
-    Bool,
-    Number,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number without quotes.
+    Number(f64),
+    /// Anything else after the colon.
     Text(String),
+    /// Items, each after a dash.
     List(Vec<Node>),
+    /// Keys in the order of the file.
     Map(Vec<(String, Node)>),
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The file.
+    pub file: &'a Path,
+    /// The line in it, counted from 1, if known.
+    pub line: Option<u64>,
 }
 
 impl Value {
     /// What it is, for a message: never the value itself.
-    pub(super) fn kind(&self) -> &'static str {
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
-            Self::Bool => "a yes or no",
-            Self::Number => "a number",
+            Self::Bool(_) => "a yes or no",
+            Self::Number(_) => "a number",
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
@@ -41,12 +57,14 @@ impl Value {
 }
 
 impl Node {
-    pub(super) fn place(&self) -> Place<'_> {
+    /// Where it stands.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
         Place { file: &self.file, line: (self.line > 0).then_some(self.line) }
     }
 
     /// Lays another tree over this one: mappings key by key, everything else as a whole.
-    pub(super) fn overlay(&mut self, over: Self) {
+    pub(crate) fn overlay(&mut self, over: Self) {
         match (&mut self.value, over) {
             (Value::Map(under), Self { value: Value::Map(over), .. }) => {
                 for (key, node) in over {
@@ -62,13 +80,18 @@ impl Node {
 }
 
 /// What the parser has to say against a file.
-pub(super) struct SyntaxError {
-    pub(super) line: Option<u64>,
-    pub(super) what: String,
+pub struct SyntaxError {
+    /// Where, counted from 1, if known.
+    pub line: Option<u64>,
+    /// Without the place.
+    pub what: String,
 }
 
-/// Reads one file. An empty one is an empty mapping.
-pub(super) fn parse(file: &Path, text: &str) -> Result<Node, SyntaxError> {
+/// Reads the text of one file. An empty one is an empty mapping.
+///
+/// # Errors
+/// It is no YAML, has a key twice, or holds more than one document.
+pub fn parse(file: &Path, text: &str) -> Result<Node, SyntaxError> {
     let file: Arc<Path> = file.into();
     let has_content = |line: &str| {
         let line = line.trim();
@@ -104,8 +127,8 @@ fn without_position(message: &str) -> &str {
 /// A tree before it knows its file.
 enum Raw {
     Null,
-    Bool,
-    Number,
+    Bool(bool),
+    Number(f64),
     Text(String),
     List(Vec<Spanned<Self>>),
     Map(Vec<(String, Spanned<Self>)>),
@@ -114,8 +137,8 @@ enum Raw {
 fn name(raw: Spanned<Raw>, file: &Arc<Path>) -> Node {
     let value = match raw.value {
         Raw::Null => Value::Null,
-        Raw::Bool => Value::Bool,
-        Raw::Number => Value::Number,
+        Raw::Bool(truth) => Value::Bool(truth),
+        Raw::Number(number) => Value::Number(number),
         Raw::Text(text) => Value::Text(text),
         Raw::List(list) => Value::List(list.into_iter().map(|raw| name(raw, file)).collect()),
         Raw::Map(map) => {
@@ -148,28 +171,28 @@ impl<'de> Deserialize<'de> for Raw {
                 Raw::deserialize(some)
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Raw, E> {
-                Ok(Raw::Bool)
+            fn visit_bool<E>(self, truth: bool) -> Result<Raw, E> {
+                Ok(Raw::Bool(truth))
             }
 
-            fn visit_i64<E>(self, _: i64) -> Result<Raw, E> {
-                Ok(Raw::Number)
+            fn visit_i64<E>(self, number: i64) -> Result<Raw, E> {
+                Ok(Raw::Number(number as f64))
             }
 
-            fn visit_i128<E>(self, _: i128) -> Result<Raw, E> {
-                Ok(Raw::Number)
+            fn visit_i128<E>(self, number: i128) -> Result<Raw, E> {
+                Ok(Raw::Number(number as f64))
             }
 
-            fn visit_u64<E>(self, _: u64) -> Result<Raw, E> {
-                Ok(Raw::Number)
+            fn visit_u64<E>(self, number: u64) -> Result<Raw, E> {
+                Ok(Raw::Number(number as f64))
             }
 
-            fn visit_u128<E>(self, _: u128) -> Result<Raw, E> {
-                Ok(Raw::Number)
+            fn visit_u128<E>(self, number: u128) -> Result<Raw, E> {
+                Ok(Raw::Number(number as f64))
             }
 
-            fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
-                Ok(Raw::Number)
+            fn visit_f64<E>(self, number: f64) -> Result<Raw, E> {
+                Ok(Raw::Number(number))
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Raw, E> {

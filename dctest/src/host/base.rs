@@ -1,0 +1,144 @@
+//! The tree of files that all boot servers share: a small Debian, made once by mmdebstrap(1) and never written to again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::fcntl::{Flock, FlockArg};
+use sha2::{Digest as _, Sha256};
+
+use super::command::{command, run};
+
+/// The release of Debian that boot servers run.
+const SUITE: &str = "bookworm";
+
+/// What is on them beside the smallest Debian. No udev: without it systemd-networkd takes interfaces as they are.
+const PACKAGES: [&str; 19] = [
+    "bird2",
+    "ca-certificates",
+    "curl",
+    "dbus",
+    "docker-registry",
+    "docker.io",
+    "etcd-client",
+    "etcd-server",
+    "iproute2",
+    "iptables",
+    "iputils-ping",
+    "nftables",
+    "openssh-client",
+    "openssh-server",
+    "openssl",
+    "procps",
+    "serf",
+    "systemd",
+    "systemd-sysv",
+];
+
+/// What nobody reads on a machine that lives for minutes.
+const LEFT_OUT: [&str; 3] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"];
+
+/// Making it takes a minute or two where the packages are near.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+/// The words of the command that makes a tree in `dir`.
+fn words(dir: &Path, sources: &[PathBuf]) -> Vec<String> {
+    let mut words = vec![
+        "mmdebstrap".to_owned(),
+        "--quiet".to_owned(),
+        "--format=directory".to_owned(),
+        "--variant=minbase".to_owned(),
+        "--aptopt=Acquire::Languages \"none\"".to_owned(),
+        "--aptopt=Acquire::Retries \"3\"".to_owned(),
+    ];
+    words.extend(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
+    words.push(format!("--include={}", PACKAGES.join(",")));
+    words.push(SUITE.to_owned());
+    words.push(dir.display().to_string());
+    words.extend(sources.iter().map(|file| file.display().to_string()));
+    words
+}
+
+/// What a tree is known by: a change of anything that goes into it makes another.
+fn key() -> String {
+    let mut digest = Sha256::new();
+    for word in words(Path::new(""), &[]) {
+        digest.update(word.as_bytes());
+        digest.update([0]);
+    }
+    let mut key = String::new();
+    for byte in &digest.finalize()[..8] {
+        key.push_str(&format!("{byte:02x}"));
+    }
+    key
+}
+
+/// The tree, made if it is not there yet. Of two that ask at once one waits for the other.
+///
+/// # Errors
+/// `dir` cannot be written to, or mmdebstrap fails: then with what it said.
+pub async fn bring(dir: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let tree = dir.join(key());
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    let lock = dir.join("lock");
+    let file = fs::File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
+    let held = tokio::task::spawn_blocking(move || Flock::lock(file, FlockArg::LockExclusive));
+    let _held = held.await?.map_err(|(_, error)| error).context("waiting for the base tree")?;
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    let partial = dir.join(format!("{}.partial", key()));
+    if partial.exists() {
+        fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+    }
+    run(&mut command(words(&partial, &sources())), LIMIT).await.context("making the base tree")?;
+    // Only what is whole has the name.
+    fs::rename(&partial, &tree).with_context(|| format!("naming {}", tree.display()))?;
+    Ok(tree)
+}
+
+/// Where this host's own packages come from, if it runs the same release of Debian: perhaps a mirror nearby. Else mmdebstrap
+/// asks Debian's own servers.
+fn sources() -> Vec<PathBuf> {
+    let mut files = vec![PathBuf::from("/etc/apt/sources.list")];
+    let dropped = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten();
+    files.extend(dropped.map(|entry| entry.path()));
+    files.retain(|file| {
+        let fits = file.extension().is_some_and(|e| e == "list" || e == "sources");
+        fits && fs::read_to_string(file).is_ok_and(|text| names(&text, SUITE))
+    });
+    files.sort();
+    files
+}
+
+/// Whether a list of sources is one of Debian's of that release; others would bring their keys and troubles.
+fn names(text: &str, suite: &str) -> bool {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines().any(|line| line.split_whitespace().any(|word| word == suite))
+        && lines().any(|line| line.contains("/debian") || line.contains("debian-archive-keyring"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_short_and_always_the_same() {
+        assert_eq!(key().len(), 16);
+        assert_eq!(key(), key());
+    }
+
+    #[test]
+    fn only_sources_of_this_debian_are_taken() {
+        let own =
+            "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: bookworm bookworm-updates\n";
+        assert!(names(own, "bookworm"));
+        assert!(!names(own, "trixie"));
+        assert!(!names("deb https://example.com/apt bookworm stable\n", "bookworm"));
+        assert!(!names("# deb http://deb.debian.org/debian bookworm main\n", "bookworm"));
+    }
+}

@@ -1,0 +1,9 @@
+//! The virtual data centre: boot servers that really boot, joined by a network that can really break, on one Linux machine.
+//!
+//! A [`description`] says how many there are; [`plan`] computes from it where everything is and what each is told, without
+//! touching anything; [`host`] is the machine that it all runs on; [`instance`] is one data centre that runs.
+
+pub mod description;
+pub mod host;
+pub mod instance;
+pub mod plan;

@@ -1,0 +1,6 @@
+//! What a data centre consists of, computed from its description: nothing here touches the machine.
+
+pub mod address;
+pub mod bird;
+pub mod machine;
+pub mod topology;

@@ -26,6 +26,9 @@ pub(crate) const PLAYGROUND: &str = "neco-playground";
 /// The program that measures; never shipped.
 pub(crate) const BENCH: &str = "neco-bench";
 
+/// The program that runs virtual data centres; never shipped.
+pub(crate) const DCTEST: &str = "neco-dctest";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
@@ -67,7 +70,12 @@ impl Programs {
         Self::build(workspace, tools, Profile::Dev, &[&SHIPPED, &[PLAYGROUND]])
     }
 
-    /// The same with the program that measures, all of it as it is released.
+    /// Builds the program that runs virtual data centres.
+    pub(crate) fn dctest(workspace: &Workspace, tools: &Tools) -> Done<Self> {
+        Self::build(workspace, tools, Profile::Dev, &[&[DCTEST]])
+    }
+
+    /// Builds what is shipped, with the program that measures, all of it as it is released.
     pub(crate) fn with_bench(workspace: &Workspace, tools: &Tools) -> Done<Self> {
         Self::build(workspace, tools, Profile::Release, &[&SHIPPED, &[BENCH]])
     }

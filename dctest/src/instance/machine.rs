@@ -137,7 +137,9 @@ impl Machine {
             .context("systemd-nspawn has ended")?;
         let deadline = Instant::now() + self.limits.boot;
         let leader = loop {
-            if let Some(&leader) = proc::children(pid).first() {
+            // Others are helpers of systemd-nspawn that end soon.
+            let first = proc::children(pid).into_iter().find(|&pid| proc::is_first_of_its_own(pid));
+            if let Some(leader) = first {
                 break leader;
             }
             if let Some(status) = nspawn.try_wait()? {

@@ -3,6 +3,7 @@
 mod as_user;
 mod bench;
 mod ci;
+mod dc;
 mod deb;
 mod deny;
 mod docs;
@@ -20,6 +21,7 @@ pub(crate) enum Verb {
     Playground,
     Test,
     Bench,
+    Dc,
     Ci,
     Deb,
     Layers,
@@ -28,11 +30,12 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Setup,
         Self::Playground,
         Self::Test,
         Self::Bench,
+        Self::Dc,
         Self::Ci,
         Self::Deb,
         Self::Layers,
@@ -50,6 +53,7 @@ impl Verb {
             Self::Playground => "playground",
             Self::Test => "test",
             Self::Bench => "bench",
+            Self::Dc => "dc",
             Self::Ci => "ci",
             Self::Deb => "deb",
             Self::Layers => "layers",
@@ -65,6 +69,7 @@ impl Verb {
             Self::Playground => playground::HELP,
             Self::Test => test::HELP,
             Self::Bench => bench::HELP,
+            Self::Dc => dc::HELP,
             Self::Ci => ci::HELP,
             Self::Deb => deb::HELP,
             Self::Layers => layers::HELP,
@@ -75,7 +80,7 @@ impl Verb {
 
     /// These hand their arguments, `--help` among them, to another program.
     fn passes_help_on(self) -> bool {
-        matches!(self, Self::Playground | Self::AsUser)
+        matches!(self, Self::Playground | Self::Dc | Self::AsUser)
     }
 
     pub(crate) fn run(self, args: Vec<String>) -> Done {
@@ -90,6 +95,7 @@ impl Verb {
             Self::Playground => playground::run(args),
             Self::Test => test::run(args),
             Self::Bench => bench::run(args),
+            Self::Dc => dc::run(args),
             Self::Ci => ci::run(args),
             Self::Deb => deb::run(args),
             Self::Layers => layers::run(args),

@@ -33,6 +33,9 @@ enum Verb {
     Up {
         /// The description [default: three boot servers]
         file: Option<PathBuf>,
+        /// Stay, and end it with the standard input, or however this program ends
+        #[arg(long)]
+        tied: bool,
         /// How to tell of it
         #[arg(long, value_enum, default_value_t = verbs::Output::Human)]
         output: verbs::Output,
@@ -169,7 +172,10 @@ async fn verb(arguments: Arguments, top: &Top, program: &std::path::Path) -> Res
         Verb::Warden { .. } | Verb::First { .. } => Ok(0),
         Verb::Keeper { instance } => keeper::run_keeper(top, &instance).await.map(|()| 0),
         Verb::Check { file } => verbs::check(top, file.as_deref()).await,
-        Verb::Up { file, output } => verbs::up(top, program, file.as_deref(), name, output).await,
+        Verb::Up { file, tied, output } => {
+            let wanted = verbs::Wanted { file: file.as_deref(), name, tied, output };
+            verbs::up(top, program, &wanted).await
+        }
         Verb::Down { all } => verbs::down(top, name, all).await,
         verb => {
             let dirs = verbs::choose(top, name)?;

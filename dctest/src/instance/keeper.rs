@@ -68,6 +68,7 @@ pub async fn run_keeper(top: &Top, name: &str) -> Result<()> {
         }
     };
     tokio::select! {
+        biased;
         outcome = serving => outcome,
         () = building => Ok(()),
     }
@@ -310,37 +311,43 @@ impl Site {
                 }
                 slot.machine.cut(&mut running).await
             }
-            Power::Off | Power::Reboot => {
-                if power == Power::Off {
-                    if let State::On(running) = &*slot.state.lock().await {
-                        running.ask_to_shut_down()?;
-                    }
-                } else {
-                    let leader = self.leader(name).await?;
-                    run(&mut within(leader, &["systemctl", "reboot"]), QUESTION).await?;
+            Power::Off => {
+                if let State::On(running) = &*slot.state.lock().await {
+                    running.ask_to_shut_down()?;
                 }
-                let old = Instant::now();
-                let limits = self.centre.limits;
-                let deadline = old + limits.stop + limits.boot;
-                while !matches!(*slot.state.lock().await, State::Off) {
-                    if Instant::now() >= deadline {
-                        bail!("{name} does not shut down: {}", slot.machine.last_words());
-                    }
-                    sleep(LOOK_EVERY).await;
-                }
+                self.until(slot, "does not shut down", |state| matches!(state, State::Off)).await
+            }
+            Power::Reboot => {
+                let leader = self.leader(name).await?;
+                run(&mut within(leader, &["systemctl", "reboot"]), QUESTION).await?;
+                self.until(slot, "does not shut down", |state| match state {
+                    State::Off => true,
+                    State::On(running) | State::Frozen(running) => running.leader != leader,
+                })
+                .await?;
+                // Started again by whoever looks after it.
                 drop(held);
-                while power == Power::Reboot {
-                    if matches!(*slot.state.lock().await, State::On(_)) {
-                        break;
-                    }
-                    if Instant::now() >= deadline {
-                        bail!("{name} does not come back: {}", slot.machine.last_words());
-                    }
-                    sleep(LOOK_EVERY).await;
-                }
-                Ok(())
+                self.until(slot, "does not come back", |state| matches!(state, State::On(_))).await
             }
         }
+    }
+
+    /// Waits until a machine is as wanted.
+    async fn until(
+        &self,
+        slot: &Slot,
+        trouble: &str,
+        wanted: impl Fn(&State) -> bool,
+    ) -> Result<()> {
+        let limits = self.centre.limits;
+        let deadline = Instant::now() + limits.stop + limits.boot;
+        while !wanted(&*slot.state.lock().await) {
+            if Instant::now() >= deadline {
+                bail!("{} {trouble}: {}", slot.machine.name(), slot.machine.last_words());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     async fn freeze(&self, name: &str, frozen: bool) -> Result<()> {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
 
 use super::dirs::{Dirs, Top};
 use super::record::{Process, Record};
@@ -124,11 +125,27 @@ pub async fn down(top: &Top, name: &str) -> Result<()> {
     remove(top, &dirs).await
 }
 
+/// Held by whoever starts one or sweeps: one that is about to be started looks like one that nobody runs.
+pub struct Held(#[expect(dead_code, reason = "held until it is dropped")] Flock<fs::File>);
+
+/// Waits for its turn to start one or to sweep.
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn hold(top: &Top) -> Result<Held> {
+    let instances = top.instances();
+    fs::create_dir_all(&instances).with_context(|| format!("making {}", instances.display()))?;
+    let lock = top.0.join("lock");
+    let file = fs::File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error);
+    held.map(Held).with_context(|| format!("locking {}", lock.display()))
+}
+
 /// Removes what is left of data centres that nobody runs any more: folders and cgroups. Gives their names.
 ///
 /// # Errors
 /// Something does not go away.
-pub async fn sweep(top: &Top) -> Result<Vec<String>> {
+pub async fn sweep(top: &Top, _held: &Held) -> Result<Vec<String>> {
     let mut names = top.names();
     let prefix = format!("{}-", top.tag());
     names.extend(

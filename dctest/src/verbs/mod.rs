@@ -14,7 +14,7 @@ use neco_dctest::instance::orders::{Answer, Order, Status};
 use neco_dctest::instance::record::Record;
 use neco_dctest::instance::{client, warden};
 
-pub(crate) use up::up;
+pub(crate) use up::{Wanted, up};
 
 /// Wrong usage.
 pub(crate) const USAGE: u8 = 64;
@@ -183,7 +183,7 @@ pub(crate) async fn down(top: &Top, name: Option<&str>, all: bool) -> Result<u8>
         println!("{name} is down");
     }
     // What killed ones have left.
-    for name in warden::sweep(top).await? {
+    for name in warden::sweep(top, &warden::hold(top)?).await? {
         println!("{name} was swept away");
     }
     Ok(0)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -11,8 +12,8 @@ use neco_dctest::instance::dirs::{Dirs, Top};
 use neco_dctest::instance::orders::Phase;
 use neco_dctest::instance::record::Record;
 use neco_dctest::instance::{client, warden};
-use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CANNOT_RUN, Output, failure, lacks};
 
@@ -34,16 +35,20 @@ pub(super) fn description(file: Option<&Path>) -> Result<(String, DataCentre)> {
     Ok((text, centre))
 }
 
+/// What shall be started, and how.
+pub(crate) struct Wanted<'a> {
+    pub(crate) file: Option<&'a Path>,
+    pub(crate) name: Option<&'a str>,
+    /// It ends with this program.
+    pub(crate) tied: bool,
+    pub(crate) output: Output,
+}
+
 /// Starts a data centre and waits until it is ready.
-pub(crate) async fn up(
-    top: &Top,
-    program: &Path,
-    file: Option<&Path>,
-    name: Option<&str>,
-    output: Output,
-) -> Result<u8> {
-    let (text, centre) = description(file)?;
-    let name = name.unwrap_or(&centre.name);
+pub(crate) async fn up(top: &Top, program: &Path, wanted: &Wanted<'_>) -> Result<u8> {
+    let output = wanted.output;
+    let (text, centre) = description(wanted.file)?;
+    let name = wanted.name.unwrap_or(&centre.name);
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty() || name.len() > 16 || !name.chars().all(fits) {
         bail!("--name is 1 to 16 small letters, digits and dashes, not {name:?}");
@@ -67,7 +72,7 @@ pub(crate) async fn up(
 
     let ready = Instant::now();
     let dirs = top.instance(name);
-    start(top, program, &dirs, &text).await?;
+    let held = start(top, program, &dirs, &text, wanted.tied).await?;
     let limits = centre.limits;
     let limit = limits.boot + limits.converge * 3 + Duration::from_secs(30);
     if let Err(error) = client::follow(&dirs, limit, &mut told).await {
@@ -81,29 +86,35 @@ pub(crate) async fn up(
     if output == Output::Json {
         println!("{}", json!({ "name": name, "outcome": "ready", "phases": phases }));
     }
+    if held.is_some() {
+        until_told_to_end().await?;
+        drop(held);
+        warden::down(top, name).await?;
+    }
     Ok(0)
 }
 
-/// Makes the folder and starts the warden; of two that start at once one waits.
-async fn start(top: &Top, program: &Path, dirs: &Dirs, text: &str) -> Result<()> {
-    let instances = top.instances();
-    fs::create_dir_all(&instances).with_context(|| format!("making {}", instances.display()))?;
-    let lock = top.0.join("lock");
-    let file = fs::File::create(&lock).with_context(|| format!("making {}", lock.display()))?;
-    let _held = Flock::lock(file, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .with_context(|| format!("locking {}", lock.display()))?;
+/// Makes the folder and starts the warden; of two that start at once one waits. Gives what ends it when it is dropped, if it
+/// is to be tied to this program.
+async fn start(
+    top: &Top,
+    program: &Path,
+    dirs: &Dirs,
+    text: &str,
+    tied: bool,
+) -> Result<Option<ChildStdin>> {
+    let turn = warden::hold(top)?;
     if let Some(record) = Record::read(dirs)?
         && (record.outer.lives() || record.warden.lives())
     {
         bail!("a data centre {} runs already; `dc down` ends it, --name names another", dirs.name);
     }
     // What killed ones have left would be in the way.
-    warden::sweep(top).await?;
+    warden::sweep(top, &turn).await?;
     fs::create_dir(&dirs.dir).with_context(|| format!("making {}", dirs.dir.display()))?;
     fs::write(dirs.description(), text)
         .with_context(|| format!("writing {}", dirs.description().display()))?;
-    let (mut warden, _) = warden::start(program, top, &dirs.name, false)?;
+    let (mut warden, held) = warden::start(program, top, &dirs.name, tied)?;
     let begun = Instant::now();
     while Record::read(dirs)?.is_none() {
         if let Some(status) = warden.try_wait()? {
@@ -114,6 +125,24 @@ async fn start(top: &Top, program: &Path, dirs: &Dirs, text: &str) -> Result<()>
             bail!("the warden does not start; see {}", dirs.log().display());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(held)
+}
+
+/// Waits for the end of standard input, or for a signal that asks for the end.
+async fn until_told_to_end() -> Result<()> {
+    let (told, ended) = tokio::sync::oneshot::channel();
+    // A thread of its own: nothing can make it stop reading.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = told.send(());
+    });
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    tokio::select! {
+        biased;
+        _ = ended => {}
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
     }
     Ok(())
 }

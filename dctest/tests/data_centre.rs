@@ -1,0 +1,321 @@
+//! Data centres that run: they come up, break, heal, and leave nothing behind, whoever is killed.
+//!
+//! They need root, what `cargo xtask dc check` asks for, and some seconds each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use neco_dctest::host::cgroup;
+use neco_dctest::instance::dirs::{Dirs, TOP_VARIABLE, Top};
+use neco_dctest::instance::record::Record;
+use serde_json::Value;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The folder of the repository's own data centres: the base tree there is shared.
+fn top() -> Top {
+    let program = Path::new(env!("CARGO_BIN_EXE_neco-dctest"));
+    let target = program.ancestors().nth(2).expect("target/PROFILE/program");
+    Top(std::env::var_os(TOP_VARIABLE).map_or_else(|| target.join("dctest"), PathBuf::from))
+}
+
+fn dc(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_neco-dctest"));
+    command.env(TOP_VARIABLE, top().0).args(words).stdin(Stdio::null());
+    command
+}
+
+fn run(words: &[&str]) -> Output {
+    dc(words).output().expect("it starts")
+}
+
+/// What a command said that went well.
+fn said(words: &[&str]) -> String {
+    let output = run(words);
+    let complained = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{words:?}: {}: {complained}", output.status);
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// One that is taken down however the test ends.
+struct DataCentre {
+    name: &'static str,
+    dirs: Dirs,
+}
+
+impl DataCentre {
+    fn up(name: &'static str, description: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().expect("room");
+        fs::write(file.path(), description).expect("room");
+        let centre = Self { name, dirs: top().instance(name) };
+        let file = file.path().display().to_string();
+        let last = said(&["up", &file, "--name", name, "--output", "json"]);
+        let told: Value = serde_json::from_str(last.lines().last().expect("a line")).expect("JSON");
+        assert_eq!(told["outcome"], "ready");
+        centre
+    }
+
+    fn dc(&self, words: &[&str]) -> String {
+        said(&[&["--name", self.name], words].concat())
+    }
+
+    fn fails(&self, words: &[&str]) -> String {
+        let output = run(&[&["--name", self.name], words].concat());
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    fn power(&self, machine: &str) -> String {
+        let status: Value =
+            serde_json::from_str(&self.dc(&["status", "--output", "json"])).expect("JSON");
+        let machines = status["machines"].as_array().expect("machines").iter();
+        let found = machines.into_iter().find(|one| one["name"] == machine).expect("that machine");
+        found["power"].as_str().expect("a word").to_owned()
+    }
+
+    /// Whether a machine gets an answer from an address.
+    fn reaches(&self, machine: &str, address: &str) -> bool {
+        let words = ["--name", self.name, "sh", machine, "--", "ping", "-q", "-c1", "-W1", address];
+        run(&words).status.success()
+    }
+}
+
+impl Drop for DataCentre {
+    fn drop(&mut self) {
+        let _ = run(&["down", "--name", self.name]);
+    }
+}
+
+const THREE: &str = "format: 1\nname: dc0\nboot-servers: 3\n";
+const ONE: &str = "format: 1\nname: dc0\nboot-servers: 1\n";
+const BOOT_1: &str = "10.69.0.195";
+
+/// Everything of a data centre that is still on this host.
+fn left(dirs: &Dirs) -> Vec<String> {
+    let mut left = Vec::new();
+    if dirs.dir.exists() {
+        left.push(format!("the folder {}", dirs.dir.display()));
+    }
+    let tag = top().tag_of(&dirs.name);
+    if cgroup::tags().expect("cgroups").contains(&tag) {
+        left.push(format!("cgroups of {tag}"));
+    }
+    let folder = dirs.dir.display().to_string();
+    if fs::read_to_string("/proc/self/mounts").expect("mounts").contains(&folder) {
+        left.push(format!("mounts below {folder}"));
+    }
+    for entry in fs::read_dir("/proc").expect("processes").flatten() {
+        let words = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words).replace('\0', " ");
+        let ours =
+            [format!("warden {}", dirs.name), format!("first {}", dirs.name), folder.clone()];
+        if ours.iter().any(|ours| words.contains(ours.as_str())) {
+            left.push(format!("the process {words}"));
+        }
+    }
+    left
+}
+
+/// Network spaces and interfaces of this host; those of data centres are not among them.
+fn network() -> (Vec<String>, String) {
+    let names = |dir: &str| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names
+    };
+    (names("/run/netns"), names("/sys/class/net").join(" "))
+}
+
+#[test]
+#[ignore = "needs root and boots machines; `cargo xtask test --all` runs it"]
+fn machines_and_cables_break_and_heal() {
+    let before = network();
+    let centre = DataCentre::up("t-faults", THREE);
+    assert_eq!(network(), before, "nothing of it is seen outside");
+    assert_eq!(centre.dc(&["ssh", "boot-1", "--", "hostname"]), "dc0-boot-1\n");
+    assert!(centre.reaches("boot-0", BOOT_1));
+
+    // A cable that is broken, and then one that is silent: the other one carries on.
+    for state in ["down", "drop"] {
+        centre.dc(&["link", "rack0-tor1", "boot-0", state]);
+        until("the way by the other switch", || {
+            let routes = centre.dc(&["sh", "boot-0", "--", "ip", "route", "show", "default"]);
+            routes.contains("via 10.69.0.129") && !routes.contains("via 10.69.0.65")
+        });
+        assert!(centre.reaches("boot-0", BOOT_1));
+        centre.dc(&["heal"]);
+        until("both ways again", || {
+            centre
+                .dc(&["sh", "boot-0", "--", "ip", "route", "show", "default"])
+                .contains("via 10.69.0.65")
+        });
+    }
+
+    centre.dc(&["partition", "boot-0", "--from", "boot-1"]);
+    assert!(!centre.reaches("boot-0", BOOT_1) && centre.reaches("boot-0", "10.69.1.131"));
+    centre.dc(&["heal"]);
+    until("the end of the partition", || centre.reaches("boot-0", BOOT_1));
+
+    // A file that was written before the power went is there when it comes back.
+    centre.dc(&["sh", "boot-1", "--", "sh", "-c", "echo kept > /var/lib/kept"]);
+    centre.dc(&["power", "boot-1", "cut"]);
+    assert_eq!(centre.power("boot-1"), "off");
+    assert!(!centre.reaches("boot-0", BOOT_1));
+    assert!(centre.fails(&["sh", "boot-1", "--", "true"]).contains("boot-1 is off"));
+    centre.dc(&["power", "boot-1", "on"]);
+    assert_eq!(centre.dc(&["sh", "boot-1", "--", "cat", "/var/lib/kept"]), "kept\n");
+    until("the way to it", || centre.reaches("boot-0", BOOT_1));
+
+    let boot = [
+        "sh",
+        "boot-2",
+        "--",
+        "systemctl",
+        "show",
+        "--value",
+        "--property=UserspaceTimestampMonotonic",
+    ];
+    let booted = centre.dc(&boot);
+    centre.dc(&["power", "boot-2", "reboot"]);
+    assert_ne!(centre.dc(&boot), booted, "it has booted anew");
+
+    centre.dc(&["freeze", "boot-2"]);
+    assert_eq!(centre.power("boot-2"), "frozen");
+    assert!(centre.fails(&["sh", "boot-2", "--", "true"]).contains("boot-2 is frozen"));
+    // What is frozen can lose its power.
+    centre.dc(&["power", "boot-2", "cut"]);
+    assert_eq!(centre.power("boot-2"), "off");
+
+    // The clock is the host's, and nobody in there may set it: capabilities(7), by their numbers.
+    let (admin, time) = (21, 25);
+    let status = centre.dc(&["sh", "boot-0", "--", "cat", "/proc/self/status"]);
+    let effective =
+        status.lines().find_map(|line| line.strip_prefix("CapEff:")).expect("capabilities");
+    let effective = u64::from_str_radix(effective.trim(), 16).expect("a number");
+    assert_eq!((effective >> admin & 1, effective >> time & 1), (1, 0), "{effective:x}");
+
+    let there = left(&centre.dirs).join("\n");
+    assert!(
+        ["the folder", "cgroups of", "the process"].iter().all(|what| there.contains(what)),
+        "{there}"
+    );
+    centre.dc(&["freeze", "boot-0"]);
+    centre.dc(&["down"]);
+    assert_eq!(left(&centre.dirs), Vec::<String>::new());
+    assert_eq!(network(), before);
+}
+
+#[test]
+#[ignore = "needs root and boots machines; `cargo xtask test --all` runs it"]
+fn two_run_side_by_side_with_the_same_addresses() {
+    let [one, other] = ["t-one", "t-other"].map(|name| DataCentre::up(name, ONE));
+    for centre in [&one, &other] {
+        centre.dc(&["sh", "boot-0", "--", "sh", "-c", &format!("echo {} > /name", centre.name)]);
+    }
+    assert_eq!(one.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-one\n");
+    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-other\n");
+    let again = run(&["up", "--name", "t-one"]);
+    let complained = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(complained.contains("a data centre t-one runs already"), "{complained}");
+    one.dc(&["down"]);
+    assert_eq!(left(&one.dirs), Vec::<String>::new());
+    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-other\n");
+}
+
+/// Starts one that ends with its driver.
+fn tied(name: &str, file: &Path) -> Child {
+    let file = file.display().to_string();
+    let mut command = dc(&["up", &file, "--tied", "--name", name, "--output", "json"]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    child.expect("it starts")
+}
+
+#[test]
+#[ignore = "needs root and boots machines; `cargo xtask test --all` runs it"]
+fn whoever_is_killed_nothing_stays_behind() {
+    let file = tempfile::NamedTempFile::new().expect("room");
+    fs::write(file.path(), ONE).expect("room");
+    let dirs = top().instance("t-killed");
+    let ready = |dirs: &Dirs| {
+        let words = ["--name", &dirs.name, "status"];
+        until("a data centre that is ready", || run(&words).status.success());
+    };
+
+    // The driver, in the middle of the start and after it.
+    for in_the_middle in [true, false] {
+        let mut driver = tied("t-killed", file.path());
+        if in_the_middle {
+            until("a record", || matches!(Record::read(&dirs), Ok(Some(_))));
+        } else {
+            ready(&dirs);
+        }
+        driver.kill().expect("it runs");
+        driver.wait().expect("it has ended");
+        until("nothing of it", || left(&dirs).is_empty());
+    }
+
+    // Those that hold it: what they leave on the disk the next one sweeps away.
+    for victim in ["warden", "outer"] {
+        let mut driver = tied("t-killed", file.path());
+        ready(&dirs);
+        let record = Record::read(&dirs).expect("a record").expect("a record");
+        if victim == "warden" {
+            record.warden.kill()
+        } else {
+            record.outer.kill()
+        }
+        until("the end of its processes", || !record.outer.lives() && !record.warden.lives());
+        said(&["down", "--name", "t-killed"]);
+        until("nothing of it", || left(&dirs).is_empty());
+        driver.kill().expect("it can be killed");
+        driver.wait().expect("it has ended");
+    }
+}
+
+#[test]
+#[ignore = "needs root and boots machines; `cargo xtask test --all` runs it"]
+fn a_machine_that_does_not_boot_is_told_within_its_deadline_with_what_it_said() {
+    let file = tempfile::NamedTempFile::new().expect("room");
+    fs::write(file.path(), format!("{ONE}limits: {{ boot: 100ms }}\n")).expect("room");
+    let output = run(&["up", &file.path().display().to_string(), "--name", "t-never"]);
+    assert_eq!(output.status.code(), Some(1));
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(complained.contains("boot: ") && complained.contains("boot-0"), "{complained}");
+    let kept = top().artefacts("t-never");
+    assert!(complained.contains(&kept.display().to_string()), "{complained}");
+    assert!(kept.join("boot-0/console.log").is_file() && kept.join("routers/core.conf").is_file());
+    assert_eq!(left(&top().instance("t-never")), Vec::<String>::new());
+}
+
+#[test]
+fn a_broken_description_is_told_whole_before_anything_is_started() {
+    let dir = tempfile::tempdir().expect("room");
+    let file = dir.path().join("dc.yml");
+    fs::write(&file, "format: 1\nname: X\nboot-servers: 0\n").expect("room");
+    let mut command = dc(&["up", &file.display().to_string()]);
+    let output = command.env(TOP_VARIABLE, dir.path()).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(1));
+    let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        complained.contains("dc.yml:2: name: ") && complained.contains("dc.yml:3: boot-servers: "),
+        "{complained}"
+    );
+    assert!(!dir.path().join("instances").exists());
+}
+
+#[test]
+fn wrong_usage_is_64() {
+    assert_eq!(run(&["power", "boot-0", "sideways"]).status.code(), Some(64));
+}

@@ -184,7 +184,7 @@ async fn verb(arguments: Arguments, top: &Top, program: &std::path::Path) -> Res
                 Verb::Ssh { machine, command } => verbs::ssh(&dirs, &machine, &command).await,
                 Verb::Sh { machine, command } => verbs::sh(&dirs, &machine, &command).await,
                 Verb::Logs { machine, unit } => {
-                    verbs::logs(&dirs, machine.as_deref(), unit.as_deref())
+                    verbs::logs(top, &dirs, machine.as_deref(), unit.as_deref()).await
                 }
                 Verb::Power { machine, power } => {
                     verbs::order(&dirs, Order::Power { machine, power }).await

@@ -194,9 +194,21 @@ fn machines_and_cables_break_and_heal() {
     centre.dc(&["freeze", "boot-2"]);
     assert_eq!(centre.power("boot-2"), "frozen");
     assert!(centre.fails(&["sh", "boot-2", "--", "true"]).contains("boot-2 is frozen"));
+    centre.dc(&["heal"]);
+    assert_eq!(centre.power("boot-2"), "on");
+    centre.dc(&["freeze", "boot-2"]);
     // What is frozen can lose its power.
     centre.dc(&["power", "boot-2", "cut"]);
     assert_eq!(centre.power("boot-2"), "off");
+
+    let journal = centre.dc(&["logs", "boot-2", "--unit", "docker"]);
+    assert!(journal.contains("dockerd["), "{journal}");
+    assert!(centre.fails(&["logs", "boot-7"]).contains("no journal of boot-7"));
+    centre.dc(&["power", "boot-1", "off"]);
+    assert_eq!(centre.power("boot-1"), "off");
+    assert!(centre.fails(&["power", "boot-1", "off"]).contains("boot-1 is off"));
+    assert!(centre.fails(&["power", "boot-0", "on"]).contains("boot-0 is on"));
+    assert!(centre.fails(&["link", "boot-0", "boot-1", "down"]).contains("there is no cable"));
 
     // The clock is the host's, and nobody in there may set it: capabilities(7), by their numbers.
     let (admin, time) = (21, 25);

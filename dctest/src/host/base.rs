@@ -14,7 +14,7 @@ use super::command::{command, run};
 const SUITE: &str = "bookworm";
 
 /// What is on them beside the smallest Debian. No udev: without it systemd-networkd takes interfaces as they are.
-const PACKAGES: [&str; 19] = [
+const PACKAGES: [&str; 20] = [
     "bird2",
     "ca-certificates",
     "curl",
@@ -33,11 +33,18 @@ const PACKAGES: [&str; 19] = [
     "procps",
     "serf",
     "systemd",
+    "systemd-container",
     "systemd-sysv",
 ];
 
+/// Where Debian keeps the libraries of this processor (multiarch tuple).
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
 /// What nobody reads on a machine that lives for minutes.
 const LEFT_OUT: [&str; 3] = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*"];
+
+/// The extension of a tree that is not whole yet.
+const PARTIAL: &str = "partial";
 
 /// Making it takes a minute or two where the packages are near.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
@@ -52,12 +59,30 @@ fn words(dir: &Path, sources: &[PathBuf]) -> Vec<String> {
         "--aptopt=Acquire::Languages \"none\"".to_owned(),
         "--aptopt=Acquire::Retries \"3\"".to_owned(),
     ];
-    words.extend(LEFT_OUT.map(|path| format!("--dpkgopt=path-exclude={path}")));
+    // Told to dpkg itself, not by --dpkgopt: that one needs a helper of mmdebstrap's that is written in Python.
+    let lines = LEFT_OUT.map(|path| format!("path-exclude={path}\\n")).concat();
+    words.push(format!(
+        "--setup-hook=mkdir -p \"$1/etc/dpkg/dpkg.cfg.d\" && printf '{lines}' > \"$1/etc/dpkg/dpkg.cfg.d/left-out\""
+    ));
     words.push(format!("--include={}", PACKAGES.join(",")));
     words.push(SUITE.to_owned());
     words.push(dir.display().to_string());
     words.extend(sources.iter().map(|file| file.display().to_string()));
     words
+}
+
+/// The words of a program of the tree that runs on the host: with the tree's own libraries, so that the host need not have it
+/// and every host has the same.
+#[must_use]
+pub fn program(tree: &Path, name: &str) -> [String; 4] {
+    let libraries = tree.join(LIBRARIES);
+    let shown = |path: PathBuf| path.display().to_string();
+    [
+        shown(libraries.join("ld-linux-x86-64.so.2")),
+        "--library-path".to_owned(),
+        format!("{}:{}", libraries.display(), libraries.join("systemd").display()),
+        shown(tree.join("usr/bin").join(name)),
+    ]
 }
 
 /// What a tree is known by: a change of anything that goes into it makes another.
@@ -72,6 +97,12 @@ fn key() -> String {
         key.push_str(&format!("{byte:02x}"));
     }
     key
+}
+
+/// Whether the tree is there already.
+#[must_use]
+pub fn is_there(dir: &Path) -> bool {
+    dir.join(key()).is_dir()
 }
 
 /// The tree, made if it is not there yet. Of two that ask at once one waits for the other.
@@ -91,10 +122,15 @@ pub async fn bring(dir: &Path) -> Result<PathBuf> {
     if tree.is_dir() {
         return Ok(tree);
     }
-    let partial = dir.join(format!("{}.partial", key()));
-    if partial.exists() {
-        fs::remove_dir_all(&partial).with_context(|| format!("removing {}", partial.display()))?;
+    // What a killed one has left, of this tree or of another.
+    for entry in fs::read_dir(dir).with_context(|| format!("listing {}", dir.display()))?.flatten()
+    {
+        let path = entry.path();
+        if path.extension().is_some_and(|extension| extension == PARTIAL) {
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
     }
+    let partial = tree.with_extension(PARTIAL);
     run(&mut command(words(&partial, &sources())), LIMIT).await.context("making the base tree")?;
     // Only what is whole has the name.
     fs::rename(&partial, &tree).with_context(|| format!("naming {}", tree.display()))?;

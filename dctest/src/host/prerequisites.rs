@@ -7,21 +7,24 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
+use super::base;
 use super::cgroup::Groups;
 use super::command::{command, run};
+use crate::instance::dirs::Top;
+
+/// What makes the tree that all machines share.
+const MAKER: (&str, &str) = ("mmdebstrap", "mmdebstrap");
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("chroot", "coreutils"),
     ("ip", "iproute2"),
-    ("mmdebstrap", "mmdebstrap"),
     ("mount", "mount"),
     ("nsenter", "util-linux"),
     ("setpriv", "util-linux"),
     ("ssh", "openssh-client"),
     ("ssh-keygen", "openssh-client"),
     ("sysctl", "procps"),
-    ("systemd-nspawn", "systemd-container"),
     ("unshare", "util-linux"),
 ];
 
@@ -49,12 +52,14 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What is missing for a number of machines whose disks lie below `dir`; nothing if they can stand here.
-pub async fn lacks(dir: &Path, machines: u32, tag: &str) -> Vec<Lack> {
+/// What is missing for a number of machines in a data centre of `top`; nothing if they can stand here.
+pub async fn lacks(top: &Top, machines: u32) -> Vec<Lack> {
+    let dir = &top.0;
     let mut lacks = Vec::new();
     let mut lack =
         |what: String, remedy: &str| lacks.push(Lack { what, remedy: remedy.to_owned() });
-    for (program, package) in PROGRAMS {
+    let there = base::is_there(&top.base());
+    for (program, package) in PROGRAMS.into_iter().chain((!there).then_some(MAKER)) {
         if !is_on_path(program) {
             lack(
                 format!("there is no {program} on this machine"),
@@ -79,13 +84,13 @@ pub async fn lacks(dir: &Path, machines: u32, tag: &str) -> Vec<Lack> {
             "use a file system that an overlay can write to, such as ext4 or xfs",
         );
     }
-    if let Err(error) = cgroups(tag).await {
+    if let Err(error) = cgroups(&top.tag()).await {
         lack(
             format!("this machine gives no cgroups: {error:#}"),
             "mount them writable below /sys/fs/cgroup",
         );
     }
-    let needed = DISK_OF_BASE + u64::from(machines) * DISK_OF_MACHINE;
+    let needed = if there { 0 } else { DISK_OF_BASE } + u64::from(machines) * DISK_OF_MACHINE;
     match nix::sys::statvfs::statvfs(dir) {
         Ok(stat) => {
             let free = stat.blocks_available() * stat.fragment_size();

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::dirs::{Dirs, MachineDirs};
 use super::proc;
 use crate::description::DataCentre;
+use crate::host::base::program;
 use crate::host::cgroup::Groups;
 use crate::host::command::{command, outcome, run};
 use crate::plan::machine::{Content, Secrets, files};
@@ -45,6 +46,8 @@ pub struct Machine {
     pub place: Place,
     /// Its rack.
     pub rack: u32,
+    /// The tree that systemd-nspawn is a program of, too.
+    base: PathBuf,
     dirs: MachineDirs,
     groups: Arc<Groups>,
     limits: crate::description::Limits,
@@ -98,7 +101,7 @@ impl Machine {
             Some(options.as_str()),
         )
         .with_context(|| format!("mounting the disk of {}", place.name()))?;
-        Ok(Self { place, rack, dirs, groups, limits: centre.limits })
+        Ok(Self { place, rack, base: base.to_owned(), dirs, groups, limits: centre.limits })
     }
 
     /// Its name.
@@ -159,15 +162,8 @@ impl Machine {
         let script =
             r#"while [ "$1" != -- ]; do echo 0 > "$1" || exit; shift; done; shift; exec "$@""#;
         let mut all = command(["sh", "-c", script, "power-on"]);
-        all.args(groups).arg("--");
-        all.args([
-            "systemd-nspawn",
-            "--quiet",
-            "--settings=no",
-            "--register=no",
-            "--keep-unit",
-            "--boot",
-        ]);
+        all.args(groups).arg("--").args(program(&self.base, "systemd-nspawn"));
+        all.args(["--quiet", "--settings=no", "--register=no", "--keep-unit", "--boot"]);
         all.arg(format!("--directory={}", self.dirs.root().display()));
         all.arg(format!("--machine={name}"));
         all.arg(format!("--uuid=00000000-0000-4000-8000-{:012}", self.rack));

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
-use neco_dctest::host::prerequisites;
+use neco_dctest::host::{base, prerequisites};
 use neco_dctest::instance::dirs::{Dirs, Top};
 use neco_dctest::instance::orders::{Answer, Order, Status};
 use neco_dctest::instance::record::Record;
@@ -43,7 +43,7 @@ pub(crate) async fn check(top: &Top, file: Option<&Path>) -> Result<u8> {
 /// Tells what is missing; whether something is.
 async fn lacks(top: &Top, machines: u32) -> Result<bool> {
     std::fs::create_dir_all(&top.0).with_context(|| format!("making {}", top.0.display()))?;
-    let lacks = prerequisites::lacks(&top.0, machines, &top.tag()).await;
+    let lacks = prerequisites::lacks(top, machines).await;
     for lack in &lacks {
         eprintln!("dc: {lack}");
     }
@@ -144,7 +144,12 @@ pub(crate) async fn sh(dirs: &Dirs, name: &str, words: &[String]) -> Result<u8> 
 }
 
 /// Shows a journal, or what the data centre itself has said.
-pub(crate) fn logs(dirs: &Dirs, machine: Option<&str>, unit: Option<&str>) -> Result<u8> {
+pub(crate) async fn logs(
+    top: &Top,
+    dirs: &Dirs,
+    machine: Option<&str>,
+    unit: Option<&str>,
+) -> Result<u8> {
     let Some(machine) = machine else {
         return become_command(&["cat".to_owned(), dirs.log().display().to_string()]);
     };
@@ -152,12 +157,10 @@ pub(crate) fn logs(dirs: &Dirs, machine: Option<&str>, unit: Option<&str>) -> Re
     if !journal.is_dir() {
         bail!("there is no journal of {machine}; `dc status` tells which machines there are");
     }
-    let mut all = vec![
-        "journalctl".to_owned(),
-        "--no-pager".to_owned(),
-        "--output=short-precise".to_owned(),
-        format!("--directory={}", journal.display()),
-    ];
+    // That of the tree reads what machines of the tree write.
+    let mut all: Vec<String> = base::program(&base::bring(&top.base()).await?, "journalctl").into();
+    all.extend(["--no-pager", "--output=short-precise"].map(str::to_owned));
+    all.push(format!("--directory={}", journal.display()));
     all.extend(unit.map(|unit| format!("--unit={unit}")));
     become_command(&all)
 }

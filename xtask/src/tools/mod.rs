@@ -1,4 +1,5 @@
-//! The programs that building and testing need besides Rust: etcd, etcdctl and protoc.
+//! The programs that building and testing need besides Rust: etcd, etcdctl and protoc; and mmdebstrap, which virtual data
+//! centres are made with.
 //!
 //! The system's are used where they work. Missing ones are fetched as Debian packages and unpacked
 //! under `target/tools/`: nothing is installed, no service starts, no root is needed. Every verb
@@ -21,25 +22,24 @@ use apt::Apt;
 /// machine that has both.
 const IGNORE_SYSTEM: &str = "NECO_SETUP_IGNORE_SYSTEM";
 
-/// What a person runs where this program cannot help itself.
-const BY_HAND: &str =
-    "sudo apt-get install etcd-server etcd-client protobuf-compiler libprotobuf-dev";
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Tool {
     Etcd,
     Etcdctl,
     Protoc,
+    Mmdebstrap,
 }
 
 impl Tool {
-    const ALL: [Self; 3] = [Self::Etcd, Self::Etcdctl, Self::Protoc];
+    /// What every verb that builds needs.
+    const ALWAYS: [Self; 3] = [Self::Etcd, Self::Etcdctl, Self::Protoc];
 
     fn name(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",
             Self::Etcdctl => "etcdctl",
             Self::Protoc => "protoc",
+            Self::Mmdebstrap => "mmdebstrap",
         }
     }
 
@@ -49,6 +49,17 @@ impl Tool {
             Self::Etcd => "NECO_ETCD",
             Self::Etcdctl => "NECO_ETCDCTL",
             Self::Protoc => "PROTOC",
+            Self::Mmdebstrap => "NECO_MMDEBSTRAP",
+        }
+    }
+
+    /// The packages that a person installs where this program cannot help itself.
+    fn by_hand(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd-server",
+            Self::Etcdctl => "etcd-client",
+            Self::Protoc => "protobuf-compiler libprotobuf-dev",
+            Self::Mmdebstrap => "mmdebstrap",
         }
     }
 
@@ -64,6 +75,8 @@ impl Tool {
                 packages.extend(apt.needs_beyond_apt("protobuf-compiler")?);
                 Ok(packages)
             }
+            // A script; what it calls is on every Debian that builds anything.
+            Self::Mmdebstrap => Ok(named(&["mmdebstrap"])),
         }
     }
 
@@ -71,7 +84,7 @@ impl Tool {
     fn works(self, program: &Path, tools: &Path) -> bool {
         let mut command = Command::new(program);
         match self {
-            Self::Etcd => run::works(command.arg("--version")),
+            Self::Etcd | Self::Mmdebstrap => run::works(command.arg("--version")),
             Self::Etcdctl => run::works(command.arg("version").env("ETCDCTL_API", "3")),
             Self::Protoc => {
                 command.arg("-I").arg(tools);
@@ -100,24 +113,15 @@ impl Tools {
         let dir = workspace.target.join("tools");
         fs::create_dir_all(&dir).doing(|| format!("cannot create {}", dir.display()))?;
         write_if_different(&dir.join("probe.proto"), PROBE)?;
-        if let Ok(tools) = Self::look(&dir)? {
-            return Ok(tools);
-        }
-        let _lock = lock::hold(&dir.join("lock"))?;
-        // Another verb may have brought them while this one waited for the lock.
-        let missing = match Self::look(&dir)? {
-            Ok(tools) => return Ok(tools),
-            Err(missing) => missing,
-        };
-        fetch(&dir, &missing)?;
-        Self::look(&dir)?.map_err(|missing| {
-            let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
-            Failure::cannot_run(format!(
-                "{} was unpacked into {} but does not run there; install it: {BY_HAND}",
-                names.join(", "),
-                dir.display()
-            ))
-        })
+        let found = bring(&dir, &Tool::ALWAYS)?;
+        let [etcd, etcdctl, protoc] = <[PathBuf; 3]>::try_from(found)
+            .map_err(|found| Failure::failed(format!("three tools were asked for: {found:?}")))?;
+        Ok(Self { dir, etcd, etcdctl, protoc })
+    }
+
+    /// Brings what virtual data centres are made with, too.
+    pub(crate) fn for_data_centres(&self) -> Done {
+        bring(&self.dir, &[Tool::Mmdebstrap]).map(drop)
     }
 
     /// Lets a child find them: cargo's build scripts, the tests, the playground.
@@ -152,22 +156,48 @@ impl Tools {
         }
         variables
     }
+}
 
-    /// The programs as they are now, or those that are missing.
-    fn look(dir: &Path) -> Done<Result<Self, Vec<Tool>>> {
-        let mut found = Vec::new();
-        let mut missing = Vec::new();
-        for tool in Tool::ALL {
-            match find(tool, dir)? {
-                Some(program) => found.push(program),
-                None => missing.push(tool),
-            }
-        }
-        Ok(match <[PathBuf; 3]>::try_from(found) {
-            Ok([etcd, etcdctl, protoc]) => Ok(Self { dir: dir.to_owned(), etcd, etcdctl, protoc }),
-            Err(_) => Err(missing),
-        })
+/// Finds some programs, in their order; fetches those that are missing.
+fn bring(dir: &Path, tools: &[Tool]) -> Done<Vec<PathBuf>> {
+    if let Ok(found) = look(dir, tools)? {
+        return Ok(found);
     }
+    let _lock = lock::hold(&dir.join("lock"))?;
+    // Another verb may have brought them while this one waited for the lock.
+    let missing = match look(dir, tools)? {
+        Ok(found) => return Ok(found),
+        Err(missing) => missing,
+    };
+    fetch(dir, &missing)?;
+    look(dir, tools)?.map_err(|missing| {
+        let names: Vec<_> = missing.iter().map(|tool| tool.name()).collect();
+        Failure::cannot_run(format!(
+            "{} was unpacked into {} but does not run there; install it: {}",
+            names.join(", "),
+            dir.display(),
+            by_hand(&missing)
+        ))
+    })
+}
+
+/// What a person runs where this program cannot help itself.
+fn by_hand(missing: &[Tool]) -> String {
+    let packages: Vec<_> = missing.iter().map(|tool| tool.by_hand()).collect();
+    format!("sudo apt-get install {}", packages.join(" "))
+}
+
+/// The programs as they are now, or those that are missing.
+fn look(dir: &Path, tools: &[Tool]) -> Done<Result<Vec<PathBuf>, Vec<Tool>>> {
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for &tool in tools {
+        match find(tool, dir)? {
+            Some(program) => found.push(program),
+            None => missing.push(tool),
+        }
+    }
+    Ok(if missing.is_empty() { Ok(found) } else { Err(missing) })
 }
 
 /// A file that needs what Debian keeps apart from the compiler, in libprotobuf-dev.
@@ -231,15 +261,17 @@ fn fetch(dir: &Path, missing: &[Tool]) -> Done {
     for needed in ["apt-get", "apt-cache", "dpkg-deb"] {
         if on_path(needed, OsStr::new("").as_ref()).is_none() {
             return Err(Failure::cannot_run(format!(
-                "{} is missing, and so is {needed} to bring it; install it, on Debian by: {BY_HAND}",
-                names.join(", ")
+                "{} is missing, and so is {needed} to bring it; install it, on Debian by: {}",
+                names.join(", "),
+                by_hand(missing)
             )));
         }
     }
     let packages = fetch_packages(dir, missing).map_err(|failure| {
         Failure::cannot_run(format!(
-            "cannot bring {}; install it by hand: {BY_HAND}\n{}",
+            "cannot bring {}; install it by hand: {}\n{}",
             names.join(", "),
+            by_hand(missing),
             failure.message
         ))
     })?;
@@ -261,7 +293,7 @@ fn fetch(dir: &Path, missing: &[Tool]) -> Done {
                 fs::set_permissions(&link, fs::Permissions::from_mode(0o755))
                     .doing(|| format!("cannot make {} executable", link.display()))?;
             }
-            Tool::Etcd | Tool::Etcdctl => {
+            Tool::Etcd | Tool::Etcdctl | Tool::Mmdebstrap => {
                 symlink(format!("../root/usr/bin/{}", tool.name()), &link)
                     .doing(|| format!("cannot create {}", link.display()))?
             }

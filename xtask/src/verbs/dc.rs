@@ -16,6 +16,7 @@ usage: cargo xtask dc VERB [ARGUMENTS]";
 pub(super) fn run(args: Vec<String>) -> Done {
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
+    tools.for_data_centres()?;
     let programs = Programs::dctest(&workspace, &tools)?;
     let program = programs.program(DCTEST);
     let mut command = Command::new(&program);

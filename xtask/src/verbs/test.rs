@@ -81,6 +81,9 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     package::needs()?;
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;
+    if ignored_too {
+        tools.for_data_centres()?;
+    }
     let programs = Programs::with_playground(&workspace, &tools)?;
     // The scenarios install and publish them.
     let packages = super::playground::pack(&workspace, &programs)?;

@@ -14,6 +14,7 @@ use neco_process::yaml::{self, Node, Value};
 
 use crate::plan::address::{Addresses, Pools};
 use crate::plan::bird::{Bfd, Timers};
+use crate::plan::image::Image;
 
 /// The form of the file that this version reads.
 pub const FORMAT: u32 = 1;
@@ -42,6 +43,8 @@ pub struct DataCentre {
     pub timers: Timers,
     /// Hosts of the internet.
     pub internet: Internet,
+    /// What the registry is filled with.
+    pub images: Vec<Image>,
     /// The kind of the interfaces that are on no cable.
     pub stub_link: StubLink,
     /// How long things may take.
@@ -169,6 +172,7 @@ impl Reader<'_> {
         let timers = self.timers(&network);
         let stub_link = self.stub_link(&network);
         let internet = self.internet(&top, &addresses);
+        let images = self.images(&top);
         let limits = self.below(&top, "limits", &LIMITS);
         let limits = Limits {
             boot: self.duration(&limits, "boot", "30s"),
@@ -183,6 +187,7 @@ impl Reader<'_> {
             asn_base,
             timers,
             internet,
+            images,
             stub_link,
             limits,
         }
@@ -426,6 +431,92 @@ impl Reader<'_> {
         }
     }
 
+    fn images(&mut self, top: &Section<'_>) -> Vec<Image> {
+        let mut images: Vec<Image> = Vec::new();
+        for (at, node) in self.list(top, "images").iter().enumerate() {
+            let image = self.section(node, &format!("images[{at}]"), &IMAGE);
+            let [name, tag] = ["name", "tag"].map(|key| self.word(&image, key));
+            let files = self.list(&image, "files").iter().map(|node| match &node.value {
+                Value::Text(path) if path.starts_with('/') => path.clone(),
+                _ => {
+                    let key = format!("{}files", image.prefix);
+                    let remedy =
+                        "write the path of a program of the base tree, such as /usr/bin/etcd";
+                    self.problem(node.place().line, &key, "has something else than a path", remedy);
+                    String::new()
+                }
+            });
+            let files: Vec<String> = files.collect();
+            if files.is_empty() {
+                let key = format!("{}files", image.prefix);
+                self.problem(
+                    image.line,
+                    &key,
+                    "has no program",
+                    "name at least one, such as /usr/bin/etcd",
+                );
+            }
+            if images.iter().any(|other| other.name == name && other.tag == tag) {
+                let what = format!("is {name}:{tag}, as one before it");
+                self.problem(
+                    image.line,
+                    &format!("images[{at}]"),
+                    what,
+                    "give it another name or tag",
+                );
+            }
+            images.push(Image { name, tag, files });
+        }
+        images
+    }
+
+    fn list<'n>(&mut self, section: &Section<'n>, key: &str) -> &'n [Node] {
+        let Some(node) = section.get(key) else { return &[] };
+        match &node.value {
+            Value::List(items) => items,
+            Value::Null => &[],
+            other => {
+                let what = format!("is {} instead of a list", other.kind());
+                let key = format!("{}{key}", section.prefix);
+                self.problem(
+                    node.place().line,
+                    &key,
+                    what,
+                    "write each item below it, after a dash",
+                );
+                &[]
+            }
+        }
+    }
+
+    /// What may stand in the name of an image.
+    fn word(&mut self, section: &Section<'_>, key: &str) -> String {
+        let full = format!("{}{key}", section.prefix);
+        let remedy =
+            "write small letters, digits, dots and dashes, in quotes if it looks like a number";
+        let node = section.get(key);
+        match node.map(|node| &node.value) {
+            None => self.problem(section.line, &full, "is missing", remedy),
+            Some(Value::Text(text)) => {
+                let fits =
+                    |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+                if !text.is_empty() && text.chars().all(fits) {
+                    return text.clone();
+                }
+                self.problem(line(section, key), &full, format!("is {text:?}"), remedy);
+            }
+            Some(other) => {
+                self.problem(
+                    line(section, key),
+                    &full,
+                    format!("is {} instead of a text", other.kind()),
+                    remedy,
+                );
+            }
+        }
+        String::new()
+    }
+
     fn internet(&mut self, top: &Section<'_>, addresses: &Addresses) -> Internet {
         let section = self.below(top, "internet", &INTERNET);
         let pool = addresses.pools.internet;
@@ -464,8 +555,17 @@ fn line(section: &Section<'_>, key: &str) -> Option<u64> {
     section.get(key)?.place().line
 }
 
-const TOP: [&str; 7] =
-    ["format", "name", "boot-servers", "spare-boot-servers", "network", "internet", "limits"];
+const TOP: [&str; 8] = [
+    "format",
+    "name",
+    "boot-servers",
+    "spare-boot-servers",
+    "network",
+    "internet",
+    "images",
+    "limits",
+];
+const IMAGE: [&str; 3] = ["name", "tag", "files"];
 const NETWORK: [&str; 12] = [
     "asn-base",
     "spines",
@@ -551,7 +651,7 @@ internet:
 limits: soon
 ";
         let expected = [
-            "dc.yml:4: racks: is unknown; remove it, or write one of format, name, boot-servers, spare-boot-servers, network, internet, limits",
+            "dc.yml:4: racks: is unknown; remove it, or write one of format, name, boot-servers, spare-boot-servers, network, internet, images, limits",
             "dc.yml:2: name: is \"DC\"; write at most 8 small letters and digits, a letter first",
             "dc.yml:3: boot-servers: is none; write a whole number from 1 to 20",
             "dc.yml:8: network.core-spine: 10.72.2.1/24 does not start at its first address; write 10.72.2.0/24",
@@ -600,6 +700,29 @@ limits: soon
     #[test]
     fn detection_of_silent_cables_can_be_off() {
         assert_eq!(read(&format!("{SMALLEST}network: {{ bfd: \"off\" }}\n")).timers.bfd, None);
+    }
+
+    #[test]
+    fn images_are_lists_of_programs() {
+        let found = read(&format!(
+            "{SMALLEST}images: [{{ name: etcd, tag: 3.4.23, files: [/usr/bin/etcd] }}]\n"
+        ));
+        assert_eq!(found.images.len(), 1);
+        assert_eq!(
+            (found.images[0].name.as_str(), found.images[0].tag.as_str()),
+            ("etcd", "3.4.23")
+        );
+        let found = wrong(&format!(
+            "{SMALLEST}images:\n- {{ name: Etcd, tag: 3.5 }}\n- {{ tag: a, files: [etcd] }}\n"
+        ));
+        let expected = [
+            "dc.yml:5: images[0].name: is \"Etcd\"; write small letters, digits, dots and dashes, in quotes if it looks like a number",
+            "dc.yml:5: images[0].tag: is a number instead of a text; write small letters, digits, dots and dashes, in quotes if it looks like a number",
+            "dc.yml:5: images[0].files: has no program; name at least one, such as /usr/bin/etcd",
+            "dc.yml:6: images[1].name: is missing; write small letters, digits, dots and dashes, in quotes if it looks like a number",
+            "dc.yml:6: images[1].files: has something else than a path; write the path of a program of the base tree, such as /usr/bin/etcd",
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]

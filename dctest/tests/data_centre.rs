@@ -70,8 +70,12 @@ impl DataCentre {
     }
 
     fn fails(&self, words: &[&str]) -> String {
+        self.fails_with(1, words)
+    }
+
+    fn fails_with(&self, code: i32, words: &[&str]) -> String {
         let output = run(&[&["--name", self.name], words].concat());
-        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert_eq!(output.status.code(), Some(code), "{words:?}");
         String::from_utf8(output.stderr).expect("text")
     }
 
@@ -96,7 +100,12 @@ impl Drop for DataCentre {
     }
 }
 
-const THREE: &str = "format: 1\nname: dc0\nboot-servers: 3\n";
+const THREE: &str = "\
+format: 1
+name: dc0
+boot-servers: 3
+images: [{ name: tools, tag: a, files: [/usr/bin/cat, /usr/bin/sleep] }]
+";
 const ONE: &str = "format: 1\nname: dc0\nboot-servers: 1\n";
 const BOOT_1: &str = "10.69.0.195";
 
@@ -146,6 +155,15 @@ fn machines_and_cables_break_and_heal() {
     assert_eq!(network(), before, "nothing of it is seen outside");
     assert_eq!(centre.dc(&["ssh", "boot-1", "--", "hostname"]), "dc0-boot-1\n");
     assert!(centre.reaches("boot-0", BOOT_1));
+
+    // An image comes from the registry over TLS, without any exception being made for it.
+    let container =
+        ["docker", "run", "--rm", "--network=none", "registry.test/tools:a", "/etc/passwd"];
+    let told = centre.dc(&[&["sh", "boot-2", "--"], container.as_slice()].concat());
+    assert!(told.starts_with("root:x:0:0:"), "{told}");
+    let absent =
+        centre.fails_with(125, &["sh", "boot-2", "--", "docker", "run", "registry.test/tools:b"]);
+    assert!(absent.contains("manifest unknown"), "{absent}");
 
     // A cable that is broken, and then one that is silent: the other one carries on.
     for state in ["down", "drop"] {

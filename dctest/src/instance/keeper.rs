@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use futures::future::try_join_all;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,7 +17,7 @@ use super::dirs::{Dirs, SOCKET, Top};
 use super::machine::{End, Machine, Running, within};
 use super::network::{Network, addresses_of, tools_root};
 use super::orders::{Answer, Link, MachineStatus, Order, Phase, Power, Status};
-use super::secrets;
+use super::{registry, secrets};
 use crate::description::{self, DataCentre};
 use crate::host::base;
 use crate::host::cgroup::Groups;
@@ -125,14 +126,32 @@ async fn build(
             Arc::new(Slot { machine, state: Mutex::new(State::Off), wanted: Mutex::new(()) }),
         )
     });
-    let site =
-        Arc::new(Site { centre, network, groups, slots: slots.collect(), dirs: dirs.clone() });
+    let site = Arc::new(Site {
+        centre,
+        network,
+        groups,
+        slots: slots.collect(),
+        dirs: dirs.clone(),
+        registry: Mutex::new(None),
+    });
     for slot in site.slots.values() {
         tokio::spawn(Arc::clone(&site).look_after(Arc::clone(slot)));
     }
     *place.lock().await = Some(Arc::clone(&site));
     let first = || site.slots.values().filter(|slot| slot.machine.rack < site.centre.boot_servers);
-    phase(tell, "boot", try_join_all(first().map(|slot| site.power_on(slot)))).await?;
+    // The registry is filled while they boot.
+    let address = site.centre.internet.registry;
+    let filled = async {
+        let registry = registry::start(dirs, address).await?;
+        for image in &site.centre.images {
+            registry::fill(top, dirs, &base, address, image).await?;
+        }
+        Ok(registry)
+    };
+    let (registry, ()) = tokio::try_join!(phase(tell, "registry", filled), async {
+        phase(tell, "boot", try_join_all(first().map(|slot| site.power_on(slot)))).await.map(drop)
+    })?;
+    *site.registry.lock().await = Some(registry);
     phase(tell, "routes", try_join_all(first().map(|slot| site.reaches_the_core(slot)))).await?;
     phase(tell, "ssh and docker", try_join_all(first().map(|slot| site.answers(slot)))).await?;
     Ok(())
@@ -158,6 +177,8 @@ struct Site {
     groups: Arc<Groups>,
     slots: BTreeMap<String, Arc<Slot>>,
     dirs: Dirs,
+    /// Ends with it.
+    registry: Mutex<Option<Child>>,
 }
 
 impl Site {

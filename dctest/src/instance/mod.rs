@@ -14,5 +14,6 @@ pub mod network;
 pub mod orders;
 pub mod proc;
 pub mod record;
+pub mod registry;
 pub mod secrets;
 pub mod warden;

@@ -222,7 +222,9 @@ fn set_up(centre: &DataCentre, topology: &Topology, place: Place) -> String {
     lines
 }
 
-fn tool(dirs: &Dirs, space: &str, words: &[&str]) -> Command {
+/// A command of the base tree in a space.
+#[must_use]
+pub fn tool(dirs: &Dirs, space: &str, words: &[&str]) -> Command {
     let root = dirs.tools_root().display().to_string();
     let mut all = vec!["ip", "netns", "exec", space, "chroot", &root];
     all.extend(words);

@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 
 use crate::host::command::{command, run};
 use crate::plan::machine::Secrets;
@@ -38,8 +41,11 @@ pub async fn make(dir: &Path) -> Result<Secrets> {
     // One key for all of them: `ssh` is told once whom to believe.
     let known: Vec<&str> = known.split_whitespace().take(2).collect();
     write_private(&dir.join("known_hosts"), &format!("boot-server {}\n", known.join(" ")))?;
-    let authority = authority()?;
+    let (authority, issuer) = authority()?;
     write_private(&dir.join("authority.pem"), &authority)?;
+    let (certificate, key) = server(&issuer, super::registry::NAME)?;
+    write_private(&dir.join("registry.pem"), &certificate)?;
+    write_private(&dir.join("registry.key"), &key)?;
     Ok(Secrets { operator: operator.trim().to_owned(), host_key: read(&host)?, authority })
 }
 
@@ -52,14 +58,25 @@ async fn ssh_key(path: &Path, comment: &str) -> Result<String> {
     fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))
 }
 
-/// The certificate of an authority of this data centre alone.
-fn authority() -> Result<String> {
+/// The certificate of an authority of this data centre alone, and what signs in its name.
+fn authority() -> Result<(String, Issuer<'static, KeyPair>)> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "virtual data centre");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let key = KeyPair::generate().context("making the authority's key")?;
-    Ok(params.self_signed(&key).context("making the authority's certificate")?.pem())
+    let certificate = params.self_signed(&key).context("making the authority's certificate")?.pem();
+    Ok((certificate, Issuer::new(params, key)))
+}
+
+/// The certificate and the key of a server.
+fn server(issuer: &Issuer<'_, KeyPair>, name: &str) -> Result<(String, String)> {
+    let mut params = CertificateParams::new([name.to_owned()]).context("naming a server")?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().context("making a server's key")?;
+    let certificate = params.signed_by(&key, issuer).context("signing a server's certificate")?;
+    Ok((certificate.pem(), key.serialize_pem()))
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {

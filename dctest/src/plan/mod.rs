@@ -2,5 +2,6 @@
 
 pub mod address;
 pub mod bird;
+pub mod image;
 pub mod machine;
 pub mod topology;

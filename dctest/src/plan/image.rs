@@ -1,0 +1,90 @@
+//! Container images made of a few programs: what a registry is told of them (OCI image specification 1.0, in the form of
+//! Docker's image manifest version 2, schema 2, which every engine takes).
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+/// An image to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// As it is pulled, after the registry's name.
+    pub name: String,
+    /// Which one of that name.
+    pub tag: String,
+    /// Programs of the base tree, by their absolute paths; the first is what the image runs. Their libraries come along.
+    pub files: Vec<String>,
+}
+
+/// The media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// The name of some bytes in a registry.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    let mut text = String::from("sha256:");
+    for byte in Sha256::digest(bytes) {
+        text.push_str(&format!("{byte:02x}"));
+    }
+    text
+}
+
+/// The configuration of an image whose only layer has this digest before it was compressed.
+#[must_use]
+pub fn configuration(image: &Image, layer: &str) -> Vec<u8> {
+    let entrypoint: Vec<&String> = image.files.iter().take(1).collect();
+    json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {
+            "Entrypoint": entrypoint,
+            "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        },
+        "rootfs": { "type": "layers", "diff_ids": [layer] },
+    })
+    .to_string()
+    .into_bytes()
+}
+
+/// The manifest of an image of a configuration and a compressed layer.
+#[must_use]
+pub fn manifest(configuration: &[u8], layer: &[u8]) -> Vec<u8> {
+    let part = |kind: &str, bytes: &[u8]| {
+        json!({
+            "mediaType": format!("application/vnd.docker.{kind}"),
+            "size": bytes.len(),
+            "digest": digest(bytes),
+        })
+    };
+    json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": part("container.image.v1+json", configuration),
+        "layers": [part("image.rootfs.diff.tar.gzip", layer)],
+    })
+    .to_string()
+    .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_manifest_names_its_parts_by_digest_and_size() {
+        let image =
+            Image { name: "etcd".into(), tag: "1".into(), files: vec!["/usr/bin/etcd".into()] };
+        let configuration = configuration(&image, "sha256:00");
+        let told: Value = serde_json::from_slice(&configuration).unwrap();
+        assert_eq!(told["config"]["Entrypoint"], json!(["/usr/bin/etcd"]));
+        assert_eq!(told["rootfs"]["diff_ids"], json!(["sha256:00"]));
+        let told: Value = serde_json::from_slice(&manifest(&configuration, b"layer")).unwrap();
+        assert_eq!(told["config"]["digest"], digest(&configuration));
+        assert_eq!(told["layers"][0]["size"], 5);
+        assert_eq!(
+            digest(b""),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+    }
+}

@@ -16,7 +16,7 @@ use neco_dctest::instance::{first, keeper, warden};
 #[command(name = "dc", version, max_term_width = 100)]
 struct Arguments {
     /// Which data centre, where there are several [default: the only one that runs]
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = verbs::name)]
     name: Option<String>,
     #[command(subcommand)]
     verb: Verb,

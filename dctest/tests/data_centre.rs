@@ -343,9 +343,18 @@ fn a_broken_description_is_told_whole_before_anything_is_started() {
         "{complained}"
     );
     assert!(!dir.path().join("instances").exists());
+    // A program that reads what this one says hears of it, too.
+    let mut command = dc(&["up", &file.display().to_string(), "--output", "json"]);
+    let output = command.env(TOP_VARIABLE, dir.path()).output().expect("it starts");
+    let told = String::from_utf8(output.stdout).expect("text");
+    let told: Value = serde_json::from_str(told.lines().last().expect("a line")).expect("JSON");
+    assert_eq!(told["outcome"], "failed");
+    assert!(told["reason"].as_str().expect("text").contains("dc.yml:2: name: "), "{told}");
 }
 
 #[test]
 fn wrong_usage_is_64() {
+    // A name that would lead to another folder ends nothing.
+    assert_eq!(run(&["down", "--name", ".."]).status.code(), Some(64));
     assert_eq!(run(&["power", "boot-0", "sideways"]).status.code(), Some(64));
 }

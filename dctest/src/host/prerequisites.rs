@@ -72,6 +72,13 @@ pub async fn lacks(top: &Top, machines: u32) -> Vec<Lack> {
         // Everything else would only say so again.
         return lacks;
     }
+    // Both mount options and lists of libraries are taken apart at these.
+    if dir.display().to_string().contains([',', ':', '\\', '"']) {
+        lack(
+            format!("the path {} holds a comma, a colon, a quote or a backslash", dir.display()),
+            "set CARGO_TARGET_DIR to a folder without",
+        );
+    }
     let namespaces = ["unshare", "--mount", "--net", "--pid", "--fork", "--mount-proc", "true"];
     if let Err(error) = run(&mut command(namespaces), PROBE).await {
         lack(

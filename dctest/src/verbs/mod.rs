@@ -30,24 +30,34 @@ pub(crate) enum Output {
     Json,
 }
 
+/// The name of a data centre: it names a folder and cgroups.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if (1..=16).contains(&text.len()) && text.chars().all(fits) {
+        Ok(text.to_owned())
+    } else {
+        Err("write 1 to 16 small letters, digits and dashes".to_owned())
+    }
+}
+
 /// Says what this machine lacks.
 pub(crate) async fn check(top: &Top, file: Option<&Path>) -> Result<u8> {
     let (_, centre) = up::description(file)?;
-    if lacks(top, centre.addresses.racks).await? {
+    if !lacks(top, centre.addresses.racks).await?.is_empty() {
         return Ok(CANNOT_RUN);
     }
     println!("this machine can run {} boot servers", centre.addresses.racks);
     Ok(0)
 }
 
-/// Tells what is missing; whether something is.
-async fn lacks(top: &Top, machines: u32) -> Result<bool> {
+/// Tells what is missing.
+async fn lacks(top: &Top, machines: u32) -> Result<Vec<String>> {
     std::fs::create_dir_all(&top.0).with_context(|| format!("making {}", top.0.display()))?;
     let lacks = prerequisites::lacks(top, machines).await;
     for lack in &lacks {
         eprintln!("dc: {lack}");
     }
-    Ok(!lacks.is_empty())
+    Ok(lacks.iter().map(ToString::to_string).collect())
 }
 
 /// The data centre that is meant.
@@ -218,6 +228,14 @@ mod tests {
             shown(&status),
             "dc0: ready\n  boot-0   on      10.69.0.3        61 MB in 17 processes\n  boot-1   off     10.69.0.195    \n"
         );
+    }
+
+    #[test]
+    fn a_name_leads_nowhere_else() {
+        assert_eq!(name("dc-0").as_deref(), Ok("dc-0"));
+        for wrong in ["", "..", "a/b", "DC", "seventeen-letters"] {
+            assert!(name(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

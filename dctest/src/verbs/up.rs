@@ -44,16 +44,26 @@ pub(crate) struct Wanted<'a> {
     pub(crate) output: Output,
 }
 
-/// Starts a data centre and waits until it is ready.
+/// Starts a data centre and waits until it is ready. As JSON, every outcome is one object on the last line of standard output.
 pub(crate) async fn up(top: &Top, program: &Path, wanted: &Wanted<'_>) -> Result<u8> {
+    let outcome = try_up(top, program, wanted).await;
+    if wanted.output == Output::Json
+        && let Err(error) = &outcome
+    {
+        println!("{}", json!({ "outcome": "failed", "reason": format!("{error:#}") }));
+    }
+    outcome
+}
+
+async fn try_up(top: &Top, program: &Path, wanted: &Wanted<'_>) -> Result<u8> {
     let output = wanted.output;
     let (text, centre) = description(wanted.file)?;
     let name = wanted.name.unwrap_or(&centre.name);
-    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 16 || !name.chars().all(fits) {
-        bail!("--name is 1 to 16 small letters, digits and dashes, not {name:?}");
-    }
-    if lacks(top, centre.addresses.racks).await? {
+    let lacks = lacks(top, centre.addresses.racks).await?;
+    if !lacks.is_empty() {
+        if output == Output::Json {
+            println!("{}", json!({ "outcome": "cannot-run", "reason": lacks.join("\n") }));
+        }
         return Ok(CANNOT_RUN);
     }
     let mut phases = Vec::new();

@@ -4,6 +4,7 @@
 //! touching anything; [`host`] is the machine that it all runs on; [`instance`] is one data centre that runs.
 
 pub mod description;
+pub mod digest;
 pub mod host;
 pub mod instance;
 pub mod plan;

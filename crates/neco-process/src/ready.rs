@@ -219,8 +219,10 @@ fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// When a process started; `None` if it is gone, or dead and only not yet reaped.
-fn started(pid: u32) -> Option<u64> {
+/// When a process started, in ticks since the system booted (proc(5)), by which an id that is used again is known; `None` if
+/// it is gone, or dead and only not yet reaped.
+#[must_use]
+pub fn started(pid: u32) -> Option<u64> {
     parse_started(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 

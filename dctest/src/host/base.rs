@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::fcntl::{Flock, FlockArg};
-use sha2::{Digest as _, Sha256};
 
 use super::command::{command, run};
+use crate::digest::sha256;
 
 /// The release of Debian that boot servers run.
 const SUITE: &str = "bookworm";
@@ -87,16 +87,8 @@ pub fn program(tree: &Path, name: &str) -> [String; 4] {
 
 /// What a tree is known by: a change of anything that goes into it makes another.
 fn key() -> String {
-    let mut digest = Sha256::new();
-    for word in words(Path::new(""), &[]) {
-        digest.update(word.as_bytes());
-        digest.update([0]);
-    }
-    let mut key = String::new();
-    for byte in &digest.finalize()[..8] {
-        key.push_str(&format!("{byte:02x}"));
-    }
-    key
+    let words = words(Path::new(""), &[]);
+    sha256(words.join("\0").as_bytes())[..16].to_owned()
 }
 
 /// Whether the tree is there already.

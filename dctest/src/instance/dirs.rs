@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::digest::sha256;
+
 /// Below which everything lies that this program writes; given by whoever starts it.
 pub const TOP_VARIABLE: &str = "NECO_DCTEST_DIR";
 
@@ -47,10 +49,7 @@ impl Top {
     /// What tells the data centres of this folder from those of other folders on the same host; stands in names of cgroups.
     #[must_use]
     pub fn tag(&self) -> String {
-        use sha2::{Digest as _, Sha256};
-        use std::os::unix::ffi::OsStrExt as _;
-        let digest = Sha256::digest(self.0.as_os_str().as_bytes());
-        digest[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+        sha256(self.0.as_os_str().as_encoded_bytes())[..8].to_owned()
     }
 
     /// The same for one of them.

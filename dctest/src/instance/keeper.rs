@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dirs::{Dirs, SOCKET, Top};
 use super::machine::{End, Machine, Running, within};
 use super::network::{Network, addresses_of, tools_root};
-use super::orders::{Answer, Link, MachineStatus, Order, Phase, Power, Status};
+use super::orders::{Answer, MachineStatus, Order, Phase, Power, Status};
 use super::{registry, secrets};
 use crate::description::{self, DataCentre};
 use crate::host::base;
@@ -452,15 +452,11 @@ impl Site {
             }
             Order::Power { machine, power } => self.power(&machine, power).await?,
             Order::Freeze { machine, frozen } => self.freeze(&machine, frozen).await?,
-            Order::Link { one, other, state } => self.link(&one, &other, state).await?,
+            Order::Link { one, other, state } => self.network.link(&one, &other, state).await?,
             Order::Partition { machine, from } => self.partition(&machine, &from).await?,
             Order::Heal => self.heal().await?,
         }
         Ok(Answer::Done)
-    }
-
-    async fn link(&self, one: &str, other: &str, state: Link) -> Result<()> {
-        self.network.link(one, other, state).await
     }
 }
 

@@ -8,6 +8,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use neco_process::ready::started;
+
 use super::dirs::Dirs;
 use super::proc;
 
@@ -24,13 +26,13 @@ impl Process {
     /// The process with this id.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, started: proc::start_time(pid)? })
+        Some(Self { pid, started: started(u32::try_from(pid).ok()?)? })
     }
 
     /// Whether it still runs.
     #[must_use]
     pub fn lives(self) -> bool {
-        proc::start_time(self.pid) == Some(self.started)
+        Self::of(self.pid) == Some(self)
     }
 
     /// Ends it at once, if it is still that one.

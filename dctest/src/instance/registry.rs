@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::dirs::{Dirs, Top};
 use super::network::tool;
+use crate::digest::sha256;
 use crate::host::command::{command, run};
 use crate::plan::image::{Image, MANIFEST, configuration, digest, manifest};
 
@@ -146,8 +147,8 @@ pub async fn fill(
 }
 
 async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made> {
-    let key = digest(format!("{image:?} {}", base.display()).as_bytes());
-    let dir = top.0.join("images").join(&key["sha256:".len()..][..16]);
+    let key = sha256(format!("{image:?} {}", base.display()).as_bytes());
+    let dir = top.0.join("images").join(&key[..16]);
     let made = |dir: &Path| Made {
         layer: dir.join("layer.tar.gz"),
         configuration: dir.join("configuration.json"),

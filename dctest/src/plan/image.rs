@@ -2,7 +2,8 @@
 //! Docker's image manifest version 2, schema 2, which every engine takes).
 
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
+
+use crate::digest::sha256;
 
 /// An image to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,11 +22,7 @@ pub const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json
 /// The name of some bytes in a registry.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> String {
-    let mut text = String::from("sha256:");
-    for byte in Sha256::digest(bytes) {
-        text.push_str(&format!("{byte:02x}"));
-    }
-    text
+    format!("sha256:{}", sha256(bytes))
 }
 
 /// The configuration of an image whose only layer has this digest before it was compressed.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config};
 use crate::listener::{Listener, Pages, Readiness};
+use crate::notify;
 use crate::root::under;
 
 /// The file that says which version is installed; the binaries are the same in every package of a build.
@@ -62,7 +63,10 @@ pub async fn wait_for_config<T>(
                     }
                 }
                 match use_it(&loaded.config).await {
-                    Ok(used) => return Some((loaded.config, used)),
+                    Ok(used) => {
+                        notify::status("");
+                        return Some((loaded.config, used));
+                    }
                     Err(report) => report,
                 }
             }
@@ -73,6 +77,7 @@ pub async fn wait_for_config<T>(
                 tracing::error!("{line}");
             }
             tracing::info!("waiting for a configuration that can be used");
+            notify::status("waiting for a configuration that can be used, see the log");
             said = report;
         }
         tokio::select! {

@@ -1,9 +1,9 @@
 //! Tells systemd how the daemon is. Without systemd all of it does nothing.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// The daemon has started: what is ordered after it may start now.
@@ -23,38 +23,21 @@ pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
 
-/// Feeds systemd's watchdog as long as the daemon is alive. Dropping it stops the feeding, and with
-/// it, after the unit's `WatchdogSec`, the daemon.
-#[derive(Debug)]
-pub struct Watchdog {
-    task: AbortHandle,
-}
-
-impl Watchdog {
-    /// Starts feeding, if the unit asks for it: at half the time that systemd waits, and only while
-    /// `is_alive` says so. It is asked each time and must not wait for anything.
-    pub fn start(is_alive: impl Fn() -> bool + Send + 'static) -> Option<Self> {
-        let patience = sd_notify::watchdog_enabled()?;
-        let task = tokio::spawn(feed(patience / 2, is_alive)).abort_handle();
-        Some(Self { task })
-    }
-}
-
-impl Drop for Watchdog {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn feed(every: Duration, is_alive: impl Fn() -> bool + Send) {
-    let mut ticks = interval(every.max(Duration::from_millis(1)));
+/// Does the work of a daemon, and feeds systemd's watchdog while that moves, if the unit asks for one.
+///
+/// Twice in the time that systemd waits, the work is polled, and the watchdog is fed once it has given the thread back.
+/// So nothing that the work waits for, however long, keeps the watchdog hungry; a deadlock, a disk that never answers, an
+/// endless loop in the work does, and so does a runtime whose threads are all taken, for then no timer fires.
+pub async fn watched<T>(work: impl Future<Output = T>) -> T {
+    let Some(patience) = sd_notify::watchdog_enabled() else { return work.await };
+    let mut ticks = interval((patience / 2).max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut work = pin!(work);
     loop {
-        ticks.tick().await;
-        if is_alive() {
-            send(&[NotifyState::Watchdog]);
-        } else {
-            tracing::warn!("the engine does not move, the watchdog is not fed");
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            _ = ticks.tick() => send(&[NotifyState::Watchdog]),
         }
     }
 }

@@ -57,18 +57,21 @@ fn play() {
         "notify" => in_runtime(async {
             notify::ready();
             notify::status("two\nlines");
-            let _watchdog = notify::Watchdog::start(|| true);
-            std::future::pending().await
+            notify::watched(std::future::pending()).await
         }),
-        "stuck" => in_runtime(async {
-            let asked = AtomicU32::new(0);
-            let _watchdog = notify::Watchdog::start(move || {
-                let nth = asked.fetch_add(1, Ordering::Relaxed);
-                if nth == 3 {
-                    notify::status("asked four times");
+        "stuck" => in_threads(notify::watched(std::future::poll_fn(|_| {
+            static POLLED: AtomicU32 = AtomicU32::new(0);
+            if POLLED.fetch_add(1, Ordering::Relaxed) == 4 {
+                notify::status("taking the thread");
+                loop {
+                    std::thread::park();
                 }
-                nth == 0
-            });
+            }
+            std::task::Poll::Pending
+        }))),
+        "watched" => in_runtime(async {
+            assert_eq!(notify::watched(async { 7 }).await, 7);
+            notify::stopping();
             std::future::pending().await
         }),
         "log" => run(|| {
@@ -86,6 +89,11 @@ fn play() {
 
 fn in_runtime(work: impl Future<Output = Result<ExitCode, Failure>>) -> ! {
     run(|| tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work))
+}
+
+/// As the daemons do it: others could go on where the work does not.
+fn in_threads(work: impl Future<Output = Result<ExitCode, Failure>>) -> ! {
+    run(|| tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work))
 }
 
 fn say(word: &str) {
@@ -252,17 +260,30 @@ fn systemd_is_told_and_its_watchdog_fed() {
 }
 
 #[test]
-fn the_watchdog_of_a_stuck_engine_is_not_fed() {
+fn the_watchdog_of_work_that_keeps_its_thread_is_not_fed() {
     let systemd = Systemd::new();
     let _process = systemd.start("stuck");
-    assert_eq!(systemd.receive(), "WATCHDOG=1");
-    assert_eq!(systemd.receive(), "STATUS=asked four times");
+    let told: Vec<_> = std::iter::repeat_with(|| systemd.receive())
+        .take_while(|told| told != "STATUS=taking the thread")
+        .collect();
+    assert!(!told.is_empty() && told.iter().all(|told| told == "WATCHDOG=1"), "{told:?}");
+    // Ten times as long as systemd would wait.
+    systemd.socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let more = systemd.socket.recv(&mut [0; 100]);
+    assert_eq!(more.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+}
+
+#[test]
+fn watched_work_ends_with_what_it_returns() {
+    let systemd = Systemd::new();
+    let _process = systemd.start("watched");
+    assert_eq!(systemd.receive(), "STOPPING=1");
 }
 
 #[tokio::test]
 async fn without_systemd_there_is_no_watchdog() {
     notify::ready();
-    assert!(notify::Watchdog::start(|| true).is_none());
+    assert_eq!(notify::watched(async { 7 }).await, 7);
 }
 
 #[test]

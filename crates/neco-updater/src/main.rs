@@ -58,7 +58,7 @@ fn main() {
         crypto::install_crypto_provider();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(run(cli))
+        runtime.block_on(notify::watched(run(cli)))
     })
 }
 
@@ -68,6 +68,8 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let root = Root::new(&cli.root)?;
     let version = installed_version(&cli.root)?;
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-updater.lock".as_ref()))?;
+    // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
+    notify::ready();
     let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
@@ -102,7 +104,6 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     if let Some(listener) = &listener {
         ready.follow(listener.bound());
     }
-    notify::ready();
     tracing::info!(%version, "started");
     Engine::new(context, cli.session_ttl).run(stop).await;
     notify::stopping();

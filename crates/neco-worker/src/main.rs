@@ -100,7 +100,7 @@ fn main() {
             Some(Command::Install { cache }) => {
                 runtime.block_on(install_unit(&cli, cache.as_deref()))
             }
-            None => runtime.block_on(work(&cli)),
+            None => runtime.block_on(notify::watched(work(&cli))),
         }
     })
 }
@@ -193,6 +193,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let recipe = Recipe::load(root.join("/usr/share/neco"))?;
     let lrn = identity::lrn(&root)?;
     let boot_id = identity::boot_id(&root)?;
+    // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
+    notify::ready();
     let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
@@ -272,7 +274,6 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     if let Some(listener) = &listener {
         ready.follow(listener.bound());
     }
-    notify::ready();
     tracing::info!(%lrn, %version, "started");
     let identity = Identity {
         boot_id,

@@ -93,6 +93,12 @@ impl Dirs {
         self.dir.join("net")
     }
 
+    /// What the release mirror serves.
+    #[must_use]
+    pub fn releases(&self) -> PathBuf {
+        self.dir.join("releases")
+    }
+
     /// Where programs of the base tree find a root that is theirs.
     #[must_use]
     pub fn tools_root(&self) -> PathBuf {

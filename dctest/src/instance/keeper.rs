@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -17,7 +18,7 @@ use super::dirs::{Dirs, SOCKET, Top};
 use super::machine::{End, Machine, Running, within};
 use super::network::{Network, addresses_of, tools_root};
 use super::orders::{Answer, MachineStatus, Order, Phase, Power, Status};
-use super::{registry, secrets};
+use super::{mirror, registry, secrets};
 use crate::description::{self, DataCentre};
 use crate::host::base;
 use crate::host::cgroup::Groups;
@@ -123,7 +124,12 @@ async fn build(
     let slots = machines.into_iter().map(|machine| {
         (
             machine.name(),
-            Arc::new(Slot { machine, state: Mutex::new(State::Off), wanted: Mutex::new(()) }),
+            Arc::new(Slot {
+                machine,
+                state: Mutex::new(State::Off),
+                wanted: Mutex::new(()),
+                has_booted: AtomicBool::new(false),
+            }),
         )
     });
     let site = Arc::new(Site {
@@ -132,7 +138,7 @@ async fn build(
         groups,
         slots: slots.collect(),
         dirs: dirs.clone(),
-        registry: Mutex::new(None),
+        internet: Mutex::new(Vec::new()),
     });
     for slot in site.slots.values() {
         tokio::spawn(Arc::clone(&site).look_after(Arc::clone(slot)));
@@ -148,10 +154,18 @@ async fn build(
         }
         Ok(registry)
     };
-    let (registry, ()) = tokio::try_join!(phase(tell, "registry", filled), async {
-        phase(tell, "boot", try_join_all(first().map(|slot| site.power_on(slot)))).await.map(drop)
-    })?;
-    *site.registry.lock().await = Some(registry);
+    let program = std::env::current_exe().context("finding this program")?;
+    let releases = site.centre.internet.releases;
+    let (registry, mirror, ()) = tokio::try_join!(
+        phase(tell, "registry", filled),
+        phase(tell, "release mirror", mirror::start(&program, dirs, releases)),
+        async {
+            phase(tell, "boot", try_join_all(first().map(|slot| site.power_on(slot))))
+                .await
+                .map(drop)
+        }
+    )?;
+    site.internet.lock().await.extend([registry, mirror]);
     phase(tell, "routes", try_join_all(first().map(|slot| site.reaches_the_core(slot)))).await?;
     phase(tell, "ssh and docker", try_join_all(first().map(|slot| site.answers(slot)))).await?;
     Ok(())
@@ -163,6 +177,7 @@ struct Slot {
     state: Mutex<State>,
     /// Held by whoever presses a button, until what it does is done.
     wanted: Mutex<()>,
+    has_booted: AtomicBool,
 }
 
 enum State {
@@ -177,8 +192,8 @@ struct Site {
     groups: Arc<Groups>,
     slots: BTreeMap<String, Arc<Slot>>,
     dirs: Dirs,
-    /// Ends with it.
-    registry: Mutex<Option<Child>>,
+    /// What runs on the internet side; it ends with this.
+    internet: Mutex<Vec<Child>>,
 }
 
 impl Site {
@@ -202,7 +217,8 @@ impl Site {
         let machine = &slot.machine;
         self.network.plug(machine.place, true).await?;
         let mut running = machine.power_on().await?;
-        let booted = machine.booted(&mut running).await;
+        let booted = machine.booted(&mut running, !slot.has_booted.load(Ordering::Relaxed)).await;
+        slot.has_booted.fetch_or(booted.is_ok(), Ordering::Relaxed);
         if booted.is_err() && running.ended()?.is_some() {
             self.network.plug(machine.place, false).await?;
             return booted;

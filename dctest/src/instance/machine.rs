@@ -188,11 +188,12 @@ impl Machine {
         lines[lines.len().saturating_sub(5)..].join(" | ")
     }
 
-    /// Waits until it says that it runs.
+    /// Waits until it says that it runs. Units that have failed are in the way of the `first` boot only: later they are what
+    /// somebody has made of the machine.
     ///
     /// # Errors
     /// It has not within the time that it has, or it has ended.
-    pub async fn booted(&self, running: &mut Running) -> Result<()> {
+    pub async fn booted(&self, running: &mut Running, first: bool) -> Result<()> {
         let deadline = Instant::now() + self.limits.boot;
         loop {
             let output = outcome(
@@ -205,6 +206,7 @@ impl Machine {
                 output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
             match state.as_deref() {
                 Ok("running") => return Ok(()),
+                Ok("degraded") if !first => return Ok(()),
                 Ok("degraded") => {
                     let failed = ["systemctl", "--failed", "--plain", "--no-legend"];
                     let failed = run(&mut within(running.leader, &failed), QUESTION).await?;

@@ -5,15 +5,18 @@
 //! everything, is the mainboard of every machine, and takes orders over a socket. Whoever kills the warden or the first
 //! process kills everything; the kernel sees to that.
 
+pub mod artefacts;
 pub mod client;
 pub mod dirs;
 pub mod first;
 pub mod keeper;
 pub mod machine;
+pub mod mirror;
 pub mod network;
 pub mod orders;
 pub mod proc;
 pub mod record;
 pub mod registry;
 pub mod secrets;
+pub mod start;
 pub mod warden;

@@ -41,12 +41,16 @@ pub async fn make(dir: &Path) -> Result<Secrets> {
     // One key for all of them: `ssh` is told once whom to believe.
     let known: Vec<&str> = known.split_whitespace().take(2).collect();
     write_private(&dir.join("known_hosts"), &format!("boot-server {}\n", known.join(" ")))?;
-    let (authority, issuer) = authority()?;
-    write_private(&dir.join("authority.pem"), &authority)?;
-    let (certificate, key) = server(&issuer, super::registry::NAME)?;
+    let authority = Authority::new()?;
+    write_private(&dir.join("authority.pem"), &authority.certificate)?;
+    let (certificate, key) = authority.issue(super::registry::NAME, &[super::registry::NAME])?;
     write_private(&dir.join("registry.pem"), &certificate)?;
     write_private(&dir.join("registry.key"), &key)?;
-    Ok(Secrets { operator: operator.trim().to_owned(), host_key: read(&host)?, authority })
+    Ok(Secrets {
+        operator: operator.trim().to_owned(),
+        host_key: read(&host)?,
+        authority: authority.certificate,
+    })
 }
 
 /// Makes a key and gives its public half.
@@ -58,25 +62,43 @@ async fn ssh_key(path: &Path, comment: &str) -> Result<String> {
     fs::read_to_string(&public).with_context(|| format!("reading {}", public.display()))
 }
 
-/// The certificate of an authority of this data centre alone, and what signs in its name.
-fn authority() -> Result<(String, Issuer<'static, KeyPair>)> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "virtual data centre");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let key = KeyPair::generate().context("making the authority's key")?;
-    let certificate = params.self_signed(&key).context("making the authority's certificate")?.pem();
-    Ok((certificate, Issuer::new(params, key)))
+/// Signs certificates; lives as long as the data centre that it belongs to.
+pub struct Authority {
+    /// Its own certificate, PEM.
+    pub certificate: String,
+    issuer: Issuer<'static, KeyPair>,
 }
 
-/// The certificate and the key of a server.
-fn server(issuer: &Issuer<'_, KeyPair>, name: &str) -> Result<(String, String)> {
-    let mut params = CertificateParams::new([name.to_owned()]).context("naming a server")?;
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    let key = KeyPair::generate().context("making a server's key")?;
-    let certificate = params.signed_by(&key, issuer).context("signing a server's certificate")?;
-    Ok((certificate.pem(), key.serialize_pem()))
+impl Authority {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn new() -> Result<Self> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "virtual data centre");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = KeyPair::generate().context("making the authority's key")?;
+        let certificate = params.self_signed(&key).context("making the authority's certificate")?;
+        Ok(Self { certificate: certificate.pem(), issuer: Issuer::new(params, key) })
+    }
+
+    /// A certificate and its key, both PEM, of somebody who is reached by `names` (host names or addresses), to be used by
+    /// servers and clients alike.
+    ///
+    /// # Errors
+    /// One of the names is none.
+    pub fn issue(&self, subject: &str, names: &[&str]) -> Result<(String, String)> {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).context("naming a server")?;
+        params.distinguished_name.push(DnType::CommonName, subject);
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().context("making a key")?;
+        let signed = params.signed_by(&key, &self.issuer).context("signing a certificate")?;
+        Ok((signed.pem(), key.serialize_pem()))
+    }
 }
 
 fn write_private(path: &Path, text: &str) -> Result<()> {

@@ -1,6 +1,5 @@
 //! What the command line does.
 
-mod failure;
 mod up;
 
 use std::os::unix::process::CommandExt as _;

@@ -4,10 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use neco_dctest::instance::dirs::{Dirs, Top};
+
+use super::dirs::{Dirs, Top};
 
 /// Copies what the data centre, its routers and its machines have said; gives the folder.
-pub(super) fn keep(top: &Top, dirs: &Dirs) -> Result<PathBuf> {
+///
+/// # Errors
+/// The folder cannot be written to.
+pub fn keep(top: &Top, dirs: &Dirs) -> Result<PathBuf> {
     let to = top.artefacts(&dirs.name);
     match fs::remove_dir_all(&to) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

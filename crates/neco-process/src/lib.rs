@@ -17,6 +17,7 @@ pub mod exit;
 pub mod listener;
 pub mod lock;
 pub mod logs;
+pub mod man;
 pub mod notify;
 pub mod ready;
 mod root;

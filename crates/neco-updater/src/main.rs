@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, wait_for_store};
 use neco_host::Root;
@@ -17,7 +17,7 @@ use neco_process::lock::LocalLock;
 use neco_process::logs::{self, LogFormat, LogOptions};
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
-use neco_process::{crypto, notify, under};
+use neco_process::{crypto, man, notify, under};
 use neco_store::Store;
 use neco_updater::{Context, Engine, EtcdProbe, Local, Outline, Slack};
 use tokio::sync::watch;
@@ -41,6 +41,9 @@ struct Cli {
     /// plain, logfmt, json.
     #[arg(long)]
     logformat: Option<LogFormat>,
+    /// Write the pages of the manual into a folder and end.
+    #[arg(long, hide = true, value_name = "DIR")]
+    man: Option<PathBuf>,
 }
 
 fn main() {
@@ -49,6 +52,10 @@ fn main() {
             let _ = error.print();
             std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
         });
+        if let Some(dir) = &cli.man {
+            man::write(Cli::command(), dir)?;
+            return Ok(ExitCode::Done);
+        }
         let logs = LogOptions {
             file: cli.logfile.clone(),
             level: cli.loglevel.clone(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, one_line, wait_for_store};
@@ -23,7 +23,7 @@ use neco_process::lock::{LocalLock, LockError};
 use neco_process::logs::{self, LogFormat, LogOptions};
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
-use neco_process::{crypto, notify, under};
+use neco_process::{crypto, man, notify, under};
 use neco_schema::NecoVersion;
 use neco_store::Store;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
@@ -66,6 +66,9 @@ struct Cli {
     /// plain, logfmt, json.
     #[arg(long, global = true)]
     logformat: Option<LogFormat>,
+    /// Write the pages of the manual into a folder and end.
+    #[arg(long, hide = true, value_name = "DIR")]
+    man: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -87,6 +90,10 @@ fn main() {
             let _ = error.print();
             std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
         });
+        if let Some(dir) = &cli.man {
+            man::write(Cli::command(), dir)?;
+            return Ok(ExitCode::Done);
+        }
         let logs = LogOptions {
             file: cli.logfile.clone(),
             level: cli.loglevel.clone(),

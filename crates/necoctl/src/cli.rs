@@ -21,6 +21,9 @@ pub struct Cli {
     /// Print the version of the installed package and exit
     #[arg(long, short = 'V')]
     pub version: bool,
+    /// Write the pages of the manual into a folder and exit
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub man: Option<PathBuf>,
     /// What is the same for all verbs.
     #[command(flatten)]
     pub global: Global,

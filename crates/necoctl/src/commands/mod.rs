@@ -55,7 +55,11 @@ pub enum Command {
 /// # Errors
 /// Whatever keeps it from being done.
 pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
-    let Cli { global, version, command } = cli;
+    let Cli { global, version, man, command } = cli;
+    if let Some(dir) = man {
+        neco_process::man::write(Cli::command(), &dir)?;
+        return Ok(ExitCode::Done);
+    }
     let Some(command) = command else {
         if version {
             return print_version(&global, io);

@@ -59,7 +59,80 @@ pub enum UnitError {
         /// What came of it.
         result: String,
     },
-    /// The job did not end in time.
+    /// The unit is masked: somebody forbids everyone to start it.
+    #[error(
+        "cannot {job} {unit}: it is masked (see `systemctl status {unit}`; `systemctl unmask` lifts that)"
+    )]
+    Masked {
+        /// The unit.
+        unit: UnitName,
+        /// What was asked of it.
+        job: Job,
+    },
+    /// The call makes no sense, or may not be made.
+    #[error("cannot {call}: {why}")]
+    Refused {
+        /// What was asked for, such as `stop vault.service`.
+        call: String,
+        /// Why not.
+        why: String,
+    },
+    /// The machine is going down and takes no new jobs.
+    #[error("cannot {call} while the machine goes down: {why}")]
+    GoingDown {
+        /// What was asked for.
+        call: String,
+        /// What systemd said.
+        why: String,
+    },
+    /// This machine was not booted by systemd.
+    #[error("cannot {call}: this machine was not booted by systemd ({} is absent)", path.display())]
+    NotBooted {
+        /// What was asked for.
+        call: String,
+        /// The folder that systemd makes at boot.
+        path: PathBuf,
+    },
+    /// The system bus cannot be connected to.
+    #[error(
+        "cannot {call}: there is no system bus at {address} (see `systemctl status dbus.socket`)"
+    )]
+    NoBus {
+        /// What was asked for.
+        call: String,
+        /// Where it should be.
+        address: String,
+        /// What connecting to it said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// systemd was not there, or the connection to it was lost, so that what came of the call is unknown.
+    #[error("cannot tell whether `{call}` was done: the connection to systemd was lost")]
+    Lost {
+        /// What was asked for.
+        call: String,
+        /// What the bus said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// systemd did not answer in time.
+    #[error("systemd did not answer `{call}` within {after:?}")]
+    NoAnswer {
+        /// What was asked for.
+        call: String,
+        /// How long was waited.
+        after: Duration,
+    },
+    /// systemd's answer cannot be understood.
+    #[error("systemd's answer to `{call}` cannot be understood")]
+    Answer {
+        /// What was asked for.
+        call: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The job did not end in time; it goes on.
     #[error("{job} {unit} did not end within {after:?}")]
     TimedOut {
         /// The unit.
@@ -93,13 +166,20 @@ impl UnitError {
     /// What this error asks for.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::TimedOut { .. } => Severity::TryAgain,
+            Self::TimedOut { .. }
+            | Self::GoingDown { .. }
+            | Self::NoBus { .. }
+            | Self::Lost { .. }
+            | Self::NoAnswer { .. } => Severity::TryAgain,
             Self::NotFound { .. }
+            | Self::Masked { .. }
+            | Self::Refused { .. }
+            | Self::NotBooted { .. }
             | Self::JobFailed { .. }
             | Self::Definition { .. }
             | Self::Record(_)
             | Self::Faults(_) => Severity::AskAPerson,
-            Self::Task(_) => Severity::Bug,
+            Self::Answer { .. } | Self::Task(_) => Severity::Bug,
         }
     }
 

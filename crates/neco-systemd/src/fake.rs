@@ -145,6 +145,15 @@ impl Units for Fake {
         self.job(unit, Job::Restart)
     }
 
+    async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
+        self.with(|machine| {
+            let Machine { manager, files, failures, effects } = machine;
+            let fault = failure(failures, unit, Job::Start);
+            let disk = definition(files, unit);
+            manager.start_transient(unit, argv, disk, fault, &mut |effect| note(effects, effect))
+        })
+    }
+
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
         Ok(self
             .with(|machine| machine.manager.state(unit, definition(&machine.files, unit).as_ref())))
@@ -174,6 +183,10 @@ mod tests {
                 Some(message) => Fake::fail(self, job, unit, message, None),
                 None => self.heal(),
             }
+        }
+
+        fn run_of(&self, unit: &UnitName) -> Option<String> {
+            self.record(unit)?.started_at.map(|seq| seq.to_string())
         }
     }
 

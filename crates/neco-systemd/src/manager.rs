@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::units::check_transient;
 use crate::{ActiveState, FileState, Job, LoadState, UnitError, UnitName, UnitState};
 
 /// What is known about one unit.
@@ -23,6 +24,9 @@ pub struct UnitRecord {
     /// The sequence number of the effect that last started it.
     #[serde(default)]
     pub started_at: Option<u64>,
+    /// The command it was started for, if it is transient.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
     /// The definition as it was last loaded.
     #[serde(default)]
     loaded: Option<Definition>,
@@ -53,6 +57,13 @@ pub enum UnitEffect {
         /// SHA-256 of the definition it was started with.
         digest: String,
     },
+    /// A command was started as a unit of its own.
+    StartTransient {
+        /// Which.
+        unit: UnitName,
+        /// The program and what it was given.
+        command: Vec<String>,
+    },
     /// A unit was stopped.
     Stop {
         /// Which.
@@ -77,6 +88,14 @@ pub enum UnitEffect {
 }
 
 impl UnitEffect {
+    fn failed(unit: &UnitName, job: Job, fault: &UnitError) -> Self {
+        let message = match fault {
+            UnitError::JobFailed { result, .. } => result.clone(),
+            other => other.to_string(),
+        };
+        Self::Failed { unit: unit.clone(), job, message }
+    }
+
     /// The effect as people would say it: `restart vault.service`.
     pub fn words(&self) -> String {
         match self {
@@ -85,6 +104,7 @@ impl UnitEffect {
             Self::Enable { unit } => format!("enable {unit}"),
             Self::Disable { unit } => format!("disable {unit}"),
             Self::Start { unit, .. } => format!("start {unit}"),
+            Self::StartTransient { unit, .. } => format!("start transient {unit}"),
             Self::Stop { unit } => format!("stop {unit}"),
             Self::Restart { unit, .. } => format!("restart {unit}"),
             Self::Failed { unit, job, .. } => format!("failed to {job} {unit}"),
@@ -97,6 +117,9 @@ impl UnitEffect {
 pub(crate) struct Definition {
     digest: String,
     installable: bool,
+    /// An empty file forbids to start the unit.
+    #[serde(default)]
+    masked: bool,
 }
 
 impl Definition {
@@ -108,7 +131,7 @@ impl Definition {
         });
         let installable =
             text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"[Install]");
-        Self { digest, installable }
+        Self { digest, installable, masked: text.is_empty() }
     }
 }
 
@@ -132,17 +155,63 @@ impl Manager {
         fault: Option<UnitError>,
         note: Note<'_>,
     ) -> Result<(), UnitError> {
+        let mut record = self.load(unit, disk.as_ref());
+        let result = record.apply(unit, job, disk.as_ref(), fault, note);
+        self.keep(unit, record);
+        result
+    }
+
+    /// Starts `command` as `unit` unless that is active; with `fault`, that error comes of it.
+    pub(crate) fn start_transient(
+        &mut self,
+        unit: &UnitName,
+        command: &[String],
+        disk: Option<Definition>,
+        fault: Option<UnitError>,
+        note: Note<'_>,
+    ) -> Result<(), UnitError> {
+        check_transient(unit, command)?;
+        let mut record = self.load(unit, disk.as_ref());
+        if record.active {
+            return Ok(());
+        }
+        if record.loaded.is_some() {
+            let why = "there is a unit file of that name".to_owned();
+            return Err(UnitError::Refused { call: format!("start {unit}"), why });
+        }
+        if let Some(fault) = fault {
+            note(UnitEffect::failed(unit, Job::Start, &fault));
+            return Err(fault);
+        }
+        let loaded = Definition::of(command.join("\0").as_bytes());
+        (record.active, record.failed) = (true, false);
+        record.started_with = Some(loaded.digest.clone());
+        record.loaded = Some(loaded);
+        record.command = Some(command.to_vec());
+        record.started_at = Some(note(UnitEffect::StartTransient {
+            unit: unit.clone(),
+            command: command.to_vec(),
+        }));
+        self.keep(unit, record);
+        Ok(())
+    }
+
+    /// What is known about `unit`, whose definition is loaded if it never was.
+    fn load(&self, unit: &UnitName, disk: Option<&Definition>) -> UnitRecord {
         let mut record = self.units.get(unit).cloned().unwrap_or_default();
         if record.loaded.is_none() {
-            record.loaded.clone_from(&disk);
+            record.loaded = disk.cloned();
         }
-        let result = record.apply(unit, job, disk.as_ref(), fault, note);
+        record
+    }
+
+    fn keep(&mut self, unit: &UnitName, mut record: UnitRecord) {
+        record.collect();
         if record == UnitRecord::default() {
             self.units.remove(unit);
         } else {
             self.units.insert(unit.clone(), record);
         }
-        result
     }
 
     /// Loads all definitions anew; `disk` says what the file of a unit says.
@@ -152,7 +221,9 @@ impl Manager {
         note: Note<'_>,
     ) {
         for (unit, record) in &mut self.units {
-            record.loaded = disk(unit);
+            if record.command.is_none() {
+                record.loaded = disk(unit);
+            }
         }
         self.units.retain(|_, record| record.loaded.is_some() || record.active || record.enabled);
         note(UnitEffect::DaemonReload);
@@ -168,8 +239,9 @@ impl Manager {
         note(UnitEffect::Boot);
         for (unit, record) in &mut self.units {
             let definition = disk(unit);
-            record.loaded.clone_from(&definition);
             (record.active, record.failed) = (false, false);
+            record.collect();
+            record.loaded.clone_from(&definition);
             if record.enabled && definition.is_some() {
                 // A unit that fails at boot stays failed; the boot goes on, and the log has the reason.
                 let _ = record.apply(unit, Job::Start, definition.as_ref(), fault(unit), note);
@@ -187,17 +259,24 @@ impl Manager {
             (false, true) => (ActiveState::Failed, "failed"),
             (false, false) => (ActiveState::Inactive, "dead"),
         };
+        let transient = record.command.is_some();
         UnitState {
-            load: if loaded.is_some() { LoadState::Loaded } else { LoadState::NotFound },
+            load: match loaded {
+                None => LoadState::NotFound,
+                Some(definition) if definition.masked => LoadState::Masked,
+                Some(_) => LoadState::Loaded,
+            },
             active,
             sub: sub.to_owned(),
             file_state: match disk {
+                _ if transient => FileState::Transient,
                 None => FileState::Missing,
+                Some(file) if file.masked => FileState::Masked,
                 Some(file) if !file.installable => FileState::Static,
                 Some(_) if record.enabled => FileState::Enabled,
                 Some(_) => FileState::Disabled,
             },
-            needs_reload: record.loaded.is_some() && record.loaded.as_ref() != disk,
+            needs_reload: !transient && record.loaded.is_some() && record.loaded.as_ref() != disk,
         }
     }
 
@@ -211,6 +290,13 @@ impl Manager {
 }
 
 impl UnitRecord {
+    /// Forgets a transient unit that has ended.
+    fn collect(&mut self) {
+        if self.command.is_some() && !self.active {
+            *self = Self { enabled: self.enabled, ..Self::default() };
+        }
+    }
+
     fn apply(
         &mut self,
         unit: &UnitName,
@@ -229,11 +315,16 @@ impl UnitRecord {
         if !present {
             return Err(UnitError::NotFound { unit: unit.clone(), job });
         }
+        let definition = if job == Job::Enable { disk } else { self.loaded.as_ref() };
+        let forbidden = matches!(job, Job::Enable | Job::Start | Job::Restart);
+        if forbidden && definition.is_some_and(|definition| definition.masked) {
+            return Err(UnitError::Masked { unit: unit.clone(), job });
+        }
         if unchanged {
             return Ok(());
         }
         if let Some(fault) = fault {
-            note(UnitEffect::Failed { unit: unit.clone(), job, message: result_of(&fault) });
+            note(UnitEffect::failed(unit, job, &fault));
             if matches!(job, Job::Start | Job::Restart) {
                 (self.active, self.failed) = (false, true);
             }
@@ -265,12 +356,5 @@ impl UnitRecord {
             }
         }
         Ok(())
-    }
-}
-
-fn result_of(fault: &UnitError) -> String {
-    match fault {
-        UnitError::JobFailed { result, .. } => result.clone(),
-        other => other.to_string(),
     }
 }

@@ -20,6 +20,8 @@ use crate::{Job, UnitEffect, UnitError, UnitName, UnitRecord, UnitState, Units};
 /// | `var/log/neco/units.log` | one JSON line per effect, numbered; a call that changes nothing leaves none |
 /// | `etc/neco/sandbox-faults.json` | the jobs that shall fail or hang, see [`Faults`] |
 ///
+/// A transient unit is recorded with its command and stays active until it is stopped or the machine is booted.
+///
 /// Any number of processes may share a root.
 #[derive(Clone, Debug)]
 pub struct Recorder {
@@ -186,6 +188,19 @@ impl Units for Recorder {
         self.job(unit, Job::Restart).await
     }
 
+    async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
+        let fault = self.fault(unit, Job::Start).await?;
+        let (unit, argv) = (unit.clone(), argv.to_vec());
+        self.blocking(move |files| {
+            let disk = files.definition(&unit)?;
+            files.ledger.update(|manager, entries| {
+                manager
+                    .start_transient(&unit, &argv, disk, fault, &mut |effect| entries.note(effect))
+            })?
+        })
+        .await
+    }
+
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
         let unit = unit.clone();
         self.blocking(move |files| {
@@ -240,6 +255,11 @@ mod tests {
                 None => self.recorder.faults().clear(&call),
             }
             .expect("writable");
+        }
+
+        fn run_of(&self, unit: &UnitName) -> Option<String> {
+            let record = self.recorder.record(unit).expect("readable")?;
+            record.started_at.map(|seq| seq.to_string())
         }
     }
 

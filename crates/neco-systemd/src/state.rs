@@ -28,6 +28,11 @@ impl UnitState {
         self.active == ActiveState::Active
     }
 
+    /// Whether anything of it may run: it does, is about to, or has not quite ended.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self.active, ActiveState::Inactive | ActiveState::Failed)
+    }
+
     /// Whether it starts at boot.
     pub fn is_enabled(&self) -> bool {
         self.file_state == FileState::Enabled

@@ -187,6 +187,10 @@ impl Units for Told {
         self.tell(self.units.restart(unit)).await
     }
 
+    async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
+        self.tell(self.units.start_transient(unit, argv)).await
+    }
+
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
         let mut state = self.units.state(unit).await?;
         let unready = self.faults.unready.lock().unwrap().contains(&self.lrn);

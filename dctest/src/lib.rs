@@ -8,3 +8,6 @@ pub mod digest;
 pub mod host;
 pub mod instance;
 pub mod plan;
+pub mod site;
+pub mod stories;
+pub mod suite;

@@ -108,6 +108,9 @@ enum Verb {
     },
     /// Undoes every change of cables, every partition and every freeze
     Heal,
+    /// Tells stories: `cargo xtask dctest`
+    #[command(hide = true)]
+    Stories(verbs::Stories),
     /// Ends it; nothing of it is left
     Down {
         /// All that run
@@ -178,6 +181,9 @@ async fn verb(arguments: Arguments, top: &Top, program: &std::path::Path) -> Res
         Verb::Up { file, tied, output } => {
             let wanted = verbs::Wanted { file: file.as_deref(), name, tied, output };
             verbs::up(top, program, &wanted).await
+        }
+        Verb::Stories(wanted) => {
+            verbs::stories(top, program, name.unwrap_or("stories"), &wanted).await
         }
         Verb::Down { all } => verbs::down(top, name, all).await,
         verb => {

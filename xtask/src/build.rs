@@ -29,6 +29,10 @@ pub(crate) const BENCH: &str = "neco-bench";
 /// The program that runs virtual data centres; never shipped.
 pub(crate) const DCTEST: &str = "neco-dctest";
 
+/// The suites of the drivers that need a real machine: packages and their tests.
+const SUITES: [(&str, &str); 3] =
+    [("neco-systemd", "real_systemd"), ("neco-runtime", "real_docker"), ("neco-host", "real_dpkg")];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     Dev,
@@ -73,6 +77,11 @@ impl Programs {
     /// Builds the program that runs virtual data centres.
     pub(crate) fn dctest(workspace: &Workspace, tools: &Tools) -> Done<Self> {
         Self::build(workspace, tools, Profile::Dev, &[&[DCTEST]])
+    }
+
+    /// Builds what is shipped, and then, by a command of its own, the program that runs virtual data centres.
+    pub(crate) fn with_dctest(workspace: &Workspace, tools: &Tools) -> Done<Self> {
+        Self::build(workspace, tools, Profile::Dev, &[&SHIPPED, &[DCTEST]])
     }
 
     /// Builds what is shipped, with the program that measures, all of it as it is released.
@@ -121,6 +130,25 @@ impl Programs {
     }
 }
 
+/// Builds the suites that drivers keep, as programs to be run on another machine, and copies them to `dir`.
+pub(crate) fn suites(workspace: &Workspace, tools: &Tools, dir: &Path) -> Done {
+    let mut command = workspace.cargo();
+    tools.lend(&mut command);
+    command.args(["test", "--no-run"]);
+    for (package, suite) in SUITES {
+        command.args(["--package", package, "--test", suite]);
+    }
+    let built = executables_of(command, "the suites of drivers")?;
+    fs::create_dir_all(dir).doing(|| format!("cannot create {}", dir.display()))?;
+    for (_, suite) in SUITES {
+        let from = built
+            .get(suite)
+            .ok_or_else(|| Failure::failed(format!("cargo has not built the suite {suite}")))?;
+        copy_if_changed(from, &dir.join(suite))?;
+    }
+    Ok(())
+}
+
 /// Builds packages and returns their executables by name.
 fn cargo_build(
     workspace: &Workspace,
@@ -131,17 +159,22 @@ fn cargo_build(
     let mut command = workspace.cargo();
     tools.lend(&mut command);
     command.args(["build", "--profile", profile.name()]);
-    command.arg("--message-format=json-render-diagnostics");
     for package in packages {
         command.args(["--package", package]);
     }
+    executables_of(command, &packages.join(", "))
+}
+
+/// Has cargo build `what` and returns the executables by name.
+fn executables_of(mut command: Command, what: &str) -> Done<BTreeMap<String, PathBuf>> {
+    command.arg("--message-format=json-render-diagnostics");
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .doing(|| format!("cannot start `{}`", run::shown(&command)))?;
     if !output.status.success() {
-        return Err(Failure::failed(format!("building {} failed", packages.join(", "))));
+        return Err(Failure::failed(format!("building {what} failed")));
     }
     executables(&String::from_utf8_lossy(&output.stdout))
 }
@@ -173,12 +206,14 @@ fn copy_if_changed(from: &Path, to: &Path) -> Done {
     take_age(from, to)
 }
 
-fn same_age(one: &Path, other: &Path) -> bool {
+/// Whether both are there and are of the same time.
+pub(crate) fn same_age(one: &Path, other: &Path) -> bool {
     let age = |path: &Path| fs::metadata(path).and_then(|data| data.modified()).ok();
     age(one).is_some() && age(one) == age(other)
 }
 
-fn take_age(from: &Path, to: &Path) -> Done {
+/// Gives a file the time of another.
+pub(crate) fn take_age(from: &Path, to: &Path) -> Done {
     fs::metadata(from)
         .and_then(|data| data.modified())
         .and_then(|age| File::open(to)?.set_times(FileTimes::new().set_modified(age)))

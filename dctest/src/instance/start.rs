@@ -16,6 +16,9 @@ use crate::description;
 /// Three boot servers: what is started unless somebody says otherwise.
 pub const THREE: &str = include_str!("../../clusters/three.yml");
 
+/// Three boot servers and what stories run on them.
+pub const STORIES: &str = include_str!("../../clusters/stories.yml");
+
 /// A started warden has its record by then.
 const START: Duration = Duration::from_secs(20);
 

@@ -1,5 +1,6 @@
 //! What the command line does.
 
+mod stories;
 mod up;
 
 use std::os::unix::process::CommandExt as _;
@@ -13,6 +14,7 @@ use neco_dctest::instance::orders::{Answer, Order, Status};
 use neco_dctest::instance::record::Record;
 use neco_dctest::instance::{client, warden};
 
+pub(crate) use stories::{Stories, stories};
 pub(crate) use up::{Wanted, up};
 
 /// Wrong usage.

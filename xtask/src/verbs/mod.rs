@@ -4,6 +4,7 @@ mod as_user;
 mod bench;
 mod ci;
 mod dc;
+mod dctest;
 mod deb;
 mod deny;
 mod docs;
@@ -22,6 +23,7 @@ pub(crate) enum Verb {
     Test,
     Bench,
     Dc,
+    Dctest,
     Ci,
     Deb,
     Layers,
@@ -30,12 +32,13 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Setup,
         Self::Playground,
         Self::Test,
         Self::Bench,
         Self::Dc,
+        Self::Dctest,
         Self::Ci,
         Self::Deb,
         Self::Layers,
@@ -54,6 +57,7 @@ impl Verb {
             Self::Test => "test",
             Self::Bench => "bench",
             Self::Dc => "dc",
+            Self::Dctest => "dctest",
             Self::Ci => "ci",
             Self::Deb => "deb",
             Self::Layers => "layers",
@@ -70,6 +74,7 @@ impl Verb {
             Self::Test => test::HELP,
             Self::Bench => bench::HELP,
             Self::Dc => dc::HELP,
+            Self::Dctest => dctest::HELP,
             Self::Ci => ci::HELP,
             Self::Deb => deb::HELP,
             Self::Layers => layers::HELP,
@@ -80,7 +85,7 @@ impl Verb {
 
     /// These hand their arguments, `--help` among them, to another program.
     fn passes_help_on(self) -> bool {
-        matches!(self, Self::Playground | Self::Dc | Self::AsUser)
+        matches!(self, Self::Playground | Self::Dc | Self::Dctest | Self::AsUser)
     }
 
     pub(crate) fn run(self, args: Vec<String>) -> Done {
@@ -96,6 +101,7 @@ impl Verb {
             Self::Test => test::run(args),
             Self::Bench => bench::run(args),
             Self::Dc => dc::run(args),
+            Self::Dctest => dctest::run(args),
             Self::Ci => ci::run(args),
             Self::Deb => deb::run(args),
             Self::Layers => layers::run(args),

@@ -1,0 +1,166 @@
+//! etcd on the boot servers, as a site would have set it up: one member on the `node0` address of each, TLS for everybody.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures::future::try_join_all;
+
+use super::{Machine, Site, until};
+use crate::instance::secrets::Authority;
+
+/// The unit, under the name by which Neco knows it.
+pub(super) const UNIT: &str = "etcd-container.service";
+
+/// How long a cluster may take to be healthy.
+const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+
+const UNIT_FILE: &str = "\
+[Unit]
+Description=etcd of this boot server
+After=network.target
+StartLimitIntervalSec=0
+
+[Service]
+ExecStart=/usr/bin/etcd --config-file /etc/etcd/etcd.conf.yml
+Restart=always
+RestartSec=1s
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// Where clients find their certificates on a boot server.
+pub(super) const CA: &str = "/etc/neco/etcd-ca.crt";
+pub(super) const CERTIFICATE: &str = "/etc/neco/etcd.crt";
+pub(super) const KEY: &str = "/etc/neco/etcd.key";
+
+/// What `etcdctl` is told on a boot server.
+const CLIENT: [&str; 4] = [
+    "--endpoints=https://127.0.0.1:2379",
+    "--cacert=/etc/neco/etcd-ca.crt",
+    "--cert=/etc/neco/etcd.crt",
+    "--key=/etc/neco/etcd.key",
+];
+
+impl Site {
+    /// Sets etcd up on all boot servers and starts it.
+    ///
+    /// # Errors
+    /// It is not healthy in time.
+    pub async fn start_etcd(&self) -> Result<()> {
+        let authority = Authority::new()?;
+        let peers: Vec<String> = self
+            .machines
+            .iter()
+            .map(|machine| format!("{}=https://{}:2380", machine.name, machine.address))
+            .collect();
+        let peers = peers.join(",");
+        for machine in &self.machines {
+            let address = machine.address.to_string();
+            let names = [address.as_str(), "127.0.0.1"];
+            let (certificate, key) = authority.issue(&machine.name, &names)?;
+            for (path, mode, text) in [
+                ("/etc/etcd/ca.crt", 0o644, authority.certificate.as_str()),
+                ("/etc/etcd/server.crt", 0o644, &certificate),
+                ("/etc/etcd/server.key", 0o600, &key),
+                ("/etc/etcd/etcd.conf.yml", 0o644, &settings(machine, &peers)),
+                (&format!("/etc/systemd/system/{UNIT}"), 0o644, UNIT_FILE),
+            ] {
+                self.write(machine, path, mode, text).await?;
+            }
+            let (certificate, key) = authority.issue("neco", &[])?;
+            for (path, mode, text) in [
+                (CA, 0o644, authority.certificate.as_str()),
+                (CERTIFICATE, 0o644, &certificate),
+                (KEY, 0o600, &key),
+            ] {
+                self.write(machine, path, mode, text).await?;
+            }
+        }
+        try_join_all(self.machines.iter().map(async |machine| {
+            self.ask(machine, &["systemctl", "daemon-reload"]).await?;
+            self.ask(machine, &["systemctl", "enable", "--now", UNIT]).await
+        }))
+        .await?;
+        self.etcd_is_healthy().await
+    }
+
+    /// Waits until every member answers.
+    ///
+    /// # Errors
+    /// One does not in time.
+    pub async fn etcd_is_healthy(&self) -> Result<()> {
+        let machine = self.machine(0);
+        until("etcd to be healthy", HEALTHY_WITHIN, async || {
+            let told = self.etcdctl(machine, &["endpoint", "health", "--cluster"]).await?;
+            Ok(Some(told))
+        })
+        .await
+        .map(drop)
+    }
+
+    /// What etcdctl(1) answers on a machine.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn etcdctl(&self, machine: &Machine, words: &[&str]) -> Result<String> {
+        let all = [&["env", "ETCDCTL_API=3", "etcdctl"], &CLIENT[..], words].concat();
+        self.ask(machine, &all).await
+    }
+
+    /// The server whose member leads.
+    ///
+    /// # Errors
+    /// Nobody answers, or nobody leads.
+    pub async fn etcd_leader(&self) -> Result<&Machine> {
+        for machine in &self.machines {
+            let told = self.etcdctl(machine, &["endpoint", "status", "--write-out=json"]).await?;
+            let told: serde_json::Value =
+                serde_json::from_str(&told).context("reading what etcdctl says")?;
+            let status = &told[0]["Status"];
+            if status["leader"].as_u64().is_some_and(|leader| leader != 0)
+                && status["leader"] == status["header"]["member_id"]
+            {
+                return Ok(machine);
+            }
+        }
+        anyhow::bail!("no member of etcd leads")
+    }
+
+    /// Keeps what etcd holds, as far as it answers; values that are nobody's business are not part of stories.
+    pub(super) async fn keep_etcd(&self, dir: &Path) {
+        let mut text = String::new();
+        for machine in &self.machines {
+            for words in [
+                &["endpoint", "status", "--cluster", "--write-out=table"][..],
+                &["get", "--prefix", "/neco/"],
+            ] {
+                let told = self.etcdctl(machine, words).await;
+                let told = told.unwrap_or_else(|error| format!("{error:#}\n"));
+                text.push_str(&format!("── {}: etcdctl {}\n{told}", machine.name, words.join(" ")));
+            }
+        }
+        // What cannot be kept is missed by those who look for it.
+        if let Err(error) = fs::write(dir.join("etcd.txt"), text) {
+            eprintln!("dctest: the state of etcd is not kept: {error}");
+        }
+    }
+}
+
+/// The configuration file of a member (etcd, `--config-file`).
+fn settings(machine: &Machine, peers: &str) -> String {
+    let (name, address) = (&machine.name, machine.address);
+    let tls = "  cert-file: /etc/etcd/server.crt\n  key-file: /etc/etcd/server.key\n  \
+               client-cert-auth: true\n  trusted-ca-file: /etc/etcd/ca.crt\n";
+    format!(
+        "name: {name}\ndata-dir: /var/lib/etcd-container\n\
+         listen-client-urls: https://{address}:2379,https://127.0.0.1:2379\n\
+         advertise-client-urls: https://{address}:2379\n\
+         listen-peer-urls: https://{address}:2380\n\
+         initial-advertise-peer-urls: https://{address}:2380\n\
+         initial-cluster: {peers}\ninitial-cluster-token: dctest\ninitial-cluster-state: new\n\
+         client-transport-security:\n{tls}peer-transport-security:\n{tls}"
+    )
+}

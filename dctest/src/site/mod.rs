@@ -1,0 +1,243 @@
+//! A data centre as stories use it: its machines can be asked and told, and Neco runs on them.
+
+mod audit;
+mod etcd;
+mod neco;
+mod shell;
+mod workshop;
+
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use neco_schema::NecoVersion;
+use tokio::time::{Instant, sleep};
+
+use crate::description::{self, DataCentre};
+use crate::host::base;
+use crate::instance::dirs::{Dirs, Top};
+use crate::instance::orders::{Answer, Order, Phase, Power};
+use crate::instance::{artefacts, client, start, warden};
+use crate::plan::address::Subnet;
+use crate::plan::topology::Place;
+
+pub use self::neco::{Report, Server, UPDATE};
+pub use self::workshop::{Draft, Flavour, Keys, Workshop};
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// What a site is made with.
+#[derive(Clone, Debug)]
+pub struct Tools {
+    /// The folders of all data centres.
+    pub top: Top,
+    /// This program: it starts data centres.
+    pub program: PathBuf,
+    /// The package that all packages of stories are made from.
+    pub package: PathBuf,
+    /// The operators' command line, on this host.
+    pub necoctl: PathBuf,
+    /// The folder of the contract suites of the drivers, programs that run on a machine.
+    pub suites: PathBuf,
+}
+
+/// A boot server.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// As the data centre calls it.
+    pub name: String,
+    /// Its logical rack number.
+    pub lrn: u32,
+    /// The address that the others know it by.
+    pub address: Ipv4Addr,
+}
+
+/// A data centre that runs, tied to this process.
+pub struct Site {
+    /// What it is made with.
+    pub tools: Tools,
+    /// Its folders.
+    pub dirs: Dirs,
+    /// Its boot servers that are on from the beginning.
+    pub machines: Vec<Machine>,
+    /// Makes and publishes packages.
+    pub workshop: Workshop,
+    /// The version that was installed first, once one was.
+    first: Option<NecoVersion>,
+    centre: DataCentre,
+    _held: Option<ChildStdin>,
+}
+
+impl Site {
+    /// Starts a data centre `name` as `text` describes it; `told` hears of each phase.
+    ///
+    /// # Errors
+    /// It does not come up; what it said is kept.
+    pub async fn up(
+        tools: &Tools,
+        name: &str,
+        text: &str,
+        told: impl FnMut(&Phase),
+    ) -> Result<Self> {
+        let dirs = tools.top.instance(name);
+        let centre = description::parse(&dirs.description(), text)?;
+        base::bring(&tools.top.base()).await?;
+        let held = start::until_ready(&tools.top, &tools.program, &dirs, text, true, told).await?;
+        let machine = |rack| Machine {
+            name: Place::BootServer(rack).name(),
+            lrn: rack,
+            address: centre.addresses.boot_server(rack, Subnet::Node0),
+        };
+        let machines = (0..centre.boot_servers).map(machine).collect();
+        let workshop = Workshop::open(&tools.package, dirs.dir.join("workshop"), dirs.releases());
+        let workshop = match workshop.await {
+            Ok(workshop) => workshop,
+            Err(error) => {
+                warden::down(&tools.top, name).await?;
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            tools: tools.clone(),
+            dirs,
+            machines,
+            workshop,
+            first: None,
+            centre,
+            _held: held,
+        })
+    }
+
+    /// Ends it; nothing of it is left.
+    ///
+    /// # Errors
+    /// Something does not go away.
+    pub async fn down(self) -> Result<()> {
+        warden::down(&self.tools.top, &self.dirs.name).await
+    }
+
+    /// Keeps what it and its machines have said; gives the folder.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub async fn keep(&self) -> Result<PathBuf> {
+        let kept = artefacts::keep(&self.tools.top, &self.dirs)?;
+        self.keep_etcd(&kept).await;
+        Ok(kept)
+    }
+
+    /// A boot server by its number.
+    ///
+    /// # Panics
+    /// There is none: the story is wrong.
+    #[must_use]
+    pub fn machine(&self, lrn: u32) -> &Machine {
+        let found = self.machines.iter().find(|machine| machine.lrn == lrn);
+        found.unwrap_or_else(|| panic!("there is no boot server {lrn}"))
+    }
+
+    /// Gives an order to the data centre.
+    ///
+    /// # Errors
+    /// It cannot be carried out.
+    pub async fn order(&self, order: Order) -> Result<()> {
+        client::order(&self.dirs, &order).await.map(drop)
+    }
+
+    /// Presses a button of a machine.
+    ///
+    /// # Errors
+    /// It does not do what it should.
+    pub async fn power(&self, lrn: u32, power: Power) -> Result<()> {
+        self.order(Order::Power { machine: self.machine(lrn).name.clone(), power }).await
+    }
+
+    /// Makes every cable, every network and every frozen machine as they were.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn heal(&self) -> Result<()> {
+        self.order(Order::Heal).await
+    }
+
+    /// Sees to it that etcd and Neco run and no update is under way.
+    ///
+    /// # Errors
+    /// They do not come to it in time.
+    pub async fn get_running(&mut self) -> Result<()> {
+        if self.first.is_none() {
+            self.start_etcd().await?;
+            self.first = Some(self.install().await?);
+            return Ok(());
+        }
+        let what = "the update before to be completed";
+        self.until_status(what, neco::UPDATE, |report| report.state == "completed").await.map(drop)
+    }
+
+    /// Whether Neco was installed.
+    #[must_use]
+    pub fn runs_neco(&self) -> bool {
+        self.first.is_some()
+    }
+
+    /// Bytes in memory of each machine that is on.
+    ///
+    /// # Errors
+    /// The data centre has ended.
+    pub async fn memory(&self) -> Result<Vec<(String, u64)>> {
+        let Answer::Status(status) = client::order(&self.dirs, &Order::Status).await? else {
+            bail!("{} answers something else", self.dirs.name);
+        };
+        let machines = status.machines.into_iter();
+        Ok(machines.filter_map(|machine| Some((machine.name, machine.memory?))).collect())
+    }
+
+    /// The version after the last that was made.
+    #[must_use]
+    pub fn next_version(&mut self) -> NecoVersion {
+        self.workshop.next_version()
+    }
+
+    /// Where the disk of a machine is, as the host sees what was written to it.
+    fn written(&self, machine: &Machine) -> PathBuf {
+        self.dirs.machine(&machine.name).upper()
+    }
+
+    /// The description that it was made from.
+    #[must_use]
+    pub fn centre(&self) -> &DataCentre {
+        &self.centre
+    }
+}
+
+/// Looks again and again until `look` finds something.
+///
+/// # Errors
+/// It has not after `within`: then `what` was waited for, and what the last look met with.
+pub async fn until<T, F>(what: &str, within: Duration, mut look: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    let deadline = Instant::now() + within;
+    loop {
+        let seen = look().await;
+        let why = match seen {
+            Ok(Some(found)) => return Ok(found),
+            Ok(None) => String::new(),
+            Err(error) => format!(": {error:#}"),
+        };
+        if Instant::now() >= deadline {
+            bail!("waited {} s in vain for {what}{why}", within.as_secs());
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A path for a command line.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

@@ -1,0 +1,289 @@
+//! Neco on the boot servers: installed as an operator installs it, and asked through `necoctl`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::try_join_all;
+use neco_schema::NecoVersion;
+use serde::Deserialize;
+
+use super::etcd::{CA, CERTIFICATE, KEY};
+use super::{Draft, Machine, Site, until};
+use crate::instance::mirror;
+
+/// What packages of stories do on a boot server, in the place of what the real one does.
+pub(super) const DATA_FILES: [(&str, &str); 10] = [
+    ("artifacts.toml", include_str!("../../fixtures/package/artifacts.toml")),
+    ("recipe.toml", include_str!("../../fixtures/package/recipe.toml")),
+    ("components/serf.toml", include_str!("../../../debian/usr/share/neco/components/serf.toml")),
+    (
+        "components/setup-serf-tags.toml",
+        include_str!("../../../debian/usr/share/neco/components/setup-serf-tags.toml"),
+    ),
+    (
+        "templates/container.service.j2",
+        include_str!("../../../debian/usr/share/neco/templates/container.service.j2"),
+    ),
+    (
+        "templates/serf.service.j2",
+        include_str!("../../../debian/usr/share/neco/templates/serf.service.j2"),
+    ),
+    (
+        "templates/serf.json.j2",
+        include_str!("../../../debian/usr/share/neco/templates/serf.json.j2"),
+    ),
+    (
+        "templates/setup-serf-tags.j2",
+        include_str!("../../fixtures/package/templates/setup-serf-tags.j2"),
+    ),
+    (
+        "templates/setup-serf-tags.service.j2",
+        include_str!("../../../debian/usr/share/neco/templates/setup-serf-tags.service.j2"),
+    ),
+    (
+        "templates/setup-serf-tags.timer.j2",
+        include_str!("../../../debian/usr/share/neco/templates/setup-serf-tags.timer.j2"),
+    ),
+];
+
+/// How often updaters look for a release, in nanoseconds, as it stands in etcd.
+const POLL: u64 = 1_000_000_000;
+
+/// How long an update may take that meets with nothing.
+pub const UPDATE: Duration = Duration::from_secs(60);
+
+/// How an update stands, as `necoctl status --output json` tells it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Report {
+    /// The word for it.
+    pub state: String,
+    /// The current request.
+    pub request: Option<Request>,
+    /// The boot servers.
+    pub servers: Vec<Server>,
+}
+
+/// The current request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Request {
+    /// Its identity.
+    pub id: String,
+    /// The version that all are to run.
+    pub version: NecoVersion,
+}
+
+/// One boot server.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Server {
+    /// Its number.
+    pub lrn: u32,
+    /// Whether it has a living worker.
+    pub alive: bool,
+    /// The version that worker runs.
+    pub version: Option<NecoVersion>,
+    /// The step it has posted.
+    pub step: Option<u32>,
+    /// How it stands there.
+    pub condition: Option<String>,
+    /// Why, if it gave up.
+    pub message: String,
+}
+
+impl Report {
+    /// Whether all servers have completed `version`.
+    #[must_use]
+    pub fn has_completed(&self, version: &NecoVersion) -> bool {
+        self.state == "completed" && self.request.as_ref().is_some_and(|r| r.version == *version)
+    }
+
+    /// Whether the update to `version` was given up.
+    #[must_use]
+    pub fn has_aborted(&self, version: &NecoVersion) -> bool {
+        self.state == "aborted" && self.request.as_ref().is_some_and(|r| r.version == *version)
+    }
+
+    /// A boot server of it.
+    #[must_use]
+    pub fn server(&self, lrn: u32) -> Option<&Server> {
+        self.servers.iter().find(|server| server.lrn == lrn)
+    }
+
+    /// In a line, for those who wait in vain.
+    #[must_use]
+    pub fn in_brief(&self) -> String {
+        let request = self.request.as_ref().map_or("nothing", |request| request.version.as_str());
+        let servers = self.servers.iter().map(|server| {
+            let step = server.step.map_or_else(String::new, |step| step.to_string());
+            let condition = server.condition.as_deref().unwrap_or("not begun");
+            let alive = if server.alive { "" } else { " (dead)" };
+            format!("{}: {step} {condition}{alive} {}", server.lrn, server.message)
+        });
+        format!("{} is {}; {}", request, self.state, servers.collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Site {
+    /// Has a version installed on all boot servers by hand and run by them, as setup would: configured, registered in etcd,
+    /// and brought up by a first update.
+    ///
+    /// # Errors
+    /// Something of it fails or takes too long.
+    pub async fn install(&mut self) -> Result<NecoVersion> {
+        let version = self.next_version();
+        let deb = self.workshop.publish(&Draft::sound(version.clone())).await?;
+        self.register(&version).await?;
+        for machine in &self.machines {
+            self.configure(machine).await?;
+        }
+        try_join_all(self.machines.iter().map(|machine| self.install_by_hand(machine, &deb)))
+            .await?;
+        self.has_completed(&version, UPDATE).await?;
+        Ok(version)
+    }
+
+    /// What setup writes to etcd before anything is installed.
+    async fn register(&self, version: &NecoVersion) -> Result<()> {
+        let machine = self.machine(0);
+        let poll = POLL.to_string();
+        let mut keys = vec![
+            ("/neco/info/neco-release".to_owned(), version.as_str()),
+            ("/neco/config/env".to_owned(), "prod"),
+            ("/neco/config/check-update-interval".to_owned(), poll.as_str()),
+        ];
+        keys.extend(
+            self.machines
+                .iter()
+                .map(|machine| (format!("/neco/info/bootservers/{}", machine.lrn), "")),
+        );
+        for (key, value) in keys {
+            self.etcdctl(machine, &["put", "--", &key, value]).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is local to a boot server.
+    async fn configure(&self, machine: &Machine) -> Result<()> {
+        let endpoints: Vec<String> = self
+            .machines
+            .iter()
+            .map(|machine| format!("  - https://{}:2379\n", machine.address))
+            .collect();
+        let config = format!(
+            "endpoints:\n{}prefix: /neco/\ntls-ca-file: {CA}\ntls-cert-file: {CERTIFICATE}\n\
+             tls-key-file: {KEY}\nrelease:\n  owner: cybozu-go\n  repository: neco\n  api_url: {}\n",
+            endpoints.concat(),
+            mirror::API
+        );
+        self.write(machine, "/etc/neco/config.yml", 0o600, &config).await?;
+        let key = self.workshop.trusted_key()?;
+        self.write(machine, "/etc/neco/release-keys/site.pub", 0o644, &key).await
+    }
+
+    /// Has a boot server install a package as an operator does.
+    ///
+    /// # Errors
+    /// dpkg(1) refuses.
+    pub async fn install_by_hand(&self, machine: &Machine, deb: &Path) -> Result<()> {
+        let name = deb.file_name().unwrap_or_default().to_string_lossy();
+        let place = format!("/root/{name}");
+        self.give(machine, deb, &place, 0o644).await?;
+        self.act(machine, &["dpkg", "--install", &place]).await?;
+        self.ask(machine, &["rm", &place]).await.map(drop)
+    }
+
+    /// How the update stands, as a machine tells it.
+    ///
+    /// # Errors
+    /// etcd does not answer there.
+    pub async fn status_from(&self, machine: &Machine) -> Result<Report> {
+        let words = ["necoctl", "status", "--output", "json", "--timeout", "3s"];
+        let output = self.outcome(machine, &words).await?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = said.lines().last().unwrap_or_default();
+        serde_json::from_str(told).with_context(|| {
+            let complained = String::from_utf8_lossy(&output.stderr).into_owned();
+            format!("`necoctl status` on {}: {said}{complained}", machine.name)
+        })
+    }
+
+    /// How the update stands, as the first boot server tells it that can.
+    ///
+    /// # Errors
+    /// None can.
+    pub async fn status(&self) -> Result<Report> {
+        let mut why = None;
+        for machine in &self.machines {
+            match self.status_from(machine).await {
+                Ok(report) => return Ok(report),
+                Err(error) => why = Some(error),
+            }
+        }
+        Err(why.unwrap_or_else(|| anyhow::anyhow!("there are no boot servers")))
+    }
+
+    /// Waits until the update is as wanted.
+    ///
+    /// # Errors
+    /// It is not in time: then how it stands.
+    pub async fn until_status(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Report) -> bool,
+    ) -> Result<Report> {
+        until(what, within, async || {
+            let report = self.status().await?;
+            if wanted(&report) { Ok(Some(report)) } else { bail!("{}", report.in_brief()) }
+        })
+        .await
+    }
+
+    /// Waits until all servers have completed `version`, and sees that it is so: on the disks, in the processes.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn has_completed(&self, version: &NecoVersion, within: Duration) -> Result<()> {
+        let what = format!("all boot servers to complete {version}");
+        self.until_status(&what, within, |report| report.has_completed(version)).await?;
+        for machine in &self.machines {
+            self.runs(machine, version).await?;
+        }
+        Ok(())
+    }
+
+    /// Sees that a machine has a version installed, whole, and that its daemons run as it.
+    ///
+    /// # Errors
+    /// It has another, or they do not.
+    pub async fn runs(&self, machine: &Machine, version: &NecoVersion) -> Result<()> {
+        let words = ["dpkg-query", "-W", "-f", "${Status} ${Version}", "neco"];
+        let told = self.ask(machine, &words).await?;
+        if told != format!("install ok installed {version}") {
+            bail!("{}: dpkg says {told:?}, not that {version} is installed", machine.name);
+        }
+        for daemon in ["neco-worker", "neco-updater"] {
+            let what = format!("{daemon} on {} to run as {version}", machine.name);
+            let file = format!("/run/neco/{daemon}.ready");
+            until(&what, Duration::from_secs(30), async || {
+                let state = self.unit(machine, &format!("{daemon}.service"), "ActiveState").await?;
+                let main = self.unit(machine, &format!("{daemon}.service"), "MainPID").await?;
+                let told = self.ask(machine, &["cat", &file]).await?;
+                let ready: serde_json::Value = serde_json::from_str(&told)?;
+                let says = ready["version"] == version.as_str()
+                    && ready["pid"].as_u64().map(|pid| pid.to_string()) == Some(main);
+                if state == "active" && says { Ok(Some(())) } else { bail!("{state}, {told}") }
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Runs `necoctl` on a machine, as an operator.
+    ///
+    /// # Errors
+    /// It ends with another code than 0.
+    pub async fn necoctl(&self, machine: &Machine, words: &[&str]) -> Result<String> {
+        self.ssh(machine, &[&["necoctl"], words].concat()).await
+    }
+}

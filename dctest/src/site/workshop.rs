@@ -1,0 +1,249 @@
+//! Packages of Neco as stories need them: made of the real one, under other versions, with other data, or broken on purpose;
+//! signed, and published on the mirror.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use neco_releases::mirror::sign::{Protection, SigningKey, generate_key, sign};
+use neco_releases::mirror::{NewRelease, add};
+use neco_schema::NecoVersion;
+
+use super::shown;
+use crate::host::command::{command, run};
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Where the data of a package lie.
+const DATA: &str = "usr/share/neco";
+
+/// What of it is replaced by that of stories.
+const REPLACED: [&str; 4] = ["artifacts.toml", "components", "recipe.toml", "templates"];
+
+/// A program that ends at once.
+const DYING: &str = "#!/bin/sh\necho \"$0: this package is broken on purpose\" >&2\nexit 1\n";
+
+/// A script that refuses to get a package ready.
+const REFUSING: &str =
+    "#!/bin/sh\necho 'this package cannot be configured, on purpose' >&2\nexit 1\n";
+
+/// What a package is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Flavour {
+    /// As it should be.
+    #[default]
+    Sound,
+    /// Its daemons end as soon as they are started.
+    DaemonsExit,
+    /// Its postinst fails.
+    PostinstFails,
+}
+
+/// Who signs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keys {
+    /// The key that sites trust from the beginning.
+    #[default]
+    First,
+    /// That one and its successor; the package carries the successor along.
+    Both,
+    /// The successor alone.
+    Second,
+}
+
+/// A package to be made.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// Its version.
+    pub version: NecoVersion,
+    /// What it is like.
+    pub flavour: Flavour,
+    /// Who signs it.
+    pub keys: Keys,
+    /// Files that it has beside the others or in their place, from its root.
+    pub files: Vec<(String, String)>,
+}
+
+impl Draft {
+    /// A sound package.
+    #[must_use]
+    pub fn sound(version: NecoVersion) -> Self {
+        Self { version, flavour: Flavour::Sound, keys: Keys::First, files: Vec::new() }
+    }
+
+    /// The same with another flavour.
+    #[must_use]
+    pub fn flavour(self, flavour: Flavour) -> Self {
+        Self { flavour, ..self }
+    }
+
+    /// The same, signed by others.
+    #[must_use]
+    pub fn signed_by(self, keys: Keys) -> Self {
+        Self { keys, ..self }
+    }
+
+    /// The same with one more file.
+    #[must_use]
+    pub fn with(mut self, path: &str, text: impl Into<String>) -> Self {
+        self.files.push((path.to_owned(), text.into()));
+        self
+    }
+}
+
+/// Makes packages in a folder of its own.
+pub struct Workshop {
+    dir: PathBuf,
+    mirror: PathBuf,
+    first: SigningKey,
+    second: SigningKey,
+    made: u32,
+}
+
+impl Workshop {
+    /// Unpacks `package` and makes keys.
+    ///
+    /// # Errors
+    /// It is no package, or the disk is full.
+    pub(super) async fn open(package: &Path, dir: PathBuf, mirror: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+        let key = |name: &str| -> Result<SigningKey> {
+            let secret = dir.join(format!("{name}.key"));
+            let public = dir.join(format!("{name}.pub"));
+            generate_key(&secret, &public, &Protection::Unencrypted)?;
+            Ok(SigningKey::load(&secret, None)?)
+        };
+        let (first, second) = (key("first")?, key("second")?);
+        let tree = dir.join("tree");
+        run(&mut command(["dpkg-deb", "-R", &shown(package), &shown(&tree)]), LIMIT).await?;
+        for name in REPLACED {
+            let path = tree.join(DATA).join(name);
+            let removed =
+                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.with_context(|| format!("removing {}", path.display()))?;
+        }
+        for (path, text) in super::neco::DATA_FILES {
+            write(&tree.join(DATA).join(path), text, 0o644)?;
+        }
+        // It is that of another package now.
+        let sums = tree.join("DEBIAN/md5sums");
+        fs::remove_file(&sums).with_context(|| format!("removing {}", sums.display()))?;
+        Ok(Self { dir, mirror, first, second, made: 0 })
+    }
+
+    /// The key that a site trusts, as the content of a `.pub` file.
+    ///
+    /// # Errors
+    /// It cannot be shown.
+    pub fn trusted_key(&self) -> Result<String> {
+        Ok(self.first.public_key()?)
+    }
+
+    pub(super) fn next_version(&mut self) -> NecoVersion {
+        self.made += 1;
+        // Five digits, as the original counts its builds.
+        let text = format!("2026.11.22-{}", 40_000 + self.made);
+        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    /// Makes a package with its signatures beside it; gives its file.
+    ///
+    /// # Errors
+    /// The disk is full, or dpkg-deb(1) refuses.
+    pub async fn make(&self, draft: &Draft) -> Result<PathBuf> {
+        let version = &draft.version;
+        let tree = self.dir.join(format!("tree-{version}"));
+        run(&mut command(["cp", "-a", &shown(&self.dir.join("tree")), &shown(&tree)]), LIMIT)
+            .await?;
+        let control = tree.join("DEBIAN/control");
+        let text = fs::read_to_string(&control)
+            .with_context(|| format!("reading {}", control.display()))?;
+        write(&control, &with_version(&text, version)?, 0o644)?;
+        write(&tree.join(DATA).join("VERSION"), &format!("{version}\n"), 0o644)?;
+        match draft.flavour {
+            Flavour::Sound => {}
+            Flavour::DaemonsExit => {
+                for name in ["neco-updater", "neco-worker"] {
+                    write(&tree.join("usr/sbin").join(name), DYING, 0o755)?;
+                }
+            }
+            Flavour::PostinstFails => write(&tree.join("DEBIAN/postinst"), REFUSING, 0o755)?,
+        }
+        for (path, text) in &draft.files {
+            write(&tree.join(path), text, 0o644)?;
+        }
+        if draft.keys != Keys::First {
+            let path = tree.join(DATA).join("release-keys/second.pub");
+            write(&path, &self.second.public_key()?, 0o644)?;
+        }
+        let deb = self.dir.join(format!("neco_{version}_amd64.deb"));
+        let words = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "-b"].map(str::to_owned);
+        let words = words.into_iter().chain([shown(&tree), shown(&deb)]);
+        run(&mut command(words), LIMIT).await?;
+        fs::remove_dir_all(&tree).with_context(|| format!("removing {}", tree.display()))?;
+        let keys: &[&SigningKey] = match draft.keys {
+            Keys::First => &[&self.first],
+            Keys::Both => &[&self.first, &self.second],
+            Keys::Second => &[&self.second],
+        };
+        for key in keys {
+            sign(&deb, key, version)?;
+        }
+        Ok(deb)
+    }
+
+    /// Makes a package and offers it to everybody.
+    ///
+    /// # Errors
+    /// As [`Workshop::make`].
+    pub async fn publish(&self, draft: &Draft) -> Result<PathBuf> {
+        let deb = self.make(draft).await?;
+        add(&self.mirror, &deb, &NewRelease::default())?;
+        Ok(deb)
+    }
+}
+
+/// A control file with another version (deb-control(5)).
+fn with_version(control: &str, version: &NecoVersion) -> Result<String> {
+    let mut found = 0;
+    let mut lines = String::new();
+    for line in control.lines() {
+        if line.starts_with("Version:") {
+            found += 1;
+            lines.push_str(&format!("Version: {version}\n"));
+        } else {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    if found != 1 {
+        bail!("the control file tells {found} versions");
+    }
+    Ok(lines)
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::write(path, text))
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_version_of_a_control_file_changes() {
+        let version = "2026.11.22-40001".parse().unwrap();
+        let control = "Package: neco\nVersion: 1\nDescription: a\n Version: none\n";
+        assert_eq!(
+            with_version(control, &version).unwrap(),
+            "Package: neco\nVersion: 2026.11.22-40001\nDescription: a\n Version: none\n"
+        );
+        assert!(with_version("Package: neco\n", &version).is_err());
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs stories: brings a data centre up, tells them one after the other, has everything judged after each, keeps what it said
+//! where one failed, and takes it down.
+
+mod results;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use futures::future::BoxFuture;
+use tokio::time::timeout;
+
+pub use self::results::{Outcome, Results, Told};
+use crate::instance::orders::Phase;
+use crate::instance::start;
+use crate::site::{Site, Tools};
+
+/// What a story finds when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Boot servers on which nothing of Neco was ever installed.
+    Bare,
+    /// etcd runs on them, and Neco, which has completed an update.
+    Running,
+}
+
+/// One story.
+pub struct Story {
+    /// By which it is chosen: behaviour, in words with dashes between them.
+    pub name: &'static str,
+    /// What is seen in it.
+    pub about: &'static str,
+    /// Whether it belongs to the short suite.
+    pub core: bool,
+    /// What it finds.
+    pub stage: Stage,
+    /// Whether others cannot go on with what it leaves.
+    pub spoils: bool,
+    /// How long it may take.
+    pub within: Duration,
+    /// What happens.
+    pub run: for<'a> fn(&'a mut Site) -> BoxFuture<'a, Result<()>>,
+}
+
+/// How long a verdict may take.
+const VERDICT: Duration = Duration::from_secs(60);
+
+/// Runs stories on data centres called `name`, in the order of their stages.
+pub struct Suite<'a> {
+    /// What data centres are made with.
+    pub tools: &'a Tools,
+    /// How they are called.
+    pub name: &'a str,
+    /// Hears of each phase as it ends.
+    pub told: &'a mut dyn FnMut(&Phase),
+}
+
+impl Suite<'_> {
+    /// Tells `stories`.
+    ///
+    /// # Errors
+    /// A data centre does not come up, or does not go away. What happens in stories is in the results.
+    pub async fn run(mut self, stories: &[&Story]) -> Result<Results> {
+        let begun = Instant::now();
+        let mut results = Results::default();
+        let mut stories = stories.to_vec();
+        stories.sort_by_key(|story| story.stage);
+        let mut site = None;
+        for story in stories {
+            let fresh = match site.take() {
+                Some(site) => site,
+                None => self.up(&mut results).await?,
+            };
+            let (told, kept) = self.tell(story, fresh, &mut results).await?;
+            results.stories.push(told);
+            site = kept;
+        }
+        if let Some(site) = site {
+            let down = Instant::now();
+            site.down().await?;
+            self.phase(&mut results, "down", down);
+        }
+        results.seconds = begun.elapsed().as_secs_f64();
+        Ok(results)
+    }
+
+    fn phase(&mut self, results: &mut Results, name: &str, begun: Instant) {
+        let phase = Phase { phase: name.to_owned(), seconds: begun.elapsed().as_secs_f64() };
+        (self.told)(&phase);
+        results.phases.push(phase);
+    }
+
+    async fn up(&mut self, results: &mut Results) -> Result<Site> {
+        let begun = Instant::now();
+        let mut phases = Vec::new();
+        let told = &mut self.told;
+        let site = Site::up(self.tools, self.name, start::STORIES, |phase: &Phase| {
+            told(phase);
+            phases.push(phase.clone());
+        })
+        .await?;
+        results.phases.extend(phases);
+        self.phase(results, "data centre", begun);
+        Ok(site)
+    }
+
+    /// Tells one story; gives the site back if others can go on with it.
+    async fn tell(
+        &mut self,
+        story: &Story,
+        mut site: Site,
+        results: &mut Results,
+    ) -> Result<(Told, Option<Site>)> {
+        let mut outcome = Ok(());
+        if story.stage == Stage::Running {
+            let begun = Instant::now();
+            outcome = site.get_running().await.context("before the story has begun");
+            if begun.elapsed() > Duration::from_secs(1) {
+                self.phase(results, "install", begun);
+            }
+        }
+        let begun = Instant::now();
+        if outcome.is_ok() {
+            outcome = match timeout(story.within, (story.run)(&mut site)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(anyhow::anyhow!("not over after {} s", story.within.as_secs())),
+            };
+        }
+        // Nothing may be broken for the verdict, nor for the next one.
+        let healed = site.heal().await;
+        let outcome = outcome.and(healed);
+        let verdict = match &outcome {
+            Ok(()) if site.runs_neco() => match timeout(VERDICT, site.audit()).await {
+                Ok(verdict) => verdict.map(Some),
+                Err(_) => Err(anyhow::anyhow!("no verdict after {} s", VERDICT.as_secs())),
+            },
+            _ => Ok(None),
+        };
+        let memory = site.memory().await.unwrap_or_default();
+        results.memory.extend(memory);
+        self.phase(results, story.name, begun);
+        let seconds = begun.elapsed().as_secs_f64();
+        let told = |outcome| Told { name: story.name, about: story.about, seconds, outcome };
+        match outcome.and(verdict) {
+            Ok(verdict) => {
+                let told = told(Outcome::Passed { verdict });
+                if story.spoils {
+                    site.down().await?;
+                    return Ok((told, None));
+                }
+                Ok((told, Some(site)))
+            }
+            Err(error) => {
+                let kept = site.keep().await?;
+                let named: PathBuf = kept.with_file_name(story.name);
+                if named.exists() {
+                    std::fs::remove_dir_all(&named)?;
+                }
+                std::fs::rename(&kept, &named)
+                    .with_context(|| format!("naming {}", named.display()))?;
+                site.down().await?;
+                let why = format!("{error:#}");
+                Ok((told(Outcome::Failed { why, artefacts: named }), None))
+            }
+        }
+    }
+}
+
+/// The stories that are meant: the short suite, all, or those of these names.
+///
+/// # Errors
+/// A name is that of no story.
+pub fn choose(
+    stories: &'static [Story],
+    all: bool,
+    words: &[String],
+) -> Result<Vec<&'static Story>> {
+    if all {
+        return Ok(stories.iter().collect());
+    }
+    let mut chosen: Vec<&'static Story> = Vec::new();
+    let core = ["core".to_owned()];
+    for word in if words.is_empty() { &core[..] } else { words } {
+        let found = stories.iter().filter(|story| match word.as_str() {
+            "core" => story.core,
+            name => story.name == name,
+        });
+        let before = chosen.len();
+        chosen.extend(found);
+        if chosen.len() == before {
+            let known: Vec<&str> = stories.iter().map(|story| story.name).collect();
+            bail!("there is no story {word}; there are core, {}", known.join(", "));
+        }
+    }
+    Ok(stories.iter().filter(|story| chosen.iter().any(|one| one.name == story.name)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stories::STORIES;
+
+    #[test]
+    fn names_are_words_with_dashes_and_each_is_there_once() {
+        for story in STORIES {
+            assert!(
+                story.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+                "{}",
+                story.name
+            );
+            assert_eq!(STORIES.iter().filter(|other| other.name == story.name).count(), 1);
+            assert_ne!(story.name, "core");
+        }
+    }
+
+    #[test]
+    fn the_short_suite_is_what_is_meant_by_nothing() {
+        let names = |stories: Vec<&Story>| -> Vec<&str> {
+            stories.iter().map(|story| story.name).collect()
+        };
+        let core = names(choose(STORIES, false, &[]).unwrap());
+        assert_eq!(core, names(choose(STORIES, false, &["core".to_owned()]).unwrap()));
+        assert!(core.len() < STORIES.len() && !core.is_empty());
+        assert_eq!(choose(STORIES, true, &[]).unwrap().len(), STORIES.len());
+        let error = choose(STORIES, false, &["nonsense".to_owned()]).err().unwrap().to_string();
+        assert!(error.starts_with("there is no story nonsense; there are core, "), "{error}");
+    }
+}

@@ -1,0 +1,131 @@
+//! `cargo xtask dctest`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use neco_dctest::instance::dirs::Top;
+use neco_dctest::instance::orders::Phase;
+use neco_dctest::site::Tools;
+use neco_dctest::stories::STORIES;
+use neco_dctest::suite::{self, Outcome, Results, Suite};
+use serde_json::json;
+
+use super::{CANNOT_RUN, Output, lacks};
+
+/// How many boot servers stories need.
+const MACHINES: u32 = 3;
+
+/// Which stories shall be told, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Stories {
+    /// The stories; `core` is the short suite [default: core]
+    stories: Vec<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "stories")]
+    all: bool,
+    /// Only names them
+    #[arg(long)]
+    list: bool,
+    /// How to tell of the results
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// A folder with a package of Neco; given by `cargo xtask dctest`
+    #[arg(long, env = "NECO_PACKAGES", hide = true)]
+    packages: Option<PathBuf>,
+    /// The folder of the shipped programs; given by `cargo xtask dctest`
+    #[arg(long, env = "NECO_BIN_DIR", hide = true)]
+    programs: Option<PathBuf>,
+    /// The folder of the contract suites; given by `cargo xtask dctest`
+    #[arg(long, env = "NECO_SUITES", hide = true)]
+    suites: Option<PathBuf>,
+}
+
+/// Tells stories and says what came of it.
+pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stories) -> Result<u8> {
+    if wanted.list {
+        let width = STORIES.iter().map(|story| story.name.len()).max().unwrap_or_default();
+        for story in STORIES {
+            let core = if story.core { "core" } else { "" };
+            println!("{:<width$}  {core:<4}  {}", story.name, story.about);
+        }
+        return Ok(0);
+    }
+    let chosen = match suite::choose(STORIES, wanted.all, &wanted.stories) {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            eprintln!("dctest: {error}");
+            return Ok(super::USAGE);
+        }
+    };
+    let lacking = lacks(top, MACHINES).await?;
+    if !lacking.is_empty() {
+        if wanted.output == Output::Json {
+            println!("{}", json!({ "outcome": "cannot-run", "reason": lacking.join("\n") }));
+        }
+        return Ok(CANNOT_RUN);
+    }
+    let given = |path: &Option<PathBuf>| {
+        path.clone().context("start it as `cargo xtask dctest`, which builds what is installed")
+    };
+    let tools = Tools {
+        top: top.clone(),
+        program: program.to_owned(),
+        package: package_in(&given(&wanted.packages)?)?,
+        necoctl: given(&wanted.programs)?.join("necoctl"),
+        suites: given(&wanted.suites)?,
+    };
+    let tell = |line: String| match wanted.output {
+        Output::Json => eprintln!("{line}"),
+        Output::Human => println!("{line}"),
+    };
+    let mut told = |phase: &Phase| tell(format!("{:<40} {:>6.2} s", phase.phase, phase.seconds));
+    let results = Suite { tools: &tools, name, told: &mut told }.run(&chosen).await?;
+    let dir = top.0.join("results");
+    results.write(&dir)?;
+    for line in summary(&results) {
+        tell(line);
+    }
+    let (passed, failed) = results.count();
+    match wanted.output {
+        Output::Json => println!("{}", results.json()),
+        Output::Human => {
+            println!("{passed} passed, {failed} failed in {:.0} s", results.seconds);
+        }
+    }
+    Ok(u8::from(failed > 0))
+}
+
+/// The first package of a folder.
+fn package_in(dir: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
+    found.sort();
+    match found.into_iter().next() {
+        Some(package) => Ok(package),
+        None => bail!("there is no package in {}", dir.display()),
+    }
+}
+
+/// The stories, a line each, with what went wrong.
+fn summary(results: &Results) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for told in &results.stories {
+        let (mark, said) = match &told.outcome {
+            Outcome::Passed { verdict } => ("✓", verdict.clone().unwrap_or_default()),
+            Outcome::Failed { why, artefacts } => {
+                ("✗", format!("{why}\n    see {}", artefacts.display()))
+            }
+        };
+        lines.push(format!("  {mark} {:<38} {:>6.1} s  {said}", told.name, told.seconds));
+    }
+    let memory: Vec<String> = results
+        .memory
+        .iter()
+        .map(|(machine, bytes)| format!("{machine} {} MB", bytes / 1_000_000))
+        .collect();
+    if !memory.is_empty() {
+        lines.push(format!("  memory: {}", memory.join(", ")));
+    }
+    lines
+}

@@ -2,16 +2,20 @@
 
 use std::path::PathBuf;
 
+use neco_base::Secret;
 use serde::{Deserialize, Serialize};
 
 use crate::ImageRef;
 
 /// What to run.
+///
+/// A container shares the network of this machine. One without a name belongs to `root`, whatever its image says, because
+/// such containers put programs onto this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunSpec {
     /// The image; it must have been pulled.
     pub image: ImageRef,
-    /// The command in place of the image's own; empty for the image's own.
+    /// The whole command, in place of the image's entry point and command; empty for the image's own.
     pub command: Vec<String>,
     /// Folders and files of this machine that the container sees.
     pub mounts: Vec<Mount>,
@@ -22,7 +26,7 @@ pub struct RunSpec {
 /// A folder or file of this machine that a container sees.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
-    /// Where it is on this machine.
+    /// Where it is on this machine; it must exist.
     pub source: PathBuf,
     /// Where the container sees it.
     pub target: PathBuf,
@@ -69,12 +73,52 @@ impl RunSpec {
     }
 }
 
+/// A command to be run in a running container.
+///
+/// It goes on in the container when the call is dropped or its time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// The container's name.
+    pub container: String,
+    /// The command.
+    pub command: Vec<String>,
+    /// What the command reads from its standard input, which is empty without it.
+    pub input: Option<Secret<Vec<u8>>>,
+    /// Whether it may do more than the container.
+    pub privileged: bool,
+}
+
+impl ExecSpec {
+    /// Runs `command` in `container`.
+    pub fn new<T: Into<String>>(
+        container: impl Into<String>,
+        command: impl IntoIterator<Item = T>,
+    ) -> Self {
+        let command = command.into_iter().map(Into::into).collect();
+        Self { container: container.into(), command, input: None, privileged: false }
+    }
+
+    /// Gives the command something to read.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(Secret::new(input.into()));
+        self
+    }
+
+    /// Gives the command all rights on this machine, as the original does with every command.
+    #[must_use]
+    pub fn privileged(mut self) -> Self {
+        self.privileged = true;
+        self
+    }
+}
+
 /// What a command wrote before it ended with success.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Output {
     /// Its standard output.
     pub stdout: Vec<u8>,
-    /// Its standard error.
+    /// Its standard error; where that was long, its end.
     pub stderr: Vec<u8>,
 }
 

@@ -1,5 +1,6 @@
 //! Errors of container engines.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use neco_sandbox::{FaultError, LedgerError};
@@ -11,6 +12,26 @@ use crate::ImageRef;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RuntimeError {
+    /// The container engine is away, or it hangs.
+    #[error("Docker does not answer at {}: {why}", socket.display())]
+    Away {
+        /// Where it was asked.
+        socket: PathBuf,
+        /// How that failed.
+        why: String,
+    },
+    /// The container engine does not listen to this user.
+    #[error("no right to use Docker at {}; run this as root", socket.display())]
+    Forbidden {
+        /// Where it was asked.
+        socket: PathBuf,
+    },
+    /// Credentials of a registry cannot be had.
+    #[error("cannot read registry credentials: {why}")]
+    Login {
+        /// Where they were sought, what is wrong and what to do; holds no secret.
+        why: String,
+    },
     /// An image could not be transferred.
     #[error("cannot pull {image}: {reason}")]
     Pull {
@@ -32,8 +53,8 @@ pub enum RuntimeError {
     NameTaken {
         /// The name.
         name: String,
-        /// What it runs.
-        image: ImageRef,
+        /// What it runs, as the engine says it.
+        image: String,
     },
     /// A container does not run.
     #[error("container {name} does not run")]
@@ -52,6 +73,14 @@ pub enum RuntimeError {
         status: Option<i32>,
         /// What it wrote to its standard error.
         stderr: String,
+    },
+    /// A command wrote more than is taken.
+    #[error("{call} wrote more than {limit} bytes to its standard output")]
+    TooMuchOutput {
+        /// What was asked.
+        call: String,
+        /// How much is taken.
+        limit: usize,
     },
     /// A call did not end in time.
     #[error("{call} did not end within {after:?}")]
@@ -77,8 +106,13 @@ impl RuntimeError {
     pub fn severity(&self) -> Severity {
         match self {
             Self::Pull { severity, .. } => *severity,
-            Self::TimedOut { .. } | Self::NotRunning { .. } => Severity::TryAgain,
-            Self::ImageMissing { .. }
+            Self::Away { .. } | Self::TimedOut { .. } | Self::NotRunning { .. } => {
+                Severity::TryAgain
+            }
+            Self::Forbidden { .. }
+            | Self::Login { .. }
+            | Self::TooMuchOutput { .. }
+            | Self::ImageMissing { .. }
             | Self::NameTaken { .. }
             | Self::Failed { .. }
             | Self::Record(_)

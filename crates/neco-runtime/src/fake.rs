@@ -7,7 +7,8 @@ use neco_schema::Severity;
 
 use crate::containers::Containers;
 use crate::{
-    Call, ContainerRuntime, ImageRef, Output, PullProgress, Pulled, RunSpec, RuntimeError,
+    Call, ContainerRuntime, ExecSpec, ImageRef, LogLine, LogLines, LogSpec, Output, PullProgress,
+    Pulled, RunSpec, RuntimeError, watch,
 };
 
 /// Containers in memory, with scripted failures. Clones share the containers.
@@ -45,6 +46,14 @@ impl Fake {
     /// Forgets all scripted failures.
     pub fn heal(&self) {
         self.with(|machine| machine.failures.clear());
+    }
+
+    /// Lets the running container `name` write a line.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn say(&self, name: &str, line: LogLine) -> Result<(), RuntimeError> {
+        self.with(|machine| machine.containers.say(name, line))
     }
 
     /// All calls so far, oldest first, except questions.
@@ -107,15 +116,18 @@ impl ContainerRuntime for Fake {
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
         let call = format!("run {}", spec.image);
         self.pass(call.clone(), failed(call, &spec.command))?;
-        self.act(|containers, note| containers.run(spec, note))?;
-        Ok(Output::default())
+        self.act(|containers, note| containers.run(spec, note))
     }
 
-    async fn exec(&self, name: &str, command: &[String]) -> Result<Output, RuntimeError> {
-        let call = format!("exec {name}");
-        self.pass(call.clone(), failed(call, command))?;
-        self.act(|containers, note| containers.exec(name, command, note))?;
-        Ok(Output::default())
+    async fn exec(&self, spec: &ExecSpec) -> Result<Output, RuntimeError> {
+        let call = format!("exec {}", spec.container);
+        self.pass(call.clone(), failed(call, &spec.command))?;
+        self.act(|containers, note| containers.exec(spec, note))
+    }
+
+    async fn logs(&self, name: &str, spec: LogSpec) -> Result<LogLines, RuntimeError> {
+        let (fake, name) = (self.clone(), name.to_owned());
+        watch::lines(spec, move || fake.with(|machine| machine.containers.log(&name)))
     }
 
     async fn stop(&self, name: &str) -> Result<(), RuntimeError> {
@@ -133,6 +145,7 @@ impl ContainerRuntime for Fake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogSource;
     use crate::contract::{self, Bench};
 
     impl Bench for Fake {
@@ -140,11 +153,20 @@ mod tests {
             self
         }
 
+        fn repository(&self) -> String {
+            "ghcr.io/cybozu/serf".to_owned()
+        }
+
         fn fail(&self, call: &str, message: Option<&str>) {
             match message {
                 Some(message) => Fake::fail(self, call, message, None),
                 None => self.heal(),
             }
+        }
+
+        fn say(&self, line: &str) {
+            let line = LogLine { source: LogSource::Stdout, text: line.to_owned() };
+            Fake::say(self, contract::NAME, line).expect("it runs");
         }
     }
 

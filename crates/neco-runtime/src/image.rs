@@ -33,6 +33,26 @@ impl ImageRef {
     pub fn tag(&self) -> &str {
         self.0.rsplit_once(':').map_or("", |(_, tag)| tag)
     }
+
+    /// The host of the registry, with its port if it has one. As with Docker, a first part without dot and port belongs to
+    /// a path in Docker's public registry.
+    pub fn registry(&self) -> &str {
+        match self.repository().split_once('/') {
+            Some((host, _)) if host.contains(['.', ':']) || host == "localhost" => host,
+            _ => "docker.io",
+        }
+    }
+
+    /// What to fetch and run in place of this image: where the image has a `private` variant and there is a `login` for its
+    /// registry, that variant, which lies in the repository of the same name with `-secret` at its end.
+    #[must_use]
+    pub fn variant(&self, private: bool, login: bool) -> Self {
+        if private && login {
+            Self(format!("{}-secret:{}", self.repository(), self.tag()))
+        } else {
+            self.clone()
+        }
+    }
 }
 
 impl std::str::FromStr for ImageRef {
@@ -82,6 +102,15 @@ mod tests {
         let image: ImageRef = "registry.example:5000/cybozu/etcd:3.5.15.1".parse().expect("a name");
         assert_eq!(image.repository(), "registry.example:5000/cybozu/etcd");
         assert_eq!(image.tag(), "3.5.15.1");
+        for (text, registry) in [
+            ("registry.example:5000/cybozu/etcd:1", "registry.example:5000"),
+            ("ghcr.io/cybozu/etcd:1", "ghcr.io"),
+            ("localhost/etcd:1", "localhost"),
+            ("cybozu/etcd:1", "docker.io"),
+            ("etcd:1", "docker.io"),
+        ] {
+            assert_eq!(text.parse::<ImageRef>().expect("a name").registry(), registry, "{text}");
+        }
         for bad in [
             "",
             "etcd",
@@ -95,6 +124,17 @@ mod tests {
             "-v:1",
         ] {
             assert!(bad.parse::<ImageRef>().is_err(), "{bad:?}");
+        }
+    }
+    #[test]
+    fn a_private_variant_is_taken_where_there_is_a_login() {
+        let image: ImageRef = "ghcr.io/cybozu-go/setup-hw:1.20.1".parse().expect("a name");
+        let variant = image.variant(true, true);
+        assert_eq!(variant.as_str(), "ghcr.io/cybozu-go/setup-hw-secret:1.20.1");
+        assert_eq!(variant.as_str().parse(), Ok(variant.clone()));
+        assert_eq!(variant.registry(), image.registry());
+        for (private, login) in [(true, false), (false, true), (false, false)] {
+            assert_eq!(image.variant(private, login), image);
         }
     }
 }

@@ -10,7 +10,8 @@ use neco_schema::Severity;
 
 use crate::containers::Containers;
 use crate::{
-    Call, ContainerRuntime, ImageRef, Output, PullProgress, Pulled, RunSpec, RuntimeError,
+    Call, ContainerRuntime, ExecSpec, ImageRef, LogLine, LogLines, LogSpec, Output, PullProgress,
+    Pulled, RunSpec, RuntimeError, watch,
 };
 
 /// Keeps the images and containers of one root in files and runs nothing.
@@ -64,6 +65,14 @@ impl Recorder {
     /// The faults of this root.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// Lets the running container `name` write a line.
+    ///
+    /// # Errors
+    /// It does not run, or the record cannot be changed.
+    pub fn say(&self, name: &str, line: LogLine) -> Result<(), RuntimeError> {
+        self.ledger.update(|containers, _| containers.say(name, line))?
     }
 
     /// All calls so far, oldest first.
@@ -145,21 +154,24 @@ impl ContainerRuntime for Recorder {
                 entries.note(call);
             })
         })
-        .await??;
-        Ok(Output::default())
+        .await?
     }
 
-    async fn exec(&self, name: &str, command: &[String]) -> Result<Output, RuntimeError> {
-        let call = format!("exec {name}");
-        self.pass(call.clone(), failed(call, command)).await?;
-        let (name, command) = (name.to_owned(), command.to_vec());
+    async fn exec(&self, spec: &ExecSpec) -> Result<Output, RuntimeError> {
+        let call = format!("exec {}", spec.container);
+        self.pass(call.clone(), failed(call, &spec.command)).await?;
+        let spec = spec.clone();
         self.update(move |containers, entries| {
-            containers.exec(&name, &command, &mut |call| {
+            containers.exec(&spec, &mut |call| {
                 entries.note(call);
             })
         })
-        .await??;
-        Ok(Output::default())
+        .await?
+    }
+
+    async fn logs(&self, name: &str, spec: LogSpec) -> Result<LogLines, RuntimeError> {
+        let (ledger, name) = (Arc::clone(&self.ledger), name.to_owned());
+        watch::lines(spec, move || ledger.read()?.log(&name))
     }
 
     async fn stop(&self, name: &str) -> Result<(), RuntimeError> {
@@ -182,6 +194,7 @@ impl ContainerRuntime for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::LogSource;
     use crate::contract::{self, Bench};
 
     struct Machine {
@@ -202,12 +215,21 @@ mod tests {
             &self.recorder
         }
 
+        fn repository(&self) -> String {
+            "ghcr.io/cybozu/serf".to_owned()
+        }
+
         fn fail(&self, call: &str, message: Option<&str>) {
             match message {
                 Some(message) => self.recorder.faults().fail(call, message),
                 None => self.recorder.faults().clear(call),
             }
             .expect("writable");
+        }
+
+        fn say(&self, line: &str) {
+            let line = LogLine { source: LogSource::Stdout, text: line.to_owned() };
+            self.recorder.say(contract::NAME, line).expect("it runs");
         }
     }
 

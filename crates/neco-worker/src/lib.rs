@@ -9,11 +9,13 @@
 mod act;
 mod context;
 mod decision;
+mod drivers;
 mod engine;
 pub mod install;
 mod installer;
 mod kept;
 mod observation;
+mod patient;
 mod progress;
 mod running;
 pub mod sandbox;
@@ -23,10 +25,12 @@ mod steps;
 mod times;
 
 pub use context::{StepContext, StepError};
+pub use drivers::Drivers;
 pub use engine::{Engine, Exit, Identity};
 pub use installer::Installer;
 pub use kept::kept;
 pub use observation::Observation;
+pub use patient::PatientUnits;
 pub use progress::ProgressSink;
 pub use shared::{Shared, wall};
 pub use steps::{About, PlanError, RecipeSteps, StepHost, Steps};

@@ -1,7 +1,7 @@
 //! The worker: brings one boot server to the requested state.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -9,10 +9,7 @@ use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, one_line, wait_for_store};
 use neco_host::journal::{Checkpoint, DIRECTORY, Journal, JournalStore, Options, in_brief};
-use neco_host::{
-    DetachedProcess, PackageCache, PackageManager, Root, RunDetached, Sandbox, SandboxFs, Unsigned,
-    address, identity,
-};
+use neco_host::{PackageCache, Root, Unsigned, address, identity};
 use neco_plan::{JournalState, Local};
 use neco_process::clock::{Clock, SystemClock};
 use neco_process::config::{self, Config};
@@ -26,10 +23,11 @@ use neco_process::signals::Shutdown;
 use neco_process::{crypto, man, notify, under};
 use neco_schema::NecoVersion;
 use neco_store::Store;
-use neco_worker::install::{self, Fetcher, PackageInstaller, Program, SandboxDaemons, UnitSetup};
+use neco_systemd::Systemd;
+use neco_worker::install::{self, Fetcher, PackageInstaller, Program, UnitSetup};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
-    About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, wall,
+    About, Drivers, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, wall,
 };
 use tokio::sync::watch;
 
@@ -112,40 +110,34 @@ fn main() {
     })
 }
 
-/// The drivers of this server that both the daemon and the installing unit use.
-struct Drivers {
-    root: Root,
-    packages: Arc<dyn PackageManager>,
-    detached: Arc<dyn RunDetached>,
-    journal: Arc<dyn JournalStore>,
+/// The root of the file system, and the journal below it.
+fn journal(cli: &Cli, clock: &Arc<SystemClock>) -> Result<(Root, Arc<dyn JournalStore>), Failure> {
+    let root = Root::new(&cli.root)?;
+    if !cli.sandbox && !root.is_system() {
+        let error =
+            anyhow::anyhow!("--root names a part of this machine, whose systemd has one root");
+        return Err(Failure::new(ExitCode::Usage, error)
+            .with_hint("leave --root out, or add --sandbox to have everything recorded below it"));
+    }
+    if !cli.sandbox && !Path::new(Systemd::BOOTED).is_dir() {
+        let error = anyhow::anyhow!("this machine was not booted by systemd");
+        return Err(Failure::new(ExitCode::CannotRun, error)
+            .with_hint("run with --sandbox and a --root of its own"));
+    }
+    let clock = Arc::clone(clock);
+    let now = Arc::new(move || wall(&*clock));
+    let checkpoint: Checkpoint = Arc::new(|records| {
+        vec![JournalState::fold(records.iter().map(|record| &record.entry)).checkpoint()]
+    });
+    let (journal, _, damage) = Journal::open(root.join(DIRECTORY), Options::new(now, checkpoint))?;
+    for damage in in_brief(&damage) {
+        tracing::error!("{damage}");
+    }
+    Ok((root, Arc::new(journal)))
 }
 
-impl Drivers {
-    fn new(cli: &Cli, clock: &Arc<SystemClock>) -> Result<Self, Failure> {
-        let root = Root::new(&cli.root)?;
-        if !cli.sandbox {
-            let error =
-                anyhow::anyhow!("the drivers of systemd and Docker are not part of this version");
-            return Err(Failure::new(ExitCode::CannotRun, error)
-                .with_hint("run with --sandbox and a --root of its own"));
-        }
-        let clock = Arc::clone(clock);
-        let now = Arc::new(move || wall(&*clock));
-        let checkpoint: Checkpoint = Arc::new(|records| {
-            vec![JournalState::fold(records.iter().map(|record| &record.entry)).checkpoint()]
-        });
-        let (journal, _, damage) =
-            Journal::open(root.join(DIRECTORY), Options::new(now, checkpoint))?;
-        for damage in in_brief(&damage) {
-            tracing::error!("{damage}");
-        }
-        Ok(Self {
-            packages: Arc::new(Sandbox::new(root.clone())),
-            detached: Arc::new(DetachedProcess::new(root.clone())),
-            journal: Arc::new(journal),
-            root,
-        })
-    }
+fn drivers(cli: &Cli, root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Drivers {
+    if cli.sandbox { Drivers::sandbox(root, cli.pull_time) } else { Drivers::real(root, say) }
 }
 
 fn unsigned(config: &Config) -> Unsigned {
@@ -156,7 +148,8 @@ fn unsigned(config: &Config) -> Unsigned {
 }
 
 async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failure> {
-    let drivers = Drivers::new(cli, &Arc::new(SystemClock::default()))?;
+    let (root, journal) = journal(cli, &Arc::new(SystemClock::default()))?;
+    let drivers = drivers(cli, &root, |_: &str| {});
     let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-install.lock".as_ref()))?;
     // What has begun must come to its end whatever became of the file meanwhile; it is trusted with nothing then.
     let unsigned = match config::load(&cli.root) {
@@ -168,14 +161,14 @@ async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failu
     };
     let cache = match cache {
         Some(dir) => PackageCache::in_dir(dir),
-        None => PackageCache::new(&drivers.root)?,
+        None => PackageCache::new(&root)?,
     };
     let setup = UnitSetup {
-        root: drivers.root,
-        journal: drivers.journal,
+        root,
+        journal,
         packages: drivers.packages,
         cache,
-        daemons: Arc::new(SandboxDaemons::new(cli.root.clone())),
+        daemons: drivers.daemons,
         detached: drivers.detached,
         ready_within: cli.ready_within,
         unsigned,
@@ -195,8 +188,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             LockError::Io { .. } => error.into(),
         })?;
     let clock = Arc::new(SystemClock::default());
-    let drivers = Drivers::new(cli, &clock)?;
-    let root = drivers.root.clone();
+    let (root, journal) = journal(cli, &clock)?;
     let recipe = Recipe::load(root.join("/usr/share/neco"))?;
     let lrn = identity::lrn(&root)?;
     let boot_id = identity::boot_id(&root)?;
@@ -208,6 +200,13 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let store: Arc<dyn Store> = Arc::new(store);
 
     let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), recipe.shape());
+    let waits_for = Arc::new(OnceLock::<Arc<Shared>>::new());
+    let shared = Arc::clone(&waits_for);
+    let drivers = drivers(cli, &root, move |why| {
+        if let Some(shared) = shared.get() {
+            shared.note_waiting(why);
+        }
+    });
     if let Ok(neco_host::Installed::Yes(installed)) = drivers.packages.installed("neco").await {
         local.installed = installed;
     }
@@ -215,7 +214,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let (mut retry, mut told) = (READ_AGAIN.retry(), String::new());
     let shared = loop {
         let (store, clock) = (Arc::clone(&store), Arc::clone(&dynamic_clock));
-        match Shared::new(store, clock, Arc::clone(&drivers.journal), local.clone()) {
+        match Shared::new(store, clock, Arc::clone(&journal), local.clone()) {
             Ok(shared) => break shared,
             // What is open stands there: without it nothing may begin.
             Err(error) => {
@@ -232,21 +231,23 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             () = tokio::time::sleep(retry.pause()) => {}
         }
     };
-    // The real drivers are still to come: see `Drivers`.
-    let faults = sandbox::faults(root.path());
+    let _ = waits_for.set(Arc::clone(&shared));
     let host = Arc::new(StepHost {
         root: root.clone(),
-        fs: Arc::new(SandboxFs::new(root.clone())),
-        units: Arc::new(neco_systemd::Recorder::new(&cli.root)),
-        runtime: Arc::new(neco_runtime::Recorder::new(&cli.root).with_pull_time(cli.pull_time)),
+        fs: drivers.fs,
+        units: drivers.units,
+        runtime: drivers.runtime,
         shared: Arc::clone(&shared),
         about: about(&root, lrn),
     });
-    let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host)?);
-    let steps = Arc::new(SandboxSteps::new(steps, faults.clone()));
-    let sources: Arc<dyn Sources> =
+    let mut steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host)?);
+    let mut sources: Arc<dyn Sources> =
         Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store)));
-    let sources = Arc::new(SandboxSources::new(sources, faults));
+    if cli.sandbox {
+        let faults = sandbox::faults(root.path());
+        steps = Arc::new(SandboxSteps::new(steps, faults.clone()));
+        sources = Arc::new(SandboxSources::new(sources, faults));
+    }
     let cache = PackageCache::in_dir(config.cache.join(PACKAGES));
     let fetcher = Fetcher::new(
         root.clone(),

@@ -186,6 +186,11 @@ impl Shared {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
+    /// Takes note of what is waited for outside of etcd, or of the end of that.
+    pub fn note_waiting(&self, why: &str) {
+        self.observe(|observation| why.clone_into(&mut observation.waiting_for));
+    }
+
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {
         self.observed.send_modify(change);
     }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use super::{Site, shown};
+use crate::plan::topology::Place;
 
 /// Where a boot server keeps its journal, below its root.
 const JOURNAL: &str = "var/lib/neco/journal";
@@ -18,8 +19,11 @@ impl Site {
         let root = self.dirs.machine(&machine.name).root();
         let mut words = vec![shown(&self.tools.necoctl), "--root".to_owned(), shown(&root)];
         words.extend(["audit", "--timeout=60s", "--output=json"].map(str::to_owned));
-        words.extend(self.machines.iter().filter(|other| other.lrn != machine.lrn).map(|other| {
-            format!("--journal={}={}", other.lrn, shown(&self.written(other).join(JOURNAL)))
+        // Those that have left are judged too.
+        let others = (0..self.centre.boot_servers).filter(|lrn| *lrn != machine.lrn);
+        words.extend(others.map(|lrn| {
+            let disk = self.dirs.machine(&Place::BootServer(lrn).name()).upper();
+            format!("--journal={lrn}={}", shown(&disk.join(JOURNAL)))
         }));
         let output = self.beside(machine, &words).await?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -11,7 +11,7 @@ use super::{Machine, Site, until};
 use crate::instance::secrets::Authority;
 
 /// The unit, under the name by which Neco knows it.
-pub(super) const UNIT: &str = "etcd-container.service";
+pub const UNIT: &str = "etcd-container.service";
 
 /// How long a cluster may take to be healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);

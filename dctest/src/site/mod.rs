@@ -24,6 +24,7 @@ use crate::instance::{artefacts, client, start, warden};
 use crate::plan::address::Subnet;
 use crate::plan::topology::Place;
 
+pub use self::etcd::UNIT as ETCD_UNIT;
 pub use self::neco::{Report, Server, UPDATE};
 pub use self::workshop::{Draft, Flavour, Keys, Workshop};
 
@@ -175,7 +176,7 @@ impl Site {
             return Ok(());
         }
         let what = "the update before to be completed";
-        self.until_status(what, neco::UPDATE, |report| report.state == "completed").await.map(drop)
+        self.until_status(what, UPDATE, |report| report.state == "completed").await.map(drop)
     }
 
     /// Whether Neco was installed.
@@ -200,11 +201,6 @@ impl Site {
     #[must_use]
     pub fn next_version(&mut self) -> NecoVersion {
         self.workshop.next_version()
-    }
-
-    /// Where the disk of a machine is, as the host sees what was written to it.
-    fn written(&self, machine: &Machine) -> PathBuf {
-        self.dirs.machine(&machine.name).upper()
     }
 
     /// The description that it was made from.

@@ -12,6 +12,10 @@ use super::etcd::{CA, CERTIFICATE, KEY};
 use super::{Draft, Machine, Site, until};
 use crate::instance::mirror;
 
+/// The real unit of Serf, as a template.
+pub(super) const SERF_UNIT: &str =
+    include_str!("../../../debian/usr/share/neco/templates/serf.service.j2");
+
 /// What packages of stories do on a boot server, in the place of what the real one does.
 pub(super) const DATA_FILES: [(&str, &str); 10] = [
     ("artifacts.toml", include_str!("../../fixtures/package/artifacts.toml")),
@@ -25,10 +29,7 @@ pub(super) const DATA_FILES: [(&str, &str); 10] = [
         "templates/container.service.j2",
         include_str!("../../../debian/usr/share/neco/templates/container.service.j2"),
     ),
-    (
-        "templates/serf.service.j2",
-        include_str!("../../../debian/usr/share/neco/templates/serf.service.j2"),
-    ),
+    ("templates/serf.service.j2", SERF_UNIT),
     (
         "templates/serf.json.j2",
         include_str!("../../../debian/usr/share/neco/templates/serf.json.j2"),
@@ -62,6 +63,8 @@ pub struct Report {
     pub request: Option<Request>,
     /// The boot servers.
     pub servers: Vec<Server>,
+    /// The host whose updater leads.
+    pub leader: Option<String>,
 }
 
 /// The current request.
@@ -95,6 +98,13 @@ impl Report {
     #[must_use]
     pub fn has_completed(&self, version: &NecoVersion) -> bool {
         self.state == "completed" && self.request.as_ref().is_some_and(|r| r.version == *version)
+    }
+
+    /// The identity of the request for `version`, while it is under way.
+    #[must_use]
+    pub fn under_way(&self, version: &NecoVersion) -> Option<&str> {
+        let request = self.request.as_ref().filter(|request| request.version == *version)?;
+        (self.state == "running").then_some(&request.id)
     }
 
     /// Whether the update to `version` was given up.
@@ -277,6 +287,65 @@ impl Site {
             .await?;
         }
         Ok(())
+    }
+
+    /// Publishes a release during whose update Serf takes seconds to start, one server after the other, and waits until it is
+    /// about to start on boot server `lrn`; gives the identity of the request.
+    ///
+    /// # Errors
+    /// It does not come to it in time.
+    pub async fn get_into_mid_step(&self, version: &NecoVersion, lrn: u32) -> Result<String> {
+        self.workshop.publish(&Draft::sound(version.clone()).slow()).await?;
+        let machine = self.machine(lrn);
+        until("Serf to be in the middle of its start", UPDATE, async || {
+            let state = self.unit(machine, "serf.service", "SubState").await?;
+            let report = self.status().await?;
+            let request = report.under_way(version).map(str::to_owned);
+            if state == "start-pre" { Ok(request) } else { bail!("{state}; {}", report.in_brief()) }
+        })
+        .await
+    }
+
+    /// The server whose updater leads.
+    ///
+    /// # Errors
+    /// None does.
+    pub async fn leader(&self) -> Result<&Machine> {
+        let what = "somebody to lead";
+        let report = self.until_status(what, UPDATE, |report| report.leader.is_some()).await?;
+        let host = report.leader.unwrap_or_default();
+        let found = self.machines.iter().find(|machine| host.ends_with(&machine.name));
+        found.with_context(|| format!("{host} leads, which is no boot server"))
+    }
+
+    /// The version that all boot servers have completed.
+    ///
+    /// # Errors
+    /// They have completed none.
+    pub async fn version(&self) -> Result<NecoVersion> {
+        let report = self.status().await?;
+        match &report.request {
+            Some(request) if report.state == "completed" => Ok(request.version.clone()),
+            _ => bail!("{}", report.in_brief()),
+        }
+    }
+
+    /// Waits until the update to `version` is given up, and sees that all boot servers run `old`; gives the last report.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn gives_up(
+        &self,
+        version: &NecoVersion,
+        old: &NecoVersion,
+        within: Duration,
+    ) -> Result<Report> {
+        let what = format!("the update to {version} to be given up");
+        let report = self.until_status(&what, within, |report| report.has_aborted(version)).await?;
+        for machine in &self.machines {
+            self.runs(machine, old).await?;
+        }
+        Ok(report)
     }
 
     /// Runs `necoctl` on a machine, as an operator.

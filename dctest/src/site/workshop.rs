@@ -79,6 +79,19 @@ impl Draft {
         Self { flavour, ..self }
     }
 
+    /// The same with a Serf that takes seconds to start; its unit changes with every version.
+    #[must_use]
+    pub fn slow(self) -> Self {
+        let text = super::neco::SERF_UNIT;
+        let pause = format!("ExecStartPre=/bin/sleep 4\n# {}\n{{% endblock %}}", self.version);
+        let (head, tail) = text.split_once("{% block service %}").unwrap_or((text, ""));
+        let tail = tail.replacen("{% endblock %}", &pause, 1);
+        self.with(
+            "usr/share/neco/templates/serf.service.j2",
+            format!("{head}{{% block service %}}{tail}"),
+        )
+    }
+
     /// The same, signed by others.
     #[must_use]
     pub fn signed_by(self, keys: Keys) -> Self {
@@ -235,6 +248,19 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slow_serf_pauses_before_it_starts() {
+        let version: NecoVersion = "2026.11.22-40001".parse().unwrap();
+        let draft = Draft::sound(version).slow();
+        let [(path, text)] = &draft.files[..] else { panic!("{:?}", draft.files) };
+        assert_eq!(path, "usr/share/neco/templates/serf.service.j2");
+        let added =
+            "RestartSec=10s\nExecStartPre=/bin/sleep 4\n# 2026.11.22-40001\n{% endblock %}\n";
+        assert!(text.contains(added), "{text}");
+        let without = text.replace("ExecStartPre=/bin/sleep 4\n# 2026.11.22-40001\n", "");
+        assert_eq!(without, super::super::neco::SERF_UNIT);
+    }
 
     #[test]
     fn only_the_version_of_a_control_file_changes() {

@@ -1,7 +1,18 @@
 //! What is to happen, and what is not, when things go wrong in a data centre: each story in a file, named by behaviour.
 
+mod daemons_exit_at_start;
+mod drivers_keep_their_contracts;
+mod etcd_leader_dies;
+mod everybody_reboots;
+mod keys_rotate_with_one_server_off;
+mod leader_is_partitioned;
+mod member_never_comes_back;
 mod package_installs_cleanly;
+mod postinst_fails;
+mod power_cut_in_mid_step;
 mod release_reaches_everybody;
+mod stop_and_recover;
+mod switch_goes_down;
 
 use std::time::Duration;
 
@@ -11,4 +22,18 @@ use crate::suite::Story;
 const LONG: Duration = Duration::from_secs(180);
 
 /// All stories, in the order in which they are told.
-pub const STORIES: &[Story] = &[package_installs_cleanly::STORY, release_reaches_everybody::STORY];
+pub const STORIES: &[Story] = &[
+    drivers_keep_their_contracts::STORY,
+    package_installs_cleanly::STORY,
+    release_reaches_everybody::STORY,
+    power_cut_in_mid_step::STORY,
+    everybody_reboots::STORY,
+    postinst_fails::STORY,
+    daemons_exit_at_start::STORY,
+    stop_and_recover::STORY,
+    etcd_leader_dies::STORY,
+    leader_is_partitioned::STORY,
+    switch_goes_down::STORY,
+    keys_rotate_with_one_server_off::STORY,
+    member_never_comes_back::STORY,
+];

@@ -104,6 +104,11 @@ impl Session {
             "once" => "once, the unit can be started only once".to_owned(),
             other => other.to_owned(),
         };
+        // Whatever it is that does not work while everything ends, it says nothing about the unit.
+        if self.manager.system_state().await.is_ok_and(|state| state == "stopping") {
+            let call = format!("{job} {unit}");
+            return Err(UnitError::GoingDown { call, why: result });
+        }
         Err(UnitError::JobFailed { unit: unit.clone(), job, result })
     }
 

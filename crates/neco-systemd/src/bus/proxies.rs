@@ -65,6 +65,10 @@ pub(super) trait Manager {
     #[zbus(no_autostart)]
     fn get_unit_file_state(&self, name: &str) -> zbus::Result<String>;
 
+    /// Whether systemd starts, runs or ends the machine, in a word.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn system_state(&self) -> zbus::Result<String>;
+
     #[zbus(signal)]
     fn job_removed(
         &self,

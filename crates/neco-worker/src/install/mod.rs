@@ -4,6 +4,7 @@
 mod daemons;
 mod fetch;
 mod stage;
+mod systemd;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::shared::{Refused, Shared};
 
 pub use daemons::{Daemons, SandboxDaemons};
 pub use fetch::{FetchError, Fetcher};
+pub use systemd::{SystemdDaemons, SystemdDetached};
 pub use unit::{UnitSetup, run_unit};
 
 /// The name of the unit that installs.

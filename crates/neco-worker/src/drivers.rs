@@ -1,0 +1,64 @@
+//! What this server's steps and installations act through: the real drivers, or those of a sandbox.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_host::fs::FileSystem;
+use neco_host::{
+    DetachedProcess, Dpkg, PackageManager, RealFs, Root, RunDetached, Sandbox, SandboxFs,
+};
+use neco_runtime::{ContainerRuntime, Docker, DockerConfig};
+use neco_systemd::{Systemd, Units};
+
+use crate::install::{Daemons, SandboxDaemons, SystemdDaemons, SystemdDetached};
+use crate::patient::PatientUnits;
+
+/// The drivers of one server.
+#[derive(Clone)]
+pub struct Drivers {
+    /// Its files.
+    pub fs: Arc<dyn FileSystem>,
+    /// Its units.
+    pub units: Arc<dyn Units>,
+    /// Its containers.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Its packages.
+    pub packages: Arc<dyn PackageManager>,
+    /// What outlives its daemons.
+    pub detached: Arc<dyn RunDetached>,
+    /// Its daemons.
+    pub daemons: Arc<dyn Daemons>,
+}
+
+impl Drivers {
+    /// systemd, Docker and dpkg of this machine, whose files are below `root`; `say` is told what units are waited for, with
+    /// nothing when that is over.
+    pub fn real(root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let units: Arc<dyn Units> = Arc::new(Systemd::new());
+        let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(Arc::clone(&units), say));
+        let docker = Docker::default();
+        Self {
+            fs: Arc::new(RealFs),
+            runtime: Arc::new(
+                docker.with_logins(Arc::new(DockerConfig::new(DockerConfig::OF_ROOT))),
+            ),
+            packages: Arc::new(Dpkg::system()),
+            // Whoever installs asks again by itself, and says so in its own words.
+            detached: Arc::new(SystemdDetached::new(root.clone(), units)),
+            daemons: Arc::new(SystemdDaemons::new(Arc::clone(&patient))),
+            units: patient,
+        }
+    }
+
+    /// Records of what would be done below `root`; an image takes `pull_time`.
+    pub fn sandbox(root: &Root, pull_time: Duration) -> Self {
+        Self {
+            fs: Arc::new(SandboxFs::new(root.clone())),
+            units: Arc::new(neco_systemd::Recorder::new(root.path())),
+            runtime: Arc::new(neco_runtime::Recorder::new(root.path()).with_pull_time(pull_time)),
+            packages: Arc::new(Sandbox::new(root.clone())),
+            detached: Arc::new(DetachedProcess::new(root.clone())),
+            daemons: Arc::new(SandboxDaemons::new(root.path().to_owned())),
+        }
+    }
+}

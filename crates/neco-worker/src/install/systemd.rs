@@ -1,0 +1,243 @@
+//! The unit that installs, and the daemons, as units of systemd.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use neco_connect::one_line;
+use neco_host::{DetachError, FileError, RealFs, Root, RunDetached, replace};
+use neco_systemd::{ActiveState, UnitError, UnitName, Units};
+
+use super::daemons::{Daemons, NAMES};
+
+/// Where a unit lies that is the machine's own.
+const FOLDER: &str = "/etc/systemd/system";
+/// The line of a unit file that tells its command as it was given: systemd leaves sections that begin so alone.
+const COMMAND: &str = "[X-Neco]\nCommand=";
+
+/// How often a daemon may end before it says that it runs, until it counts as one that does not start.
+const STARTS: u32 = 3;
+/// Between two of these.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Runs commands as units of systemd. One that is enabled has a unit file in `/etc/systemd/system`; any other is transient.
+pub struct SystemdDetached {
+    units: Arc<dyn Units>,
+    root: Root,
+}
+
+impl SystemdDetached {
+    /// Units of the machine whose files lie below `root`, driven by `units`.
+    pub fn new(root: Root, units: Arc<dyn Units>) -> Self {
+        Self { units, root }
+    }
+
+    fn file(name: &UnitName) -> String {
+        format!("{FOLDER}/{name}")
+    }
+}
+
+impl fmt::Debug for SystemdDetached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemdDetached").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+/// The service of a unit.
+fn service(unit: &str) -> Result<UnitName, DetachError> {
+    let plain = !unit.contains('.') && !unit.starts_with('-');
+    let name = format!("{unit}.service").parse();
+    name.ok().filter(|_| plain).ok_or_else(|| DetachError::Name(unit.to_owned()))
+}
+
+fn refused(unit: &str) -> impl FnOnce(UnitError) -> DetachError {
+    let unit = unit.to_owned();
+    move |error| DetachError::Manager { unit, source: Box::new(error) }
+}
+
+fn unwritten(unit: &str) -> impl FnOnce(FileError) -> DetachError {
+    let unit = unit.to_owned();
+    move |source| DetachError::File { unit, source }
+}
+
+fn with_command(unit: &str, argv: &[String]) -> Result<(), DetachError> {
+    if argv.is_empty() { Err(DetachError::NoCommand(unit.to_owned())) } else { Ok(()) }
+}
+
+#[async_trait]
+impl RunDetached for SystemdDetached {
+    async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
+        let name = service(unit)?;
+        with_command(unit, argv)?;
+        if self.is_running(unit).await? {
+            tracing::info!(unit, "the unit is running already");
+            return Ok(());
+        }
+        match self.command(unit).await? {
+            // systemd makes no transient unit of a name that has a file.
+            Some(enabled) => {
+                if enabled != argv {
+                    self.enable(unit, argv).await?;
+                }
+                self.units.start(&name).await.map_err(refused(unit))
+            }
+            None => self.units.start_transient(&name, argv).await.map_err(refused(unit)),
+        }
+    }
+
+    async fn is_running(&self, unit: &str) -> Result<bool, DetachError> {
+        let state = self.units.state(&service(unit)?).await.map_err(refused(unit))?;
+        // Also while it waits to be started again.
+        Ok(!matches!(state.active, ActiveState::Inactive | ActiveState::Failed))
+    }
+
+    async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
+        let name = service(unit)?;
+        with_command(unit, argv)?;
+        let text = unit_file(unit, argv);
+        replace(&RealFs, &self.root, Self::file(&name), text.as_bytes(), 0o644, None)
+            .map_err(unwritten(unit))?;
+        self.units.daemon_reload().await.map_err(refused(unit))?;
+        self.units.enable(&name).await.map_err(refused(unit))
+    }
+
+    async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError> {
+        let path = self.root.join(Self::file(&service(unit)?));
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unwritten(unit)(FileError::new("reading", path, error))),
+        };
+        let told = text.split_once(COMMAND).and_then(|(_, rest)| rest.lines().next());
+        match told.map(serde_json::from_str) {
+            Some(Ok(argv)) => Ok(Some(argv)),
+            // Somebody else's unit of that name is not overwritten.
+            _ => Err(unwritten(unit)(FileError::new(
+                "understanding",
+                path,
+                ErrorKind::InvalidData.into(),
+            ))),
+        }
+    }
+
+    async fn disable(&self, unit: &str) -> Result<(), DetachError> {
+        let name = service(unit)?;
+        self.units.disable(&name).await.map_err(refused(unit))?;
+        let path = self.root.join(Self::file(&name));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(unwritten(unit)(FileError::new("removing", path, error))),
+            Ok(()) => {}
+        }
+        self.units.daemon_reload().await.map_err(refused(unit))
+    }
+}
+
+/// A unit file (systemd.service(5)) that runs `argv` at every boot.
+fn unit_file(unit: &str, argv: &[String]) -> String {
+    let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
+    let told = serde_json::to_string(argv).unwrap_or_default();
+    format!(
+        "# Written by neco-worker, which removes it when {unit} has come to its end.\n\
+         [Unit]\nDescription={unit}: goes on after a reboot\nStartLimitIntervalSec=0\n\n\
+         [Service]\nType=exec\nExecStart={}\nRestart=on-failure\nRestartSec=5s\n\
+         # What it has begun is not to be cut off where that can be helped.\nKillMode=process\n\n\
+         [Install]\nWantedBy=multi-user.target\n\n{COMMAND}{told}\n",
+        words.join(" ")
+    )
+}
+
+/// A word of a command line as systemd reads it (systemd.service(5), "Command lines"): nothing in it is expanded.
+fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '%' | '$' => text.extend([c, c]),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            c if c.is_control() => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
+}
+
+/// Daemons as services of systemd, which says that they run when they say so (`Type=notify`).
+pub struct SystemdDaemons {
+    units: Arc<dyn Units>,
+}
+
+impl SystemdDaemons {
+    /// The daemons that `units` drives.
+    pub fn new(units: Arc<dyn Units>) -> Self {
+        Self { units }
+    }
+}
+
+#[async_trait]
+impl Daemons for SystemdDaemons {
+    async fn running(&self) -> Vec<String> {
+        let mut running = Vec::new();
+        for name in NAMES {
+            let Ok(unit) = service(name) else { continue };
+            match self.units.state(&unit).await {
+                Ok(state) if matches!(state.active, ActiveState::Inactive) => {}
+                Ok(state) if state.exists() => running.push(name.to_owned()),
+                Ok(_) => {}
+                // Whether it ran is not known: it is to run.
+                Err(error) => {
+                    tracing::warn!(daemon = name, error = %one_line(&error), "its state is unknown");
+                    running.push(name.to_owned());
+                }
+            }
+        }
+        running
+    }
+
+    async fn restart(&self, daemon: &str) -> Result<(), String> {
+        let unit = service(daemon).map_err(|error| one_line(&error))?;
+        // The package may have brought another unit file.
+        self.units.daemon_reload().await.map_err(|error| one_line(&error))?;
+        let mut starts = 0;
+        loop {
+            starts += 1;
+            let error = match self.units.restart(&unit).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            if starts == STARTS {
+                return Err(one_line(&error));
+            }
+            tracing::warn!(daemon, error = %one_line(&error), "it does not start, trying again");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_in_a_command_is_expanded_by_systemd() {
+        assert_eq!(quoted("a b"), "\"a b\"");
+        assert_eq!(quoted("50%\\ of \"$HOME\""), "\"50%%\\\\ of \\\"$$HOME\\\"\"");
+        assert_eq!(quoted(""), "\"\"");
+        assert_eq!(quoted("two\nlines\u{1}"), "\"two\\nlines\\u0001\"");
+    }
+
+    #[test]
+    fn a_unit_has_a_plain_name() {
+        assert_eq!(
+            service("neco-install").map(|name| name.to_string()).ok().as_deref(),
+            Some("neco-install.service")
+        );
+        for bad in ["", "a.timer", "../a", "a b", "-a"] {
+            assert!(service(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The member of etcd that leads is killed in the middle of an update.
+
+use anyhow::{Result, ensure};
+
+use super::LONG;
+use crate::site::{ETCD_UNIT, Site, UPDATE};
+use crate::suite::{Stage, Story};
+
+pub(super) const STORY: Story = Story {
+    name: "etcd-leader-dies",
+    about: "the leading member of etcd is killed in mid-update; daemons ride it out and the same update completes",
+    core: false,
+    stage: Stage::Running,
+    spoils: false,
+    within: LONG,
+    run: |site| Box::pin(run(site)),
+};
+
+async fn run(site: &mut Site) -> Result<()> {
+    let version = site.next_version();
+    let request = site.get_into_mid_step(&version, 1).await?;
+    let leader = site.etcd_leader().await?.clone();
+    site.ask(&leader, &["systemctl", "kill", "--signal=KILL", ETCD_UNIT]).await?;
+    site.has_completed(&version, UPDATE * 2).await?;
+    let now = site.status().await?.request.map(|request| request.id);
+    ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    Ok(())
+}

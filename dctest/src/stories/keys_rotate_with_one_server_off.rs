@@ -1,0 +1,35 @@
+//! The key that signs releases is replaced while a server is off.
+
+use anyhow::Result;
+
+use super::LONG;
+use crate::instance::orders::Power;
+use crate::site::{Draft, Keys, Site, UPDATE};
+use crate::suite::{Stage, Story};
+
+pub(super) const STORY: Story = Story {
+    name: "keys-rotate-with-one-server-off",
+    about: "a server that was off while the signing key was replaced trusts the release that brings the new key, and then those of the new key alone",
+    core: false,
+    stage: Stage::Running,
+    spoils: false,
+    within: LONG,
+    run: |site| Box::pin(run(site)),
+};
+
+async fn run(site: &mut Site) -> Result<()> {
+    let bridge = site.next_version();
+    site.workshop.publish(&Draft::sound(bridge.clone()).signed_by(Keys::Both)).await?;
+    let what = "the release with both signatures to be requested";
+    site.until_status(what, UPDATE, |report| report.under_way(&bridge).is_some()).await?;
+    // The first server installs; this one has not begun.
+    site.power(2, Power::Cut).await?;
+    site.until_status("the other servers to have installed it", UPDATE, |report| {
+        [0, 1].iter().all(|lrn| report.server(*lrn).is_some_and(|server| server.step == Some(1)))
+    })
+    .await?;
+    let new = site.next_version();
+    site.workshop.publish(&Draft::sound(new.clone()).signed_by(Keys::Second)).await?;
+    site.power(2, Power::On).await?;
+    site.has_completed(&new, UPDATE * 2).await
+}

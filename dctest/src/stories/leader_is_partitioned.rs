@@ -1,0 +1,38 @@
+//! The server of the leading updater hears nothing of the others for a while.
+
+use anyhow::{Result, bail};
+
+use super::LONG;
+use crate::instance::orders::Order;
+use crate::site::{Site, UPDATE, until};
+use crate::suite::{Stage, Story};
+
+pub(super) const STORY: Story = Story {
+    name: "leader-is-partitioned",
+    about: "the leader's server is cut off in mid-update: another updater leads, and the update completes once the network is whole",
+    core: false,
+    stage: Stage::Running,
+    spoils: false,
+    within: LONG,
+    run: |site| Box::pin(run(site)),
+};
+
+async fn run(site: &mut Site) -> Result<()> {
+    let leader = site.leader().await?.clone();
+    let others: Vec<_> =
+        site.machines.iter().filter(|machine| machine.lrn != leader.lrn).cloned().collect();
+    let version = site.next_version();
+    site.get_into_mid_step(&version, others[0].lrn).await?;
+    let from = others.iter().map(|machine| machine.name.clone()).collect();
+    site.order(Order::Partition { machine: leader.name.clone(), from }).await?;
+    until("another updater to lead", UPDATE, async || {
+        let report = site.status_from(&others[0]).await?;
+        match &report.leader {
+            Some(host) if !host.ends_with(&leader.name) => Ok(Some(())),
+            other => bail!("{other:?} leads"),
+        }
+    })
+    .await?;
+    site.heal().await?;
+    site.has_completed(&version, UPDATE * 2).await
+}

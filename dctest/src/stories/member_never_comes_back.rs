@@ -1,0 +1,38 @@
+//! A server dies for good in the middle of an update.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::LONG;
+use crate::instance::orders::Power;
+use crate::site::{Site, UPDATE};
+use crate::suite::{Stage, Story};
+
+pub(super) const STORY: Story = Story {
+    name: "member-never-comes-back",
+    about: "a server that dies for good in mid-update is taken out by an operator, and the others complete the update without it",
+    core: false,
+    stage: Stage::Running,
+    spoils: true,
+    within: LONG,
+    run: |site| Box::pin(run(site)),
+};
+
+async fn run(site: &mut Site) -> Result<()> {
+    let version = site.next_version();
+    let request = site.get_into_mid_step(&version, 1).await?;
+    site.power(2, Power::Cut).await?;
+    let what = "the dead server to be known as dead";
+    site.until_status(what, UPDATE, |report| report.server(2).is_some_and(|server| !server.alive))
+        .await?;
+    let operator = site.machine(0).clone();
+    let told = site.etcdctl(&operator, &["member", "list"]).await?;
+    let line = told.lines().find(|line| line.contains("boot-2")).context("no such member")?;
+    let member = line.split(',').next().unwrap_or_default().to_owned();
+    site.etcdctl(&operator, &["member", "remove", &member]).await?;
+    site.necoctl(&operator, &["leave", "2", "--reason", "a story"]).await?;
+    site.machines.retain(|machine| machine.lrn != 2);
+    site.has_completed(&version, UPDATE * 2).await?;
+    let now = site.status().await?.request.context("there is no request")?;
+    ensure!(now.id != request, "the request that lists the dead server was completed");
+    Ok(())
+}

@@ -11,6 +11,7 @@ mod lock;
 mod package;
 mod run;
 mod scratch;
+mod texts;
 mod tools;
 mod verbs;
 mod workspace;

@@ -2,6 +2,8 @@
 //! a file that says which version it is. One build serves any version.
 
 mod control;
+mod docs;
+mod scripts;
 mod tree;
 mod version;
 
@@ -43,6 +45,7 @@ exit 1\n";
 /// Fails unless everything is there that packing needs beside what is built.
 pub(crate) fn needs() -> Done {
     need("dpkg-deb", "dpkg")?;
+    need("gzip", "gzip")?;
     need("strip", "binutils")
 }
 
@@ -75,10 +78,12 @@ pub(crate) fn pack_with(
     let epoch = source_date(workspace, version)?;
 
     let mut tree = Tree::create(out.join(format!(".neco_{version}.stage")))?;
-    tree.mirror(&workspace.root.join("debian"))?;
+    let debian = workspace.root.join("debian");
+    tree.mirror(&debian)?;
     if let Some(overlay) = overlay {
         tree.mirror(overlay)?;
     }
+    scripts::add(&mut tree, &debian)?;
     let mut stripped = Vec::new();
     for name in SHIPPED {
         let dir = if name == "necoctl" { "usr/bin" } else { "usr/sbin" };
@@ -92,9 +97,11 @@ pub(crate) fn pack_with(
     }
     tree.link("usr/bin/neco", "necoctl")?;
     tree.write("usr/share/neco/VERSION", format!("{version}\n").as_bytes(), 0o644)?;
+    let scratch = out.join(format!(".neco_{version}.docs"));
+    docs::add(&mut tree, workspace, programs, version, epoch, &scratch)?;
 
     let control = control::fill(
-        &workspace.root.join("debian/DEBIAN/control.in"),
+        &debian.join("DEBIAN/control.in"),
         version,
         tree.kibibytes(),
         &control::needed_libc(&stripped)?,
@@ -150,7 +157,9 @@ mod tests {
             fs::copy("/bin/true", dir.join(name)).unwrap();
         }
         let workspace = Workspace { root, target: scratch.0.join("target") };
-        (scratch, workspace, Programs { dir })
+        let programs = Programs { dir };
+        crate::texts::tests::lay(&programs);
+        (scratch, workspace, programs)
     }
 
     fn dpkg_deb(args: &[&str], file: &Path) -> String {
@@ -192,16 +201,27 @@ mod tests {
             "-rw-r--r-- root/root ./usr/share/neco/VERSION",
             "-rw-r--r-- root/root ./lib/systemd/system/neco-updater.service",
             "-rw-r--r-- root/root ./lib/systemd/system/neco-worker.service",
+            "-rw-r--r-- root/root ./usr/share/bash-completion/completions/neco",
+            "-rw-r--r-- root/root ./usr/share/zsh/vendor-completions/_necoctl",
+            "-rw-r--r-- root/root ./usr/share/fish/vendor_completions.d/neco.fish",
+            "-rw-r--r-- root/root ./usr/share/man/man8/neco-worker.8.gz",
+            "lrwxrwxrwx root/root ./usr/share/man/man8/neco.8.gz -> necoctl.8.gz",
+            "-rw-r--r-- root/root ./usr/share/doc/neco/changelog.Debian.gz",
             "drwxr-xr-x root/root ./usr/share/neco/",
         ] {
             assert!(has(line), "no `{line}` in\n{listing}");
         }
         assert!(!listing.contains("README") && !listing.contains(".in"), "{listing}");
+        assert!(!listing.contains("./man/"), "{listing}");
 
         let root = scratch.0.join("root");
         run::capture(Command::new("dpkg-deb").arg("-x").arg(&file).arg(&root)).unwrap();
         let version = fs::read_to_string(root.join("usr/share/neco/VERSION")).unwrap();
         assert_eq!(version, "2026.11.21-40152\n");
+        let page = root.join("usr/share/man/man8/neco-worker.8.gz");
+        let page = run::capture(Command::new("gzip").arg("-dc").arg(page)).unwrap();
+        let title = ".TH \"neco-worker\" \"8\" \"2026-11-21\" \"neco 2026.11.21-40152\" \"Neco\"\n";
+        assert!(page.contains(title) && page.contains(".SH \"EXIT STATUS\"\n"), "{page}");
     }
 
     #[test]

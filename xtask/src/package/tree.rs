@@ -1,6 +1,6 @@
 //! The tree that is packed: modes and times are set here, so that neither umask nor checkout shows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, FileTimes};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use crate::exit::{Doing, Done, Failure};
 use crate::run;
 
 /// What lies in `debian/` for its readers, not for the target.
-const NOT_SHIPPED: [&str; 1] = ["README.md"];
+const NOT_SHIPPED: [&str; 2] = ["README.md", "man"];
 
 /// Where the control files lie, in `debian/` and in the packed tree.
-const CONTROL: &str = "DEBIAN";
+pub(super) const CONTROL: &str = "DEBIAN";
 
 /// Scripts that dpkg runs.
-const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
+pub(super) const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
 
 /// A tree on disk that goes away with this value.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct Tree {
     root: PathBuf,
     /// Path within the tree, and size.
     files: BTreeMap<String, u64>,
+    links: BTreeSet<String>,
 }
 
 impl Drop for Tree {
@@ -39,7 +40,7 @@ impl Tree {
             fs::remove_dir_all(&root).doing(|| format!("cannot remove {}", root.display()))?;
         }
         fs::create_dir_all(&root).doing(|| format!("cannot create {}", root.display()))?;
-        Ok(Self { root, files: BTreeMap::new() })
+        Ok(Self { root, files: BTreeMap::new(), links: BTreeSet::new() })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,7 +86,19 @@ impl Tree {
 
     pub(super) fn link(&mut self, at: &str, to: &str) -> Done {
         let path = self.place(at)?;
-        symlink(to, &path).doing(|| format!("cannot create {}", path.display()))
+        symlink(to, &path).doing(|| format!("cannot create {}", path.display()))?;
+        self.links.insert(at.to_owned());
+        Ok(())
+    }
+
+    /// Whether a file of this path is in it.
+    pub(super) fn has(&self, path: &str) -> bool {
+        self.files.contains_key(path)
+    }
+
+    /// The files and links that the target gets.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &String> {
+        self.shipped().map(|(path, _)| path).chain(&self.links)
     }
 
     /// What the package takes once installed; a file takes whole kibibytes.

@@ -32,6 +32,11 @@ impl Version {
         }
     }
 
+    /// Its day, as `YYYY-MM-DD`.
+    pub(crate) fn date(&self) -> String {
+        self.0.split('-').next().unwrap_or_default().replace('.', "-")
+    }
+
     /// When its day began, in seconds since 1970, UTC.
     pub(crate) fn day(&self) -> u64 {
         let mut parts = self.0.split(['.', '-']).map(|part| part.parse().unwrap_or(0));

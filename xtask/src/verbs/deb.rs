@@ -1,10 +1,13 @@
 //! `cargo xtask deb`.
 
+use std::process::Command;
+
 use crate::args::Args;
 use crate::build::{Profile, Programs};
-use crate::exit::Done;
+use crate::exit::{Done, Failure};
 use crate::package::{self, Compression, Quality, Version};
-use crate::tools::Tools;
+use crate::run;
+use crate::tools::{Tools, need};
 use crate::workspace::Workspace;
 
 pub(super) const HELP: &str = "\
@@ -17,6 +20,8 @@ usage: cargo xtask deb [OPTIONS]
   --fast                  pack with zstd -1 instead of xz, for tests
   --out DIR               default: target/deb
   --bad                   pack a worker that dies at start, to see what an update makes of it
+  --lint                  let lintian look at it, and fail for what it calls an error or a warning;
+                          77 where lintian is not installed
 
 Prints the path of the package. The same commit makes the same package.";
 
@@ -27,8 +32,15 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let profile = Profile::named(profile.as_deref().unwrap_or("release"))?;
     let compression = if args.flag("--fast") { Compression::Zstd } else { Compression::Xz };
     let quality = if args.flag("--bad") { Quality::Bad } else { Quality::Sound };
+    let lint = args.flag("--lint");
     let out = args.value("--out")?;
     args.end()?;
+    if lint && compression == Compression::Zstd {
+        return Err(Failure::usage("lintian does not know the compression of --fast"));
+    }
+    if lint {
+        need("lintian", "lintian")?;
+    }
 
     package::needs()?;
     let workspace = Workspace::find()?;
@@ -37,6 +49,11 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let tools = Tools::bring(&workspace)?;
     let programs = Programs::shipped(&workspace, &tools, profile)?;
     let file = package::pack(&workspace, &programs, &version, compression, quality, &out)?;
+    if lint {
+        let mut lintian = Command::new("lintian");
+        lintian.args(["--allow-root", "--no-cfg", "--fail-on", "error,warning"]);
+        run::succeed(lintian.args(["--tag-display-limit", "0"]).arg(&file))?;
+    }
     println!("{}", file.display());
     Ok(())
 }

@@ -138,9 +138,17 @@ pub(crate) fn complaint(stderr: &str) -> Option<&str> {
     about_the_disk.or(first_error).or_else(|| lines.next_back())
 }
 
-/// The same with what follows on the next line, where it ends in a colon.
+/// The same with what follows on the next line, where it ends in a colon. Where dpkg speaks of another's failure, what
+/// that one complained about comes first.
 pub(crate) fn whole_complaint(stderr: &str) -> Option<String> {
     let line = complaint(stderr)?;
+    if line.starts_with("dpkg: error processing")
+        && let Some((before, after)) = stderr.split_once(line)
+        && let Some(cause) = complaint(before)
+    {
+        let rest = whole_complaint(&format!("{line}{after}"))?;
+        return Some(format!("{cause}; {rest}"));
+    }
     let mut rest = stderr.lines().map(str::trim).skip_while(|other| *other != line).skip(1);
     let more = rest.find(|line| !line.is_empty()).filter(|_| line.ends_with(':'));
     Some(more.map_or_else(|| line.to_owned(), |more| format!("{line} {more}")))
@@ -223,6 +231,16 @@ mod tests {
         assert_eq!(whole_complaint(said).as_deref(), Some(whole));
         assert_eq!(whole_complaint("an error\nmore\n").as_deref(), Some("an error"));
         assert_eq!(whole_complaint("an error:\n").as_deref(), Some("an error:"));
+    }
+
+    #[test]
+    fn a_script_s_own_words_come_before_those_of_dpkg_about_it() {
+        let said = "warming up\nno room in the vault\ndpkg: error processing package x (--install):\n \
+                    post-installation script returned error exit status 1\nErrors were encountered \
+                    while processing:\n x\n";
+        let whole = "no room in the vault; dpkg: error processing package x (--install): \
+                     post-installation script returned error exit status 1";
+        assert_eq!(whole_complaint(said).as_deref(), Some(whole));
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 pub mod address;
 mod cache;
 mod command;
-mod detached;
+pub mod detached;
 mod digest;
 mod error;
 pub mod fs;
@@ -11,7 +11,7 @@ mod hardware;
 pub mod identity;
 pub mod journal;
 mod lock;
-mod package;
+pub mod package;
 mod replace;
 mod root;
 mod verify;
@@ -31,7 +31,7 @@ pub use package::{
     sandbox_script,
 };
 #[cfg(feature = "testing")]
-pub use package::{FakeInstall, FakePackages};
+pub use package::{FakeInstall, FakeLock, FakePackages};
 pub use replace::{Replaced, replace};
 pub use root::Root;
 pub use verify::{

@@ -1,9 +1,15 @@
 //! Units that outlive their starter: the fake and the processes of a sandbox keep the same promises.
 
+#[path = "common/child.rs"]
+mod child;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use neco_host::{DetachError, DetachedProcess, FakeDetached, Root, RunDetached};
+use async_trait::async_trait;
+use child::{OtherProcess, ready};
+use neco_host::detached::contract::{self, Bench, Chore};
+use neco_host::{DetachedProcess, FakeDetached, Root, RunDetached};
 
 const UNIT: &str = "neco-install.service";
 
@@ -19,42 +25,14 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// What every engine promises. `end` lets the running unit come to its end.
-async fn contract(engine: &dyn RunDetached, mut end: impl AsyncFnMut()) {
-    let running = async || engine.is_running(UNIT).await.expect("an answer");
-    assert!(!running().await, "unknown units do not run");
-    engine.disable(UNIT).await.expect("nothing to take back");
-    engine.start(UNIT, &sh("sleep 600")).await.expect("started");
-    assert!(running().await);
-    engine.start(UNIT, &sh("sleep 600")).await.expect("left alone");
-    engine.enable(UNIT, &sh("sleep 600")).await.expect("enabled");
-    engine.enable(UNIT, &sh("sleep 601")).await.expect("enabled anew");
-    assert_eq!(engine.command(UNIT).await.expect("an answer"), Some(sh("sleep 601")));
-    engine.disable(UNIT).await.expect("disabled");
-    assert_eq!(engine.command(UNIT).await.expect("an answer"), None);
-    assert!(running().await, "to disable is not to stop");
-    end().await;
-    until("the end of the unit", async || !running().await).await;
-    engine.enable(UNIT, &sh("sleep 600")).await.expect("enabled");
-    assert!(!running().await, "to enable is not to start");
-    engine.start(UNIT, &sh("sleep 600")).await.expect("started again");
-    assert!(running().await);
-    end().await;
-    until("the end of the unit", async || !running().await).await;
-    for name in ["", "a/b", "../x", ".x", "a b", "a\n"] {
-        let error = engine.start(name, &sh("true")).await.expect_err("no name");
-        assert!(matches!(error, DetachError::Name(_)), "{name:?}");
-        assert!(engine.is_running(name).await.is_err() && engine.disable(name).await.is_err());
-    }
-    let error = engine.start(UNIT, &[]).await.expect_err("no command");
-    assert!(matches!(error, DetachError::NoCommand(_)));
-    assert!(engine.enable(UNIT, &[]).await.is_err());
+fn kill(pid: u32) {
+    try_kill(pid).expect("it leads its group");
 }
 
-fn kill(pid: u32) {
+fn try_kill(pid: u32) -> nix::Result<()> {
     assert!(pid > 1, "group 0 is this one, and -1 is everybody");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process id"));
-    nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL).expect("it leads its group");
+    nix::sys::signal::killpg(pid, nix::sys::signal::Signal::SIGKILL)
 }
 
 /// Ends the unit with the test, whichever way the test ends.
@@ -77,26 +55,121 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Ok(Some(pid @ 2..)) = self.engine.pid(UNIT) {
-            kill(pid);
+        for unit in [UNIT, contract::UNIT] {
+            if let Ok(Some(pid @ 2..)) = self.engine.pid(unit) {
+                // It may end by itself meanwhile, and a second panic would hide the first.
+                let _ = try_kill(pid);
+            }
         }
     }
 }
 
+/// The fake, whose commands are noted and not run.
+struct FakeBench(FakeDetached);
+
+#[async_trait(?Send)]
+impl Bench for FakeBench {
+    fn engine(&self) -> &dyn RunDetached {
+        &self.0
+    }
+
+    fn chore(&self, more: &[&str]) -> Vec<String> {
+        ["chore"].iter().chain(more).map(|&word| word.to_owned()).collect()
+    }
+
+    fn runs(&self) -> Vec<Vec<String>> {
+        self.0.log().into_iter().map(|(_, argv)| argv[1..].to_vec()).collect()
+    }
+
+    fn end(&self) {
+        self.0.end(contract::UNIT);
+    }
+
+    async fn start_elsewhere(&self, _unit: &str, _argv: &[String]) -> bool {
+        false
+    }
+
+    async fn boot(&self) -> bool {
+        self.0.reboot();
+        true
+    }
+}
+
+/// Processes of this machine.
+struct ProcessBench {
+    place: Place,
+    chore: Chore,
+}
+
+impl ProcessBench {
+    fn new() -> Self {
+        let place = Place::new();
+        let dir = place.dir.path().join("chore");
+        std::fs::create_dir(&dir).expect("writable");
+        Self { place, chore: Chore::new(dir) }
+    }
+}
+
+#[async_trait(?Send)]
+impl Bench for ProcessBench {
+    fn engine(&self) -> &dyn RunDetached {
+        &self.place.engine
+    }
+
+    fn chore(&self, more: &[&str]) -> Vec<String> {
+        self.chore.argv(more)
+    }
+
+    fn runs(&self) -> Vec<Vec<String>> {
+        self.chore.runs()
+    }
+
+    fn end(&self) {
+        self.chore.end();
+    }
+
+    async fn start_elsewhere(&self, unit: &str, argv: &[String]) -> bool {
+        let asked =
+            serde_json::json!({ "root": self.place.dir.path(), "unit": unit, "argv": argv });
+        let test = "another_process_starts_a_unit_where_it_is_asked";
+        drop(OtherProcess::run(test, ASKED, &asked.to_string()));
+        true
+    }
+
+    async fn boot(&self) -> bool {
+        let engine = &self.place.engine;
+        if let Ok(Some(pid)) = engine.pid(contract::UNIT) {
+            kill(pid);
+        }
+        let running = async || engine.is_running(contract::UNIT).await.expect("an answer");
+        until("its end", async || !running().await).await;
+        engine.boot().await.expect("booted");
+        true
+    }
+}
+
+/// The variable that asks for a unit.
+const ASKED: &str = "NECO_CONTRACT_UNIT";
+
+#[tokio::test]
+async fn another_process_starts_a_unit_where_it_is_asked() {
+    let Ok(asked) = std::env::var(ASKED) else { return };
+    let asked: serde_json::Value = serde_json::from_str(&asked).expect("json");
+    let word = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+    let argv: Vec<_> = asked["argv"].as_array().expect("a list").iter().map(word).collect();
+    let root = Root::new(word(&asked["root"])).expect("an absolute path");
+    DetachedProcess::new(root).start(&word(&asked["unit"]), &argv).await.expect("started");
+    ready();
+}
+
 #[tokio::test]
 async fn the_fake_keeps_the_contract() {
-    let fake = FakeDetached::new();
-    contract(&fake, async || fake.end(UNIT)).await;
-    assert_eq!(fake.unit(UNIT).starts, 2);
-    assert!(fake.unit(UNIT).enabled.is_some());
-    fake.reboot();
-    assert_eq!(fake.unit(UNIT).running, Some(sh("sleep 600")));
+    contract::holds(|| FakeBench(FakeDetached::new())).await;
 }
 
 #[tokio::test]
 async fn processes_keep_the_contract() {
-    let place = Place::new();
-    contract(&place.engine, async || kill(place.pid())).await;
+    contract::holds(ProcessBench::new).await;
 }
 
 #[tokio::test]

@@ -3,138 +3,201 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use common::dpkg::{DpkgBench, hold_locks_where_asked, options, prepare};
+use common::workshop::{Workshop, an_installation_goes_on_when_nobody_waits, end};
 use common::{Deb, Place, verified, version};
+use neco_host::package::contract::{self, Bench, Held, PACKAGE};
 use neco_host::{
     Dpkg, DpkgOptions, FakeInstall, FakePackages, Installed, PackageError, PackageManager,
     SANDBOX_RECORD, Sandbox, VerifiedPackage,
 };
+use neco_schema::NecoVersion;
 
 const V1: &str = "2026.11.20-40151";
 const V2: &str = "2026.11.21-40152";
+
+/// No script of these tests runs longer, but those that never end.
+const LONG: Duration = Duration::from_secs(300);
 
 fn yes(text: &str) -> Installed {
     Installed::Yes(version(text))
 }
 
 /// dpkg below the root of `place`, as any user.
-fn dpkg(place: &Place, adjust: impl FnOnce(&mut DpkgOptions)) -> Dpkg {
-    let admin = place.root.join("/var/lib/dpkg");
-    for dir in ["info", "updates"] {
-        std::fs::create_dir_all(admin.join(dir)).expect("room");
-    }
-    std::fs::write(admin.join("status"), "").expect("room");
-    let mut options = DpkgOptions {
-        root: Some(place.root.path().to_owned()),
-        arguments: ["--force-not-root", "--force-script-chrootless", "--log=/dev/null"]
-            .map(str::to_owned)
-            .to_vec(),
-        lock_within: Duration::from_secs(60),
-        within: Duration::from_secs(300),
-    };
-    adjust(&mut options);
-    Dpkg::new(options)
+fn dpkg(place: &Place, within: Duration) -> Dpkg {
+    prepare(place.root.path());
+    Dpkg::new(DpkgOptions { within, ..options(Some(place.root.path())) })
 }
 
 async fn installed(manager: &dyn PackageManager) -> Installed {
     manager.installed("neco").await.expect("an answer")
 }
 
-/// The two versions of the contract. `below` is where their files appear, if they do.
-async fn contract(place: &Place, manager: &dyn PackageManager, below: Option<&Path>) {
-    let one = Deb {
-        version: V1,
-        files: &[
-            ("/usr/bin/neco-worker", "#!/bin/sh\necho 1\n", 0o755),
-            ("/usr/share/neco/VERSION", "1\n", 0o644),
-            ("/usr/share/neco/old/only", "in 1\n", 0o444),
-        ],
-        ..Deb::default()
-    };
-    let two = Deb {
-        version: V2,
-        files: &[
-            ("/usr/bin/neco-worker", "#!/bin/sh\necho 2\n", 0o755),
-            ("/usr/share/neco/VERSION", "2\n", 0o600),
-            ("/usr/share/neco/new/only", "in 2\n", 0o644),
-        ],
-        ..Deb::default()
-    };
-    let (one, two) = (verified(place, &one).await, verified(place, &two).await);
-    let look = |path: &str, wanted: Option<(&str, u32)>| {
-        use std::os::unix::fs::PermissionsExt;
-        let Some(below) = below else { return };
-        let path = below.join(path);
-        let found = std::fs::read_to_string(&path).ok();
-        let mode = path.metadata().ok().map(|found| found.permissions().mode() & 0o7777);
-        let found = found.as_deref().zip(mode);
-        assert_eq!(found, wanted, "{}", path.display());
-    };
+/// The fake, with packages of the workshop.
+struct FakeBench {
+    workshop: Workshop,
+    packages: FakePackages,
+    impatient: FakePackages,
+}
 
-    assert_eq!(installed(manager).await, Installed::No);
-    manager.repair().await.expect("nothing to repair");
+impl FakeBench {
+    fn new() -> Self {
+        let packages = FakePackages::new();
+        let impatient = packages.clone().lock_within(Duration::ZERO);
+        Self { workshop: Workshop::new(), packages, impatient }
+    }
+}
 
-    manager.install(&one).await.expect("installed");
-    assert_eq!(installed(manager).await, yes(V1));
-    assert_eq!(manager.installed("other").await.expect("an answer"), Installed::No);
-    look("usr/share/neco/VERSION", Some(("1\n", 0o644)));
-    look("usr/share/neco/old/only", Some(("in 1\n", 0o444)));
-    if let Some(below) = below {
-        std::fs::write(below.join("usr/share/neco/site"), "not the package's\n").expect("room");
+#[async_trait(?Send)]
+impl Bench for FakeBench {
+    fn packages(&self) -> &dyn PackageManager {
+        &self.packages
     }
 
-    manager.install(&two).await.expect("upgraded");
-    assert_eq!(installed(manager).await, yes(V2));
-    look("usr/bin/neco-worker", Some(("#!/bin/sh\necho 2\n", 0o755)));
-    look("usr/share/neco/VERSION", Some(("2\n", 0o600)));
-    look("usr/share/neco/new/only", Some(("in 2\n", 0o644)));
-    look("usr/share/neco/old/only", None);
-    look("usr/share/neco/site", Some(("not the package's\n", 0o644)));
-    if let Some(below) = below {
-        assert!(!below.join("usr/share/neco/old").exists(), "an empty directory goes too");
+    fn impatient(&self) -> &dyn PackageManager {
+        &self.impatient
     }
 
-    manager.install(&two).await.expect("the same once more");
-    manager.install(&one).await.expect("the way back");
-    assert_eq!(installed(manager).await, yes(V1));
-    look("usr/share/neco/new/only", None);
-    look("usr/share/neco/VERSION", Some(("1\n", 0o644)));
+    fn root(&self) -> Option<PathBuf> {
+        None
+    }
 
-    // A package that is not the verified one any more is not touched.
-    let mut bytes = std::fs::read(two.path()).expect("there");
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(two.path(), bytes).expect("room");
-    let error = manager.install(&two).await.expect_err("changed");
-    assert!(matches!(error, PackageError::NotVerified(_)), "{error:?}");
-    assert!(!error.is_transient());
-    assert_eq!(installed(manager).await, yes(V1));
-    look("usr/share/neco/VERSION", Some(("1\n", 0o644)));
+    async fn package(&self, version: &NecoVersion) -> VerifiedPackage {
+        self.workshop.package(version).await
+    }
+
+    fn fail(&self, version: &NecoVersion, message: Option<&str>) {
+        self.packages.fail(version, message);
+    }
+
+    async fn interrupt(&self, package: &VerifiedPackage) {
+        self.packages.next(FakeInstall::Break);
+        self.packages.install(package).await.expect_err("it was told to break");
+    }
+
+    async fn remove(&self) {
+        self.packages.set(PACKAGE, Installed::No);
+    }
+
+    async fn hold(&self) -> Held {
+        let holder = "somebody else".to_owned();
+        Held { guard: Box::new(self.packages.hold(&holder)), holder }
+    }
+}
+
+/// A sandbox in a directory.
+struct SandboxBench {
+    workshop: Workshop,
+    place: Place,
+    packages: Sandbox,
+    impatient: Sandbox,
+}
+
+impl SandboxBench {
+    fn new() -> Self {
+        let place = Place::new();
+        let packages = Sandbox::new(place.root.clone());
+        let impatient = packages.clone().lock_within(Duration::ZERO);
+        Self { workshop: Workshop::new(), place, packages, impatient }
+    }
+}
+
+#[async_trait(?Send)]
+impl Bench for SandboxBench {
+    fn packages(&self) -> &dyn PackageManager {
+        &self.packages
+    }
+
+    fn impatient(&self) -> &dyn PackageManager {
+        &self.impatient
+    }
+
+    fn root(&self) -> Option<PathBuf> {
+        Some(self.place.root.path().to_owned())
+    }
+
+    async fn package(&self, version: &NecoVersion) -> VerifiedPackage {
+        self.workshop.package(version).await
+    }
+
+    fn fail(&self, version: &NecoVersion, message: Option<&str>) {
+        self.workshop.fail("postinst", version, message);
+    }
+
+    /// The one who calls the script is this process, so that the script itself is killed.
+    async fn interrupt(&self, package: &VerifiedPackage) {
+        let mark = self.workshop.hang("postinst", package.version());
+        let kill = async {
+            end(self.workshop.hangs("postinst", package.version()).await.script);
+        };
+        let (ended, ()) = tokio::join!(self.packages.install(package), kill);
+        ended.expect_err("its script was killed");
+        std::fs::remove_file(mark).expect("removable");
+    }
+
+    /// No engine of a sandbox removes anything, so that this is done by hand.
+    async fn remove(&self) {
+        std::fs::remove_file(self.place.root.join(SANDBOX_RECORD)).expect("removable");
+        for dir in ["/usr/bin", "/usr/share/neco-contract"] {
+            std::fs::remove_dir_all(self.place.root.join(dir)).expect("removable");
+        }
+    }
+
+    /// An installation that lasts, and comes to nothing.
+    async fn hold(&self) -> Held {
+        let version = version("2026.11.1-1");
+        let (package, packages) = (self.package(&version).await, self.packages.clone());
+        let mark = self.workshop.hang("preinst", &version);
+        self.workshop.fail("preinst", &version, Some("enough"));
+        tokio::spawn(async move { packages.install(&package).await });
+        self.workshop.hangs("preinst", &version).await;
+        let guard = Box::new(tempfile::TempPath::try_from_path(mark).expect("an absolute path"));
+        Held { holder: format!("process {}", std::process::id()), guard }
+    }
 }
 
 #[tokio::test]
 async fn the_fake_keeps_the_contract() {
-    let fake = FakePackages::new();
-    contract(&Place::new(), &fake, None).await;
-    let versions: Vec<_> = fake.log().into_iter().map(|(_, version)| version.to_string()).collect();
-    assert_eq!(versions, [V1, V2, V2, V1]);
+    contract::holds(FakeBench::new).await;
 }
 
 #[tokio::test]
 async fn the_sandbox_keeps_the_contract() {
-    let place = Place::new();
-    contract(&place, &Sandbox::new(place.root.clone()), Some(place.root.path())).await;
-    let record = std::fs::read(place.root.join(SANDBOX_RECORD)).expect("a record");
-    let record: serde_json::Value = serde_json::from_slice(&record).expect("json");
-    assert_eq!((&record["package"], &record["version"]), (&"neco".into(), &V1.into()));
+    contract::holds(SandboxBench::new).await;
 }
 
 #[tokio::test]
 async fn dpkg_keeps_the_contract() {
+    contract::holds(DpkgBench::below).await;
+}
+
+#[test]
+fn another_process_holds_locks_where_it_is_asked() {
+    hold_locks_where_asked();
+}
+
+#[tokio::test]
+async fn an_installation_goes_on_even_when_nobody_waits_for_it() {
+    let (sandbox, dpkg) = (SandboxBench::new(), DpkgBench::below());
+    an_installation_goes_on_when_nobody_waits(&sandbox.workshop, &sandbox.packages).await;
+    an_installation_goes_on_when_nobody_waits(&dpkg.workshop, &dpkg.dpkg).await;
+}
+
+#[tokio::test]
+async fn a_sandbox_records_what_it_holds() {
     let place = Place::new();
-    contract(&place, &dpkg(&place, |_| {}), Some(place.root.path())).await;
+    let sandbox = Sandbox::new(place.root.clone());
+    sandbox
+        .install(&verified(&place, &Deb { version: V1, ..Deb::default() }).await)
+        .await
+        .expect("installed");
+    let record = std::fs::read(place.root.join(SANDBOX_RECORD)).expect("a record");
+    let record: serde_json::Value = serde_json::from_slice(&record).expect("json");
+    assert_eq!((&record["package"], &record["version"]), (&"neco".into(), &V1.into()));
 }
 
 // reference/neco-cd-core.md §12.5, row "installed version of bash; of a non-existent package".
@@ -150,121 +213,31 @@ async fn the_version_of_any_installed_package_is_known_and_that_of_none_is_an_er
 }
 
 #[tokio::test]
-async fn a_removed_package_whose_configuration_stays_is_not_installed() {
-    let place = Place::new();
-    let dpkg = dpkg(&place, |_| {});
-    let deb = Deb {
-        version: V1,
-        files: &[("/etc/neco/x", "x\n", 0o644), ("/DEBIAN/conffiles", "/etc/neco/x\n", 0o644)],
-        ..Deb::default()
-    };
-    dpkg.install(&verified(&place, &deb).await).await.expect("installed");
-    let status = std::process::Command::new("dpkg")
-        .arg(format!("--root={}", place.root.path().display()))
-        .args([
-            "--force-not-root",
-            "--force-script-chrootless",
-            "--log=/dev/null",
-            "--remove",
-            "neco",
-        ])
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .output()
-        .expect("dpkg");
-    assert!(status.status.success(), "{status:?}");
-    assert!(place.root.join("/etc/neco/x").exists());
-    assert_eq!(installed(&dpkg).await, Installed::No);
-    assert!(dpkg.installed_version("neco").await.is_err());
-}
-
-#[tokio::test]
-async fn a_maintainer_script_that_fails_is_told_and_repaired_when_it_can_be() {
-    let place = Place::new();
-    let dpkg = dpkg(&place, |_| {});
-    dpkg.install(&verified(&place, &Deb { version: V1, ..Deb::default() }).await)
-        .await
-        .expect("installed");
-    let script = format!("#!/bin/sh\ntest -e {}\n", place.path("cured").display());
-    let bad = Deb { version: V2, scripts: &[("postinst", &script)], ..Deb::default() };
-    let bad = verified(&place, &bad).await;
-    let error = dpkg.install(&bad).await.expect_err("its script fails");
-    let PackageError::Failed { output, now, .. } = &error else { panic!("{error:?}") };
-    let broken = Installed::Broken { version: V2.to_owned(), state: "half-configured".to_owned() };
-    assert_eq!(now, &broken);
-    assert!(output.argv.contains(&"--install".to_owned()), "{output:?}");
-    assert!(output.stderr.contains("post-installation script"), "{output:?}");
-    let text = error.to_string();
-    assert!(text.contains("half-configured") && !text.contains('\n'), "{text}");
-    assert_eq!(installed(&dpkg).await, broken);
-
-    assert!(matches!(dpkg.repair().await, Err(PackageError::Failed { .. })));
-    std::fs::write(place.path("cured"), "").expect("room");
-    dpkg.repair().await.expect("cured");
-    assert_eq!(installed(&dpkg).await, yes(V2));
+async fn a_removed_package_whose_configuration_stays_has_no_version() {
+    let bench = DpkgBench::below();
+    let package = bench.package(&version(V1)).await;
+    bench.dpkg.install(&package).await.expect("installed");
+    assert_eq!(bench.dpkg.installed_version(PACKAGE).await.expect("installed"), V1);
+    bench.remove().await;
+    let error = bench.dpkg.installed_version(PACKAGE).await.expect_err("removed");
+    assert!(matches!(error, PackageError::NotInstalled { found: Installed::No, .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_script_that_does_not_end_is_killed_and_the_way_back_works() {
     let place = Place::new();
-    let patient = dpkg(&place, |_| {});
+    let patient = dpkg(&place, LONG);
     let good = verified(&place, &Deb { version: V1, ..Deb::default() }).await;
     patient.install(&good).await.expect("installed");
     let stuck =
         Deb { version: V2, scripts: &[("postinst", "#!/bin/sh\nsleep 600\n")], ..Deb::default() };
     let stuck = verified(&place, &stuck).await;
-    let options = DpkgOptions {
-        root: Some(place.root.path().to_owned()),
-        arguments: ["--force-not-root", "--force-script-chrootless", "--log=/dev/null"]
-            .map(str::to_owned)
-            .to_vec(),
-        within: Duration::from_secs(3),
-        ..DpkgOptions::default()
-    };
+    let options =
+        DpkgOptions { within: Duration::from_secs(3), ..options(Some(place.root.path())) };
     let error = Dpkg::new(options).install(&stuck).await.expect_err("it never ends");
     assert!(matches!(error, PackageError::Command(_)), "{error:?}");
     assert_ne!(installed(&patient).await, yes(V2));
     patient.install(&good).await.expect("the way back");
-    assert_eq!(installed(&patient).await, yes(V1));
-}
-
-/// A process of its own that holds dpkg's lock: locks of one process do not shut itself out.
-fn hold_lock(lock: &Path) -> std::process::Child {
-    let script = "import fcntl,sys\nf=open(sys.argv[1],'w')\nfcntl.lockf(f,fcntl.LOCK_EX)\n\
-                  print('held',flush=True)\nsys.stdin.read()\n";
-    let mut child = std::process::Command::new("python3")
-        .args(["-c", script])
-        .arg(lock)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("python3");
-    let mut line = String::new();
-    let stdout = child.stdout.as_mut().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).expect("held");
-    assert_eq!(line, "held\n");
-    child
-}
-
-#[tokio::test]
-async fn a_lock_of_another_process_is_waited_for_and_then_named() {
-    let place = Place::new();
-    let impatient = dpkg(&place, |options| options.lock_within = Duration::ZERO);
-    let patient = dpkg(&place, |_| {});
-    let package = verified(&place, &Deb { version: V1, ..Deb::default() }).await;
-    let mut holder = hold_lock(&place.root.join("/var/lib/dpkg/lock-frontend"));
-    let error = impatient.install(&package).await.expect_err("locked");
-    assert!(matches!(&error, PackageError::Locked { .. }), "{error:?}");
-    assert!(error.is_transient());
-    assert!(error.to_string().contains(&holder.id().to_string()), "{error}");
-    assert_eq!(installed(&impatient).await, Installed::No);
-
-    let release = async {
-        tokio::task::yield_now().await;
-        drop(holder.stdin.take());
-    };
-    let (done, ()) = tokio::join!(patient.install(&package), release);
-    done.expect("the lock came free");
-    holder.wait().expect("it ends with its input");
     assert_eq!(installed(&patient).await, yes(V1));
 }
 
@@ -443,7 +416,7 @@ async fn calls(place: &Place, manager: &dyn PackageManager) -> Vec<Vec<String>> 
 #[tokio::test]
 async fn a_sandbox_calls_maintainer_scripts_as_dpkg_does() {
     let (real, imitated) = (Place::new(), Place::new());
-    let by_dpkg = calls(&real, &dpkg(&real, |_| {})).await;
+    let by_dpkg = calls(&real, &dpkg(&real, LONG)).await;
     let by_sandbox = calls(&imitated, &Sandbox::new(imitated.root.clone())).await;
     assert_eq!(by_sandbox, by_dpkg);
     assert_eq!(by_dpkg[0], ["preinst of 1.0.0-1: install", "postinst of 1.0.0-1: configure "]);

@@ -22,6 +22,7 @@ pub struct FakeUnit {
 #[derive(Debug, Default)]
 pub struct FakeDetached {
     units: Mutex<BTreeMap<String, FakeUnit>>,
+    log: Mutex<Vec<(String, Vec<String>)>>,
 }
 
 impl FakeDetached {
@@ -42,10 +43,23 @@ impl FakeDetached {
 
     /// Reboots: everything ends, and what is enabled starts.
     pub fn reboot(&self) {
-        for unit in self.units().values_mut() {
+        for (name, unit) in self.units().iter_mut() {
             unit.running.clone_from(&unit.enabled);
-            unit.starts += usize::from(unit.enabled.is_some());
+            if let Some(argv) = &unit.enabled {
+                unit.starts += 1;
+                self.note(name, argv);
+            }
         }
+    }
+
+    /// Which commands ran as which units, in order.
+    pub fn log(&self) -> Vec<(String, Vec<String>)> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, unit: &str, argv: &[String]) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.push((unit.to_owned(), argv.to_vec()));
     }
 
     fn units(&self) -> MutexGuard<'_, BTreeMap<String, FakeUnit>> {
@@ -58,10 +72,11 @@ impl RunDetached for FakeDetached {
     async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
         check(unit, Some(argv))?;
         let mut units = self.units();
-        let unit = units.entry(unit.to_owned()).or_default();
-        if unit.running.is_none() {
-            unit.running = Some(argv.to_vec());
-            unit.starts += 1;
+        let found = units.entry(unit.to_owned()).or_default();
+        if found.running.is_none() {
+            found.running = Some(argv.to_vec());
+            found.starts += 1;
+            self.note(unit, argv);
         }
         Ok(())
     }

@@ -1,6 +1,8 @@
 //! Running what must survive the end of the process that starts it: dpkg stops the worker that called it.
 
 #[cfg(feature = "testing")]
+pub mod contract;
+#[cfg(feature = "testing")]
 mod fake;
 mod process;
 

@@ -159,8 +159,16 @@ impl PackageManager for Dpkg {
         if output.status.success() {
             return Ok(());
         }
-        let now = self.installed("neco").await?;
-        Err(PackageError::Failed { package: "neco".to_owned(), output: Box::new(output), now })
+        let package = failed_package(&output).map(str::to_owned);
+        let output = Box::new(output);
+        let Some(package) = package else { return Err(PackageError::NotRepaired { output }) };
+        let now = match self.query(&package).await? {
+            // It may be anybody's, with a version of any form.
+            Some(found) if found.is_complete() => return Err(PackageError::NotRepaired { output }),
+            Some(found) => found.broken(),
+            None => Installed::No,
+        };
+        Err(PackageError::Failed { package, output, now })
     }
 }
 
@@ -188,6 +196,13 @@ impl Found {
             _ => Installed::Broken { version: self.version, state: self.status },
         }
     }
+}
+
+/// The first package that dpkg could not get ready, by its list at the end of what it said.
+fn failed_package(output: &CommandOutput) -> Option<&str> {
+    const HEAD: &str = "Errors were encountered while processing:";
+    let mut list = output.stderr.lines().skip_while(|line| *line != HEAD).skip(1);
+    list.next()?.strip_prefix(' ').map(str::trim)
 }
 
 /// What dpkg says about who holds its lock, if that is why it failed.

@@ -1,5 +1,7 @@
 //! Installing the package: what every engine promises, and why it may fail.
 
+#[cfg(feature = "testing")]
+pub mod contract;
 mod dpkg;
 #[cfg(feature = "testing")]
 mod fake;
@@ -7,6 +9,7 @@ mod sandbox;
 mod scripts;
 
 use std::fmt;
+use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +19,7 @@ use neco_schema::{NecoVersion, VersionError};
 
 pub use self::dpkg::{Dpkg, DpkgOptions};
 #[cfg(feature = "testing")]
-pub use self::fake::{FakeInstall, FakePackages};
+pub use self::fake::{FakeInstall, FakeLock, FakePackages};
 pub use self::sandbox::{SANDBOX_RECORD, Sandbox};
 pub use self::scripts::sandbox_script;
 use crate::command::is_about_the_disk;
@@ -33,7 +36,8 @@ pub trait PackageManager: fmt::Debug + Send + Sync {
     /// the version is read back. Dropping the future does not interrupt an installation that has begun.
     async fn install(&self, package: &VerifiedPackage) -> Result<(), PackageError>;
 
-    /// Completes what an interrupted installation left half done.
+    /// Completes what an interrupted installation left half done. What did not come far enough to be completed is left as
+    /// it is: [`installed`](Self::installed) says so, and installing it again mends it.
     async fn repair(&self) -> Result<(), PackageError>;
 }
 
@@ -86,6 +90,12 @@ pub enum PackageError {
         output: Box<CommandOutput>,
         /// What is installed after that.
         now: Installed,
+    },
+    /// What was left half done could not be completed, and the package manager names no package as the reason.
+    #[error("what was left half done could not be completed: {output}")]
+    NotRepaired {
+        /// What it said.
+        output: Box<CommandOutput>,
     },
     /// The package manager reported success, but another version is there.
     #[error("{package} {wanted} was installed without an error, but what is there is: {found}")]
@@ -160,7 +170,9 @@ impl PackageError {
     /// Whether the disk is full, over its quota or read-only: who makes room need do nothing else.
     pub fn is_disk_trouble(&self) -> bool {
         match self {
-            Self::Failed { output, .. } => is_about_the_disk(&output.stderr),
+            Self::Failed { output, .. } | Self::NotRepaired { output } => {
+                is_about_the_disk(&output.stderr)
+            }
             _ => disk_trouble(self).is_some(),
         }
     }
@@ -170,7 +182,20 @@ impl PackageError {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, PackageError> + Send + 'static,
 ) -> Result<T, PackageError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+    ended(tokio::task::spawn_blocking(work)).await
+}
+
+/// Waits for work that goes on to its end if this future is dropped; a panic in it becomes an error.
+async fn unbroken<T: Send + 'static>(
+    work: impl Future<Output = Result<T, PackageError>> + Send + 'static,
+) -> Result<T, PackageError> {
+    ended(tokio::spawn(work)).await
+}
+
+async fn ended<T>(
+    work: tokio::task::JoinHandle<Result<T, PackageError>>,
+) -> Result<T, PackageError> {
+    work.await.unwrap_or_else(|error| {
         let error = std::io::Error::other(error);
         Err(FileError::new("installing", "the package", error).into())
     })

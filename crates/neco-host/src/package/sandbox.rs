@@ -17,7 +17,7 @@ use neco_schema::NecoVersion;
 use serde::{Deserialize, Serialize};
 
 use super::scripts::{self, Halt, Scripts};
-use super::{Installed, PackageError, PackageManager, blocking, check_intact};
+use super::{Installed, PackageError, PackageManager, blocking, check_intact, unbroken};
 use crate::command::{self, OnDrop};
 use crate::error::Doing;
 use crate::lock::{FileLock, LockError};
@@ -126,13 +126,17 @@ impl Sandbox {
     fn lock(&self) -> Result<FileLock, PackageError> {
         let path = self.root.resolve(LOCK).doing("resolving", LOCK)?;
         create_dirs(&RealFs, path.parent().unwrap_or(self.root.path()))?;
-        FileLock::exclusive(&path, self.lock_within).map_err(|error| match error {
+        let lock = FileLock::exclusive(&path, self.lock_within).map_err(|error| match error {
             LockError::File(error) => error.into(),
             LockError::Held { path, within } => {
-                let holder = format!("it holds {}", path.display());
+                let pid = std::fs::read_to_string(&path).unwrap_or_default();
+                let holder = format!("process {} holds {}", pid.trim(), path.display());
                 PackageError::Locked { within, holder }
             }
-        })
+        })?;
+        // For whoever waits; on a disk that refuses it, there are worse troubles.
+        let _ = std::fs::write(&path, format!("{}\n", std::process::id()));
+        Ok(lock)
     }
 
     /// An empty directory to unpack into.
@@ -295,6 +299,18 @@ impl PackageManager for Sandbox {
     }
 
     async fn install(&self, package: &VerifiedPackage) -> Result<(), PackageError> {
+        let (this, package) = (self.clone(), package.clone());
+        unbroken(async move { this.install_to_the_end(&package).await }).await
+    }
+
+    async fn repair(&self) -> Result<(), PackageError> {
+        let this = self.clone();
+        unbroken(async move { this.repair_to_the_end().await }).await
+    }
+}
+
+impl Sandbox {
+    async fn install_to_the_end(&self, package: &VerifiedPackage) -> Result<(), PackageError> {
         let (this, wanted) = (self.clone(), package.clone());
         let (lock, staging, old) = blocking(move || {
             let lock = this.lock()?;
@@ -351,7 +367,7 @@ impl PackageManager for Sandbox {
         Err(PackageError::NotTaken { package: name.to_owned(), wanted, found })
     }
 
-    async fn repair(&self) -> Result<(), PackageError> {
+    async fn repair_to_the_end(&self) -> Result<(), PackageError> {
         let this = self.clone();
         let (_lock, unpacked) = blocking(move || {
             let lock = this.lock()?;

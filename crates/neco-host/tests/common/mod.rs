@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod child;
+pub(crate) mod dpkg;
+pub(crate) mod workshop;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -53,6 +57,8 @@ pub(crate) struct Deb<'a> {
     pub(crate) architecture: &'a str,
     /// Path, content and mode of each file.
     pub(crate) files: &'a [(&'a str, &'a str, u32)],
+    /// Further lines of its control file.
+    pub(crate) control: &'a str,
     /// Name and text of each maintainer script.
     pub(crate) scripts: &'a [(&'a str, &'a str)],
 }
@@ -64,6 +70,7 @@ impl Default for Deb<'_> {
             version: "1.0.0-1",
             architecture: "amd64",
             files: &[],
+            control: "",
             scripts: &[],
         }
     }
@@ -72,7 +79,7 @@ impl Default for Deb<'_> {
 impl Deb<'_> {
     /// Builds it in `dir`.
     pub(crate) fn build(&self, dir: &Path) -> PathBuf {
-        let Self { package, version, architecture, .. } = self;
+        let Self { package, version, architecture, control, .. } = self;
         let name = format!("{package}_{version}_{architecture}.deb");
         let tree = dir.join(format!("{name}.tree"));
         let write = |path: &str, text: &str, mode: u32| {
@@ -90,7 +97,7 @@ impl Deb<'_> {
         };
         let control = format!(
             "Package: {package}\nVersion: {version}\nArchitecture: {architecture}\n\
-             Maintainer: Neco <neco@example.com>\nDescription: made by a test\n"
+             Maintainer: Neco <neco@example.com>\n{control}Description: made by a test\n"
         );
         write("DEBIAN/control", &control, 0o644);
         for (path, text, mode) in self.files {

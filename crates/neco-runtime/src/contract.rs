@@ -232,6 +232,10 @@ async fn the_newest_lines_of_a_container_can_be_read(bench: &impl Bench) {
     assert_eq!(newest(bench, 9, "three").await, ["one", "two", "three"]);
     assert_eq!(newest(bench, 2, "three").await, ["two", "three"]);
     stop(bench).await;
+    start(bench, "1").await;
+    bench.say("anew");
+    assert_eq!(newest(bench, 9, "anew").await, ["anew"], "another container, another log");
+    stop(bench).await;
 }
 
 async fn lines_are_followed_until_the_container_ends(bench: &impl Bench) {

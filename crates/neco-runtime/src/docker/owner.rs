@@ -92,16 +92,17 @@ mod tests {
         assert_eq!(is_under_way(&labels), Some(false));
     }
 
-    #[test]
-    fn a_process_that_is_gone_or_another_of_its_id_has_no_calls() {
-        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("sleep");
-        let process = process(child.id()).expect("it lives");
+    #[tokio::test]
+    async fn a_process_that_is_gone_or_another_of_its_id_has_no_calls() {
+        let mut sleep = tokio::process::Command::new("sleep");
+        let mut child = sleep.arg("1000").kill_on_drop(true).spawn().expect("sleep");
+        let process = child.id().and_then(process).expect("it lives");
         let labels = |owner: String| HashMap::from([(OWNER.to_owned(), owner)]);
         let whose = |process: &str| is_under_way(&labels(format!("{process} 1")));
         assert_eq!(whose(&process), Some(true));
         assert_eq!(whose(&format!("{process}0")), Some(false), "started later");
         assert_eq!(whose(&format!("x{process}")), Some(false), "of another boot");
-        child.kill().and_then(|()| child.wait()).expect("ended");
+        child.kill().await.expect("ended");
         assert_eq!(whose(&process), Some(false));
         assert_eq!(is_under_way(&HashMap::new()), None, "not ours to judge");
         assert_eq!(is_under_way(&labels("nonsense".into())), None);

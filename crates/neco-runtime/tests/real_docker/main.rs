@@ -13,7 +13,7 @@ mod proxy;
 mod registry;
 mod tools;
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -35,6 +35,11 @@ use tools::{output, succeeds, until};
 fn containers_of(image: &ImageRef) -> String {
     let filter = format!("ancestor={image}");
     output("docker", &["ps", "--all", "--quiet", "--filter", &filter])
+}
+
+/// Whether one of them runs.
+fn some_run(image: &ImageRef) -> bool {
+    !output("docker", &["ps", "--quiet", "--filter", &format!("ancestor={image}")]).is_empty()
 }
 
 fn sh(image: &ImageRef, script: &str) -> RunSpec {
@@ -190,7 +195,7 @@ async fn a_run_dropped_in_the_middle_leaves_no_container() {
     let forever = sh(&image, "sleep infinity");
     let docker = machine.docker.clone();
     let task = tokio::spawn(async move { docker.run(&forever).await });
-    until("the command runs", || output("docker", &["ps", "--quiet"]).lines().count() > 0);
+    until("the command runs", || some_run(&image));
     task.abort();
     until("its container is gone", || containers_of(&image).is_empty());
 
@@ -227,18 +232,19 @@ async fn what_a_killed_caller_left_is_removed_by_the_same_call() {
     let image = machine.pull("1").await;
     let host = tempfile::tempdir().expect("a folder");
     let dir = host.path().display().to_string();
-    let mut caller = Command::new(std::env::current_exe().expect("this test"))
+    let mut caller = tokio::process::Command::new(std::env::current_exe().expect("this test"))
         .args(["--ignored", "--exact", "caller"])
         .env(CALLER, format!("{image} {dir}"))
         .stdout(Stdio::null())
+        .kill_on_drop(true)
         .spawn()
         .expect("started");
-    until("the command runs", || output("docker", &["ps", "--quiet"]).lines().count() > 0);
+    until("the command runs", || some_run(&image));
 
     std::fs::write(host.path().join("quick"), "").expect("written");
     machine.docker.run(&install(&image, &dir)).await.expect("run");
     assert_ne!(containers_of(&image), "", "the caller lives, so its container is not touched");
-    caller.kill().and_then(|()| caller.wait()).expect("killed");
+    caller.kill().await.expect("killed");
     machine.docker.run(&sh(&image, "true")).await.expect("run");
     assert_ne!(containers_of(&image), "", "that was another call");
     machine.docker.run(&install(&image, &dir)).await.expect("run");

@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use engine::{Engine, Reply, Request};
+use futures::StreamExt as _;
 use neco_runtime::{
-    ContainerRuntime as _, Docker, ExecSpec, ImageRef, Limits, Login, Logins, PullProgress, Pulled,
-    RunSpec, RuntimeError,
+    ContainerRuntime as _, Docker, ExecSpec, ImageRef, Limits, LogSpec, Login, Logins,
+    PullProgress, Pulled, RunSpec, RuntimeError,
 };
 use neco_schema::Severity;
 
@@ -64,6 +65,11 @@ fn registry(answers: Vec<Reply>) -> impl Fn(&Request) -> Reply + Send + Sync {
 
 fn pulls(engine: &Engine) -> Vec<Request> {
     engine.requests().into_iter().filter(|asked| asked.is("POST", "/images/create")).collect()
+}
+
+/// Waits no longer than a minute.
+async fn soon<T>(waited: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), waited).await.expect("a deadline of its own")
 }
 
 async fn refused(engine: &Engine) -> RuntimeError {
@@ -128,7 +134,7 @@ async fn a_docker_that_is_silent_is_not_waited_for_longer_than_the_deadline() {
     let engine = Engine::new("1.41", |_| Reply::Silence);
     let limits = Limits { answer: Duration::from_millis(100), ..Limits::default() };
     let docker = engine.docker().with_limits(limits);
-    let error = docker.is_running(&image()).await.expect_err("silent");
+    let error = soon(docker.is_running(&image())).await.expect_err("silent");
     assert!(matches!(error, RuntimeError::Away { .. }), "{error}");
     assert!(error.to_string().contains("100ms"), "{error}");
 }
@@ -214,7 +220,7 @@ async fn a_pull_that_gets_nowhere_ends_and_one_that_goes_on_does_not() {
     let waiting = (0..100).map(|left| line(&format!("Retrying in {left} seconds"), 0)).collect();
     for stalled in [Reply::Silence, Reply::Stream(waiting)] {
         let engine = Engine::new("1.41", registry(vec![stalled]));
-        let error = engine.docker().with_limits(limits).pull(&image(), &|_| {}).await;
+        let error = soon(engine.docker().with_limits(limits).pull(&image(), &|_| {})).await;
         let error = error.expect_err("nowhere");
         assert_eq!(error.severity(), Severity::TryAgain, "{error}");
         assert!(error.to_string().contains("got nowhere for 400ms"), "{error}");
@@ -294,5 +300,31 @@ async fn a_command_has_all_rights_only_where_that_is_asked_for() {
         assert!(asked.is("POST", "/containers/serf/exec"), "{asked:?}");
         let body: serde_json::Value = serde_json::from_str(&asked.body).expect("an object");
         assert_eq!(body["Privileged"], spec.privileged);
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_ends_before_its_container_has_broken_off() {
+    for runs in [true, false] {
+        let engine =
+            Engine::new("1.41", move |asked| match asked.is("GET", "/containers/serf/json") {
+                true => {
+                    Reply::Now(200, format!("{{\"Id\":\"5e1f\",\"State\":{{\"Running\":{runs}}}}}"))
+                }
+                false if asked.is("GET", "/containers/5e1f/json") => {
+                    Reply::Now(200, format!("{{\"State\":{{\"Running\":{runs}}}}}"))
+                }
+                // A frame of Docker's: the channel, and the length of what follows.
+                false => Reply::lines(&["\u{1}\0\0\0\0\0\0\u{4}one"]),
+            });
+        let follow = LogSpec::last(9).follow();
+        let lines = engine.docker().logs("serf", follow).await.expect("a log");
+        let lines: Vec<_> = soon(lines.collect()).await;
+        assert_eq!(lines[0].as_ref().expect("a line").text, "one");
+        match lines.get(1) {
+            Some(Err(error)) if runs => assert_eq!(error.severity(), Severity::TryAgain),
+            None if !runs => {}
+            other => panic!("runs: {runs}, then {other:?}"),
+        }
     }
 }

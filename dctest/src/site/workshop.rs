@@ -191,10 +191,7 @@ impl Workshop {
             let path = tree.join(DATA).join("release-keys/second.pub");
             write(&path, &self.second.public_key()?, 0o644)?;
         }
-        let deb = self.dir.join(format!("neco_{version}_amd64.deb"));
-        let words = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "-b"].map(str::to_owned);
-        let words = words.into_iter().chain([shown(&tree), shown(&deb)]);
-        run(&mut command(words), LIMIT).await?;
+        let deb = self.pack(&tree, version.as_str()).await?;
         fs::remove_dir_all(&tree).with_context(|| format!("removing {}", tree.display()))?;
         let keys: &[&SigningKey] = match draft.keys {
             Keys::First => &[&self.first],
@@ -204,6 +201,18 @@ impl Workshop {
         for key in keys {
             sign(&deb, key, version)?;
         }
+        Ok(deb)
+    }
+
+    /// Packs a folder as dpkg-deb(1) takes it; gives the file.
+    ///
+    /// # Errors
+    /// dpkg-deb(1) refuses.
+    pub async fn pack(&self, tree: &Path, version: &str) -> Result<PathBuf> {
+        let deb = self.dir.join(format!("neco_{version}_amd64.deb"));
+        let words = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "-b"].map(str::to_owned);
+        let words = words.into_iter().chain([shown(tree), shown(&deb)]);
+        run(&mut command(words), LIMIT).await?;
         Ok(deb)
     }
 

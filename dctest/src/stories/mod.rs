@@ -7,6 +7,7 @@ mod everybody_reboots;
 mod keys_rotate_with_one_server_off;
 mod leader_is_partitioned;
 mod member_never_comes_back;
+mod original_is_replaced;
 mod package_installs_cleanly;
 mod postinst_fails;
 mod power_cut_in_mid_step;
@@ -24,6 +25,7 @@ const LONG: Duration = Duration::from_secs(180);
 /// All stories, in the order in which they are told.
 pub const STORIES: &[Story] = &[
     drivers_keep_their_contracts::STORY,
+    original_is_replaced::STORY,
     package_installs_cleanly::STORY,
     release_reaches_everybody::STORY,
     power_cut_in_mid_step::STORY,

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::StreamExt;
+use neco_base::Backoff;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::answers::Said;
@@ -13,6 +15,13 @@ use crate::{Job, UnitError, UnitName};
 
 /// A new job takes the place of one that contradicts it.
 pub(super) const REPLACE: &str = "replace";
+
+/// systemd's word for the end of a job in whose place another one came.
+const CANCELED: &str = "canceled";
+
+/// Delays before a stop is asked for again because a start took its place, and how often it is.
+const DISPLACED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+const DISPLACED_TRIES: u32 = 5;
 
 /// What systemd says of a unit that was started too often.
 const TOO_OFTEN: &str = "start-limit-hit";
@@ -29,7 +38,7 @@ impl Session {
     /// Starts, stops or restarts a unit.
     pub(super) async fn run(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
         self.listen().await?;
-        let mut patience = 1;
+        let (mut patience, mut displaced) = (1, DISPLACED.retry());
         loop {
             let name = unit.as_str();
             let asked = async {
@@ -41,6 +50,12 @@ impl Session {
             };
             let word = self.end_of(asked).await.map_err(|said| said.about_job(unit, job))?;
             let Err(error) = self.judge(unit, job, &word).await else { return Ok(()) };
+            // A timer, say, has started something meanwhile that requires this unit.
+            let is_displaced = job == Job::Stop && word == CANCELED;
+            if is_displaced && displaced.failures() < DISPLACED_TRIES {
+                tokio::time::sleep(displaced.pause()).await;
+                continue;
+            }
             let too_often = |error: &UnitError| matches!(error, UnitError::JobFailed { result, .. } if result.contains(TOO_OFTEN));
             if patience == 0 || !too_often(&error) {
                 return Err(error);
@@ -95,7 +110,7 @@ impl Session {
                 // Why it failed is less than that it failed.
                 Ok(None) | Err(_) => "failed".to_owned(),
             },
-            "canceled" => "canceled, another job took its place".to_owned(),
+            CANCELED => "canceled, another job took its place".to_owned(),
             "timeout" => "timeout, the job took longer than its unit allows".to_owned(),
             "dependency" => "dependency, a unit that it requires could not be started".to_owned(),
             "assert" => "assert, a condition that its unit insists on does not hold".to_owned(),

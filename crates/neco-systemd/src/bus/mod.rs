@@ -28,8 +28,9 @@ use crate::{Job, UnitError, UnitName, UnitState, Units};
 ///   without an error. The state tells.
 /// - The end of a unit that fails while it is stopped is an end.
 ///
-/// In one point it is more patient: a unit that was started too often in a short time (`StartLimitBurst=`) is started
-/// all the same, because the caller has a pace of its own and may bring the remedy.
+/// In two points it is more patient. A unit that was started too often in a short time (`StartLimitBurst=`) is started
+/// all the same, because the caller has a pace of its own and may bring the remedy. A stop in whose place a start came,
+/// as when a timer starts something that requires the unit, is asked for again some times.
 #[derive(Clone, Debug)]
 pub struct Systemd {
     deadline: Duration,

@@ -99,6 +99,31 @@ async fn a_job_that_another_one_replaces_is_canceled() {
 
 #[tokio::test]
 #[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+async fn a_stop_in_whose_place_a_start_came_is_asked_for_again() {
+    let machine = Machine::new();
+    let (service, other) = (unit("required.service"), unit("requires.service"));
+    let slow = "[Service]\nExecStart=/bin/sleep infinity\nExecStop=/bin/sleep 1\n";
+    machine.install(&service, slow).await;
+    let text = format!(
+        "[Unit]\nRequires={service}\nAfter={service}\n[Service]\nExecStart=/bin/sleep infinity\n"
+    );
+    machine.install(&other, &text).await;
+    machine.systemd.start(&service).await.expect("started");
+    let stopping = machine.systemd.stop(&service);
+    let starting = async {
+        until("the stop to begin", async || {
+            machine.state(&service).await.active == ActiveState::Deactivating
+        })
+        .await;
+        systemctl(&["start", "--no-block", other.as_str()]);
+    };
+    let (stopped, ()) = tokio::join!(stopping, starting);
+    stopped.expect("stopped in the end");
+    assert_eq!(machine.state(&service).await.active, ActiveState::Inactive);
+}
+
+#[tokio::test]
+#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
 async fn what_systemctl_takes_for_success_is_success() {
     let machine = Machine::new();
     for (number, (text, left)) in [

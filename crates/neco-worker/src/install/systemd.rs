@@ -22,7 +22,8 @@ const STARTS: u32 = 3;
 /// Between two of these.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs commands as units of systemd. One that is enabled has a unit file in `/etc/systemd/system`; any other is transient.
+/// Runs commands as units of systemd: transient ones, and at boot those of a unit file in `/etc/systemd/system`, which has a
+/// name of its own because systemd makes no transient unit of a name that has a file.
 pub struct SystemdDetached {
     units: Arc<dyn Units>,
     root: Root,
@@ -32,6 +33,16 @@ impl SystemdDetached {
     /// Units of the machine whose files lie below `root`, driven by `units`.
     pub fn new(root: Root, units: Arc<dyn Units>) -> Self {
         Self { units, root }
+    }
+
+    /// The name of the unit that runs `unit` at boot.
+    pub fn at_boot(unit: &str) -> String {
+        format!("{}-at-boot.service", unit.trim_end_matches(".service"))
+    }
+
+    /// Both names of a unit.
+    fn names(unit: &str) -> Result<[UnitName; 2], DetachError> {
+        Ok([service(unit)?, service(&Self::at_boot(unit))?])
     }
 
     fn file(name: &UnitName) -> String {
@@ -45,11 +56,13 @@ impl fmt::Debug for SystemdDetached {
     }
 }
 
-/// The service of a unit.
+/// The service of a unit, whose name may say that it is one.
 fn service(unit: &str) -> Result<UnitName, DetachError> {
-    let plain = !unit.contains('.') && !unit.starts_with('-');
-    let name = format!("{unit}.service").parse();
-    name.ok().filter(|_| plain).ok_or_else(|| DetachError::Name(unit.to_owned()))
+    let stem = unit.strip_suffix(".service").unwrap_or(unit);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b":_@-".contains(&b);
+    let fits = stem.len() <= 200 && stem.bytes().all(plain) && !stem.starts_with('-');
+    let name = format!("{stem}.service").parse();
+    name.ok().filter(|_| fits).ok_or_else(|| DetachError::Name(unit.to_owned()))
 }
 
 fn refused(unit: &str) -> impl FnOnce(UnitError) -> DetachError {
@@ -69,32 +82,27 @@ fn with_command(unit: &str, argv: &[String]) -> Result<(), DetachError> {
 #[async_trait]
 impl RunDetached for SystemdDetached {
     async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
-        let name = service(unit)?;
+        let [name, _] = Self::names(unit)?;
         with_command(unit, argv)?;
         if self.is_running(unit).await? {
             tracing::info!(unit, "the unit is running already");
             return Ok(());
         }
-        match self.command(unit).await? {
-            // systemd makes no transient unit of a name that has a file.
-            Some(enabled) => {
-                if enabled != argv {
-                    self.enable(unit, argv).await?;
-                }
-                self.units.start(&name).await.map_err(refused(unit))
-            }
-            None => self.units.start_transient(&name, argv).await.map_err(refused(unit)),
-        }
+        self.units.start_transient(&name, argv).await.map_err(refused(unit))
     }
 
     async fn is_running(&self, unit: &str) -> Result<bool, DetachError> {
-        let state = self.units.state(&service(unit)?).await.map_err(refused(unit))?;
-        // Also while it waits to be started again.
-        Ok(!matches!(state.active, ActiveState::Inactive | ActiveState::Failed))
+        for name in Self::names(unit)? {
+            let state = self.units.state(&name).await.map_err(refused(unit))?;
+            if state.is_alive() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
-        let name = service(unit)?;
+        let [_, name] = Self::names(unit)?;
         with_command(unit, argv)?;
         let text = unit_file(unit, argv);
         replace(&RealFs, &self.root, Self::file(&name), text.as_bytes(), 0o644, None)
@@ -104,7 +112,8 @@ impl RunDetached for SystemdDetached {
     }
 
     async fn command(&self, unit: &str) -> Result<Option<Vec<String>>, DetachError> {
-        let path = self.root.join(Self::file(&service(unit)?));
+        let [_, name] = Self::names(unit)?;
+        let path = self.root.join(Self::file(&name));
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -113,17 +122,15 @@ impl RunDetached for SystemdDetached {
         let told = text.split_once(COMMAND).and_then(|(_, rest)| rest.lines().next());
         match told.map(serde_json::from_str) {
             Some(Ok(argv)) => Ok(Some(argv)),
-            // Somebody else's unit of that name is not overwritten.
-            _ => Err(unwritten(unit)(FileError::new(
-                "understanding",
-                path,
-                ErrorKind::InvalidData.into(),
-            ))),
+            _ => {
+                let malformed = ErrorKind::InvalidData.into();
+                Err(unwritten(unit)(FileError::new("understanding", path, malformed)))
+            }
         }
     }
 
     async fn disable(&self, unit: &str) -> Result<(), DetachError> {
-        let name = service(unit)?;
+        let [_, name] = Self::names(unit)?;
         self.units.disable(&name).await.map_err(refused(unit))?;
         let path = self.root.join(Self::file(&name));
         match std::fs::remove_file(&path) {
@@ -185,8 +192,10 @@ impl Daemons for SystemdDaemons {
         for name in NAMES {
             let Ok(unit) = service(name) else { continue };
             match self.units.state(&unit).await {
-                Ok(state) if matches!(state.active, ActiveState::Inactive) => {}
-                Ok(state) if state.exists() => running.push(name.to_owned()),
+                // One that has failed ran, and is to run.
+                Ok(state) if state.is_alive() || state.active == ActiveState::Failed => {
+                    running.push(name.to_owned());
+                }
                 Ok(_) => {}
                 // Whether it ran is not known: it is to run.
                 Err(error) => {
@@ -236,7 +245,11 @@ mod tests {
             service("neco-install").map(|name| name.to_string()).ok().as_deref(),
             Some("neco-install.service")
         );
-        for bad in ["", "a.timer", "../a", "a b", "-a"] {
+        assert_eq!(
+            SystemdDetached::at_boot("neco-install.service"),
+            "neco-install-at-boot.service"
+        );
+        for bad in ["", ".service", "a.timer", "../a", "a b", "-a"] {
             assert!(service(bad).is_err(), "{bad:?}");
         }
     }

@@ -14,7 +14,7 @@ use crate::digest::sha256;
 const SUITE: &str = "bookworm";
 
 /// What is on them beside the smallest Debian. No udev: without it systemd-networkd takes interfaces as they are.
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "bird2",
     "ca-certificates",
     "curl",
@@ -35,6 +35,7 @@ const PACKAGES: [&str; 20] = [
     "systemd",
     "systemd-container",
     "systemd-sysv",
+    "tinyproxy-bin",
 ];
 
 /// Where Debian keeps the libraries of this processor (multiarch tuple).

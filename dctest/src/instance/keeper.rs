@@ -24,6 +24,7 @@ use crate::host::base;
 use crate::host::cgroup::Groups;
 use crate::host::command::{command, run};
 use crate::plan::address::Subnet;
+use crate::plan::machine::hosts;
 use crate::plan::topology::Place;
 
 /// An order is one short line.
@@ -109,7 +110,7 @@ async fn build(
     let base = base::bring(&top.base()).await?;
     let secrets = phase(tell, "keys", secrets::make(&dirs.secrets())).await?;
     let network = phase(tell, "network", async {
-        tools_root(dirs, &base)?;
+        tools_root(dirs, &base, &hosts(&centre))?;
         run(&mut command(["ip", "link", "set", "lo", "up"]), QUESTION).await?;
         Network::build(&centre, dirs).await
     })

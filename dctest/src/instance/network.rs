@@ -254,11 +254,12 @@ async fn router(centre: &DataCentre, dirs: &Dirs, place: Place) -> Result<Option
     Ok(Some(child))
 }
 
-/// Makes the root in which programs of the base tree run outside of any machine: the tree itself, with a `/run` of its own.
+/// Makes the root in which programs of the base tree run outside of any machine: the tree itself, with a `/run` and `hosts` of
+/// its own.
 ///
 /// # Errors
 /// The kernel refuses a mount.
-pub fn tools_root(dirs: &Dirs, base: &std::path::Path) -> Result<()> {
+pub fn tools_root(dirs: &Dirs, base: &std::path::Path, hosts: &str) -> Result<()> {
     let root = dirs.tools_root();
     for dir in [&root, &dirs.routers()] {
         fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
@@ -277,6 +278,9 @@ pub fn tools_root(dirs: &Dirs, base: &std::path::Path) -> Result<()> {
             .with_context(|| format!("mounting {}", to.display()))?;
     }
     bind("/dev".as_ref(), &root.join("dev"), MsFlags::MS_REC)?;
+    let names = dirs.routers().join("hosts");
+    fs::write(&names, hosts).with_context(|| format!("writing {}", names.display()))?;
+    bind(&names, &root.join("etc/hosts"), MsFlags::empty())?;
     let net = root.join("run/net");
     fs::create_dir_all(&net).with_context(|| format!("making {}", net.display()))?;
     bind(&dirs.routers(), &net, MsFlags::empty())

@@ -157,7 +157,14 @@ async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made
     if dir.is_dir() {
         return Ok(made(&dir));
     }
-    let partial = dir.with_extension(format!("{}.partial", std::process::id()));
+    // Ids of processes are no names here: every data centre counts its own from one.
+    let partial = dir.with_extension(format!("{}.partial", dirs.name));
+    match fs::remove_dir_all(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", partial.display()));
+        }
+        _ => {}
+    }
     let tree = partial.join("tree");
     for name in ["tmp", "etc"] {
         let name = tree.join(name);

@@ -136,7 +136,9 @@ fn seconds(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-fn hosts(centre: &DataCentre) -> String {
+/// Who is where, for machines without a name server (hosts(5)).
+#[must_use]
+pub fn hosts(centre: &DataCentre) -> String {
     let mut lines = String::from("127.0.0.1 localhost\n");
     let _ = writeln!(lines, "{} registry.test", centre.internet.registry);
     let _ = writeln!(lines, "{} releases.test", centre.internet.releases);

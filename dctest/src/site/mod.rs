@@ -3,6 +3,7 @@
 mod audit;
 mod etcd;
 mod neco;
+mod proxy;
 mod shell;
 mod workshop;
 
@@ -18,11 +19,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::description::{self, DataCentre};
 use crate::host::base;
+use crate::host::command::{command, run};
 use crate::instance::dirs::{Dirs, Top};
 use crate::instance::orders::{Answer, Order, Phase, Power};
 use crate::instance::{artefacts, client, start, warden};
 use crate::plan::address::Subnet;
-use crate::plan::topology::Place;
+use crate::plan::topology::{Place, Topology};
 
 pub use self::etcd::UNIT as ETCD_UNIT;
 pub use self::neco::{Report, Server, UPDATE};
@@ -30,6 +32,9 @@ pub use self::workshop::{Draft, Flavour, Keys, Workshop};
 
 /// How often a condition is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// One question to a routing daemon.
+const QUESTION: Duration = Duration::from_secs(10);
 
 /// What a site is made with.
 #[derive(Clone, Debug)]
@@ -127,8 +132,36 @@ impl Site {
     /// The folder cannot be written to.
     pub async fn keep(&self) -> Result<PathBuf> {
         let kept = artefacts::keep(&self.tools.top, &self.dirs)?;
+        self.keep_routes(&kept).await;
         self.keep_etcd(&kept).await;
         Ok(kept)
+    }
+
+    /// Keeps what every routing daemon says of its sessions and routes.
+    async fn keep_routes(&self, dir: &Path) {
+        let topology = Topology::of(&self.centre.addresses);
+        let root = shown(&self.dirs.tools_root());
+        let mut text = String::new();
+        for place in topology.places.iter().filter(|place| place.is_router()) {
+            let name = place.name();
+            let control = format!("/run/net/{name}.ctl");
+            for what in [&["protocols", "all"][..], &["route"]] {
+                let words = ["chroot", &root, "birdc", "-s", &control, "show"];
+                let told = match client::enter(&self.dirs) {
+                    Ok(enter) => {
+                        let words = words.iter().chain(what).map(|&word| word.to_owned());
+                        run(&mut command(enter.into_iter().chain(words)), QUESTION).await
+                    }
+                    Err(error) => Err(error),
+                };
+                let told = told.unwrap_or_else(|error| format!("{error:#}\n"));
+                text.push_str(&format!("── {name}: show {}\n{told}", what.join(" ")));
+            }
+        }
+        // What cannot be kept is missed by those who look for it.
+        if let Err(error) = std::fs::write(dir.join("routes.txt"), text) {
+            eprintln!("dctest: what the routers say is not kept: {error}");
+        }
     }
 
     /// A boot server by its number.

@@ -12,6 +12,7 @@ mod package_installs_cleanly;
 mod postinst_fails;
 mod power_cut_in_mid_step;
 mod release_reaches_everybody;
+mod releases_come_through_a_proxy;
 mod stop_and_recover;
 mod switch_goes_down;
 
@@ -37,5 +38,6 @@ pub const STORIES: &[Story] = &[
     leader_is_partitioned::STORY,
     switch_goes_down::STORY,
     keys_rotate_with_one_server_off::STORY,
+    releases_come_through_a_proxy::STORY,
     member_never_comes_back::STORY,
 ];

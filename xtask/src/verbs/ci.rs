@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::deny::Deny;
 use super::test::{self, Count};
 use crate::args::Args;
-use crate::exit::{Done, Failure};
+use crate::exit::{Doing, Done, Exit, Failure};
 use crate::run;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
@@ -18,11 +18,23 @@ Runs everything that must hold before a change lands.
 usage: cargo xtask ci
 
 Format, layers, lints, generated pages, tests, dependencies' licences and sources, the playground,
-and, when root, the playground once more as an unprivileged user. Every phase runs, whatever the ones
-before it said. The last line is the count of tests, `N passed, N failed`.";
+and, when root, the playground once more as an unprivileged user; in a virtual data centre, where the
+machine can run one, the suites of the drivers and the stories of installation, upgrade and power cut.
+Every phase runs, whatever the ones before it said. The last line is the count of tests, `N passed, N failed`.";
 
 /// A playground that has not ended by then hangs.
 const PLAYGROUND_LIMIT: &str = "15m";
+
+/// What is told on real machines before a change lands.
+const STORIES: [&str; 4] = [
+    "drivers-keep-their-contracts",
+    "package-installs-cleanly",
+    "release-reaches-everybody",
+    "power-cut-in-mid-step",
+];
+
+/// They have deadlines of their own; the tree that machines share may have to be made.
+const STORIES_LIMIT: &str = "40m";
 
 struct Phases {
     ended: Vec<(&'static str, Duration, Done)>,
@@ -36,6 +48,9 @@ impl Phases {
         let took = begun.elapsed();
         match &outcome {
             Ok(()) => println!("── {name}: ok in {}", shown(took)),
+            Err(failure) if cannot_run(failure) => {
+                println!("── {name}: cannot run on this machine: {}", failure.message);
+            }
             Err(failure) => println!("── {name}: FAILED in {}: {}", shown(took), failure.message),
         }
         self.ended.push((name, took, outcome));
@@ -45,7 +60,11 @@ impl Phases {
         let width = self.ended.iter().map(|(name, ..)| name.len()).max().unwrap_or_default();
         let mut text = String::from("\n── summary\n");
         for (name, took, outcome) in &self.ended {
-            let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+            let word = match outcome {
+                Ok(()) => "ok",
+                Err(failure) if cannot_run(failure) => "cannot run on this machine",
+                Err(_) => "FAILED",
+            };
             text.push_str(&format!("  {name:<width$}  {:>8}  {word}\n", shown(*took)));
         }
         let total = self.ended.iter().map(|(_, took, _)| *took).sum();
@@ -54,9 +73,15 @@ impl Phases {
     }
 
     fn failed(&self) -> Vec<&'static str> {
-        let failed = self.ended.iter().filter(|(.., outcome)| outcome.is_err());
+        let failed = |outcome: &Done| outcome.as_ref().is_err_and(|failure| !cannot_run(failure));
+        let failed = self.ended.iter().filter(|(.., outcome)| failed(outcome));
         failed.map(|(name, ..)| *name).collect()
     }
+}
+
+/// Whether it is the machine's fault: that is said and is no verdict.
+fn cannot_run(failure: &Failure) -> bool {
+    failure.exit == Exit::CannotRun
 }
 
 pub(super) fn run(args: Vec<String>) -> Done {
@@ -83,6 +108,8 @@ pub(super) fn run(args: Vec<String>) -> Done {
         phases.run("playground as a user", || verb(&["as-user", "playground"]));
     }
 
+    phases.run("dctest", || stories(&STORIES));
+
     let failed = phases.failed();
     print!("{}", phases.summary());
     println!("{count}");
@@ -103,6 +130,22 @@ fn clippy(workspace: &Workspace) -> Done {
     tools.lend(&mut command);
     command.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
     run::succeed(&mut command)
+}
+
+/// Tells stories in a virtual data centre, where this machine can run one.
+fn stories(names: &[&str]) -> Done {
+    let program = run::this_program()?;
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=30s", STORIES_LIMIT]).arg(program).arg("dctest").args(names);
+    let status = command.status().doing(|| format!("cannot start `{}`", run::shown(&command)))?;
+    if status.code() == Some(Exit::CannotRun as i32) {
+        let message = "`cargo xtask dc check` says what it lacks".to_owned();
+        return Err(Failure { exit: Exit::CannotRun, message });
+    }
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("`{}` failed: {status}", run::shown(&command))))
 }
 
 /// Another verb, as a process of its own that is not waited for forever.
@@ -140,6 +183,15 @@ mod tests {
         let summary = phases.summary();
         assert!(summary.contains("one") && summary.contains("FAILED"), "{summary}");
         assert!(summary.lines().last().is_some_and(|line| line.contains("total")), "{summary}");
+    }
+
+    #[test]
+    fn what_a_machine_cannot_run_is_said_and_fails_nothing() {
+        let mut phases = Phases { ended: Vec::new() };
+        let message = "no namespaces".to_owned();
+        phases.run("dctest", || Err(Failure { exit: Exit::CannotRun, message }));
+        assert_eq!(phases.failed(), Vec::<&str>::new());
+        assert!(phases.summary().contains("cannot run on this machine"), "{}", phases.summary());
     }
 
     #[test]

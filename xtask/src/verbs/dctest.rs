@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::build::{self, DCTEST, Programs};
-use crate::exit::{Done, Failure};
+use crate::exit::{Done, Exit, Failure};
 use crate::package::{self, Compression, Quality, Version};
 use crate::tools::Tools;
 use crate::workspace::{self, Workspace};
@@ -18,6 +18,13 @@ usage: cargo xtask dctest [core | --all | STORY...] [--list] [--output json]";
 const VERSION: &str = "2026.11.21-40000";
 
 pub(super) fn run(args: Vec<String>) -> Done {
+    let asks_only = args.iter().any(|word| ["--help", "-h", "--list"].contains(&word.as_str()));
+    if !asks_only && !super::ci::is_root() {
+        return Err(Failure {
+            exit: Exit::CannotRun,
+            message: "boot servers that boot need root; run it as root".to_owned(),
+        });
+    }
     package::needs()?;
     let workspace = Workspace::find()?;
     let tools = Tools::bring(&workspace)?;

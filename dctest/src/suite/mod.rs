@@ -214,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn the_page_for_people_tells_of_every_story() {
+        let page = include_str!("../../../docs/dctest.md");
+        for story in STORIES {
+            let core = if story.core { ", core" } else { "" };
+            let row = format!("| `{}`{core} | {} |\n", story.name, story.about);
+            assert!(page.contains(&row), "not in docs/dctest.md: {row}");
+        }
+    }
+
+    #[test]
     fn the_short_suite_is_what_is_meant_by_nothing() {
         let names = |stories: Vec<&Story>| -> Vec<&str> {
             stories.iter().map(|story| story.name).collect()

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 /// Where hierarchies are mounted.
@@ -37,8 +38,17 @@ pub trait Version: Send + Sync {
     /// The kernel refuses, or there is no such group.
     fn freeze(&self, dirs: &[PathBuf], frozen: bool) -> io::Result<()>;
 
-    /// Bytes that the processes of a group have in memory: anonymous memory and page cache.
-    fn memory(&self, dirs: &[PathBuf]) -> Option<u64>;
+    /// What a group has in memory.
+    fn memory(&self, dirs: &[PathBuf]) -> Option<Memory>;
+}
+
+/// What a group has in memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The processes' own.
+    pub anonymous: u64,
+    /// With what the kernel keeps of files that they have read and written, and could give back.
+    pub all: u64,
 }
 
 /// The version of this host.
@@ -102,8 +112,8 @@ impl Version for V1 {
         write_where_it_is(dirs, "freezer.state", state)
     }
 
-    fn memory(&self, dirs: &[PathBuf]) -> Option<u64> {
-        read_number(dirs, "memory.usage_in_bytes")
+    fn memory(&self, dirs: &[PathBuf]) -> Option<Memory> {
+        read_memory(dirs, "memory.usage_in_bytes", "total_rss")
     }
 }
 
@@ -125,8 +135,8 @@ impl Version for V2 {
         write_where_it_is(dirs, "cgroup.freeze", if frozen { "1" } else { "0" })
     }
 
-    fn memory(&self, dirs: &[PathBuf]) -> Option<u64> {
-        read_number(dirs, "memory.current")
+    fn memory(&self, dirs: &[PathBuf]) -> Option<Memory> {
+        read_memory(dirs, "memory.current", "anon")
     }
 }
 
@@ -144,9 +154,13 @@ fn write_where_it_is(dirs: &[PathBuf], file: &str, value: &str) -> io::Result<()
     }
 }
 
-fn read_number(dirs: &[PathBuf], file: &str) -> Option<u64> {
-    let path = dirs.iter().map(|dir| dir.join(file)).find(|path| path.exists())?;
-    fs::read_to_string(path).ok()?.trim().parse().ok()
+/// Memory as one file tells it, and as a line of `memory.stat` does.
+fn read_memory(dirs: &[PathBuf], all: &str, anonymous: &str) -> Option<Memory> {
+    let dir = dirs.iter().find(|dir| dir.join(all).exists())?;
+    let all = fs::read_to_string(dir.join(all)).ok()?.trim().parse().ok()?;
+    let parts = fs::read_to_string(dir.join("memory.stat")).ok()?;
+    let own = parts.lines().find_map(|line| line.strip_prefix(anonymous)?.strip_prefix(' '))?;
+    Some(Memory { anonymous: own.trim().parse().ok()?, all })
 }
 
 /// The groups of one data centre.
@@ -197,9 +211,9 @@ impl Groups {
         self.version.freeze(&self.of(machine), frozen).with_context(|| format!("{word} {machine}"))
     }
 
-    /// Bytes of a machine in memory.
+    /// What a machine has in memory.
     #[must_use]
-    pub fn memory(&self, machine: &str) -> Option<u64> {
+    pub fn memory(&self, machine: &str) -> Option<Memory> {
         self.version.memory(&self.of(machine))
     }
 
@@ -331,19 +345,25 @@ mod tests {
         let dirs = [dir.path().join("elsewhere"), dir.path().to_owned()];
         let write = |file: &str, text: &str| fs::write(dir.path().join(file), text).unwrap();
         let read = |file: &str| fs::read_to_string(dir.path().join(file)).unwrap();
+        let memory = |anonymous, all| Some(Memory { anonymous, all });
         let one = V1 { own: vec![] };
         let refused = one.freeze(&dirs, true).unwrap_err();
         assert_eq!(refused.to_string(), "no group has freezer.state");
         write("freezer.state", "THAWED\n");
         write("memory.usage_in_bytes", "4096\n");
+        write("memory.stat", "rss 1\ntotal_rss_huge 2\ntotal_rss 1024\n");
         one.freeze(&dirs, true).unwrap();
-        assert_eq!((read("freezer.state").as_str(), one.memory(&dirs)), ("FROZEN", Some(4096)));
+        assert_eq!(
+            (read("freezer.state").as_str(), one.memory(&dirs)),
+            ("FROZEN", memory(1024, 4096))
+        );
         let two = V2 { own: vec![] };
         assert_eq!(two.memory(&dirs), None);
         write("cgroup.freeze", "1\n");
         write("memory.current", "8192\n");
+        write("memory.stat", "anon 2048\nfile 6144\nanon_thp 0\n");
         two.freeze(&dirs, false).unwrap();
-        assert_eq!((read("cgroup.freeze").as_str(), two.memory(&dirs)), ("0", Some(8192)));
+        assert_eq!((read("cgroup.freeze").as_str(), two.memory(&dirs)), ("0", memory(2048, 8192)));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::cgroup::Memory;
+
 /// A question or an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "order")]
@@ -126,8 +128,8 @@ pub struct MachineStatus {
     pub power: String,
     /// The address that it is known by.
     pub address: std::net::Ipv4Addr,
-    /// Bytes in memory.
-    pub memory: Option<u64>,
+    /// What it has in memory.
+    pub memory: Option<Memory>,
     /// How many processes it has.
     pub processes: usize,
 }

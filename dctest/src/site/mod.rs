@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::description::{self, DataCentre};
 use crate::host::base;
+use crate::host::cgroup::Memory;
 use crate::host::command::{command, run};
 use crate::instance::dirs::{Dirs, Top};
 use crate::instance::orders::{Answer, Order, Phase, Power};
@@ -218,11 +219,11 @@ impl Site {
         self.first.is_some()
     }
 
-    /// Bytes in memory of each machine that is on.
+    /// What each machine that is on has in memory.
     ///
     /// # Errors
     /// The data centre has ended.
-    pub async fn memory(&self) -> Result<Vec<(String, u64)>> {
+    pub async fn memory(&self) -> Result<Vec<(String, Memory)>> {
         let Answer::Status(status) = client::order(&self.dirs, &Order::Status).await? else {
             bail!("{} answers something else", self.dirs.name);
         };

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::{Value, json};
 
+use crate::host::cgroup::Memory;
 use crate::instance::orders::Phase;
 
 /// How a story ended.
@@ -49,8 +50,8 @@ pub struct Results {
     pub phases: Vec<Phase>,
     /// All of it.
     pub seconds: f64,
-    /// Bytes in memory of each boot server, when they were last looked at.
-    pub memory: BTreeMap<String, u64>,
+    /// What each boot server had in memory, when it was last looked at.
+    pub memory: BTreeMap<String, Memory>,
 }
 
 impl Results {
@@ -142,7 +143,7 @@ mod tests {
             ],
             phases: vec![Phase { phase: "down".into(), seconds: 0.5 }],
             seconds: 3.5,
-            memory: BTreeMap::from([("boot-0".into(), 61_000_000)]),
+            memory: BTreeMap::from([("boot-0".into(), Memory { anonymous: 40, all: 61 })]),
         }
     }
 
@@ -153,7 +154,7 @@ mod tests {
         assert_eq!(json["seconds"], 3.5);
         assert_eq!(json["phases"], json!([{ "phase": "down", "seconds": 0.5 }]));
         assert_eq!(json["stories"][1]["artefacts"], "kept/other");
-        assert_eq!(json["memory"]["boot-0"], 61_000_000);
+        assert_eq!(json["memory"]["boot-0"], json!({ "anonymous": 40, "all": 61 }));
     }
 
     #[test]

@@ -100,8 +100,13 @@ fn shown(status: &Status) -> String {
     let ready = if status.ready { "ready" } else { "not ready" };
     let mut text = format!("{}: {ready}\n", status.name);
     for machine in &status.machines {
-        let memory = machine.memory.map_or_else(String::new, |bytes| {
-            format!("  {} MB in {} processes", bytes / 1_000_000, machine.processes)
+        let memory = machine.memory.map_or_else(String::new, |memory| {
+            format!(
+                "  {} MB ({} MB with files) in {} processes",
+                memory.anonymous / 1_000_000,
+                memory.all / 1_000_000,
+                machine.processes
+            )
         });
         text.push_str(&format!(
             "  {:<8} {:<7} {:<15}{memory}\n",
@@ -206,6 +211,7 @@ pub(crate) async fn down(top: &Top, name: Option<&str>, all: bool) -> Result<u8>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use neco_dctest::host::cgroup::Memory;
     use neco_dctest::instance::orders::MachineStatus;
 
     #[test]
@@ -214,7 +220,7 @@ mod tests {
             name: "boot-0".into(),
             power: "on".into(),
             address: "10.69.0.3".parse().unwrap(),
-            memory: Some(61_000_000),
+            memory: Some(Memory { anonymous: 40_000_000, all: 61_000_000 }),
             processes: 17,
         };
         let off = MachineStatus {
@@ -227,7 +233,7 @@ mod tests {
         let status = Status { name: "dc0".into(), ready: true, machines: vec![on, off] };
         assert_eq!(
             shown(&status),
-            "dc0: ready\n  boot-0   on      10.69.0.3        61 MB in 17 processes\n  boot-1   off     10.69.0.195    \n"
+            "dc0: ready\n  boot-0   on      10.69.0.3        40 MB (61 MB with files) in 17 processes\n  boot-1   off     10.69.0.195    \n"
         );
     }
 

@@ -122,7 +122,10 @@ fn summary(results: &Results) -> Vec<String> {
     let memory: Vec<String> = results
         .memory
         .iter()
-        .map(|(machine, bytes)| format!("{machine} {} MB", bytes / 1_000_000))
+        .map(|(machine, memory)| {
+            let mb = |bytes: u64| bytes / 1_000_000;
+            format!("{machine} {} MB ({} with files)", mb(memory.anonymous), mb(memory.all))
+        })
         .collect();
     if !memory.is_empty() {
         lines.push(format!("  memory: {}", memory.join(", ")));

@@ -35,7 +35,7 @@ impl Drivers {
     /// nothing when that is over.
     pub fn real(root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let units: Arc<dyn Units> = Arc::new(Systemd::new());
-        let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(Arc::clone(&units), say));
+        let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(units, say));
         let docker = Docker::default();
         Self {
             fs: Arc::new(RealFs),
@@ -43,8 +43,7 @@ impl Drivers {
                 docker.with_logins(Arc::new(DockerConfig::new(DockerConfig::OF_ROOT))),
             ),
             packages: Arc::new(Dpkg::system()),
-            // Whoever installs asks again by itself, and says so in its own words.
-            detached: Arc::new(SystemdDetached::new(root.clone(), units)),
+            detached: Arc::new(SystemdDetached::new(root.clone(), Arc::clone(&patient))),
             daemons: Arc::new(SystemdDaemons::new(Arc::clone(&patient))),
             units: patient,
         }

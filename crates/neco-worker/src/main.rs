@@ -33,6 +33,8 @@ use tokio::sync::watch;
 
 /// Delays while the journal cannot be read.
 const READ_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+/// Delays while another process installs.
+const LOCK_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 /// Where packages lie below the configured cache.
 const PACKAGES: &str = "packages";
 
@@ -147,10 +149,25 @@ fn unsigned(config: &Config) -> Unsigned {
     }
 }
 
+/// Waits until no other process holds a lock.
+async fn alone(path: &Path) -> Result<LocalLock, LockError> {
+    let mut retry = LOCK_AGAIN.retry();
+    loop {
+        match LocalLock::acquire(path) {
+            Err(error @ LockError::Held { .. }) => {
+                tracing::info!(why = %one_line(&error), "waiting for another installation");
+                tokio::time::sleep(retry.pause()).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failure> {
+    // Another one may be about to come to its verdict: what is left after that is looked at then.
+    let _lock = alone(&under(&cli.root, "/run/neco/neco-install.lock".as_ref())).await?;
     let (root, journal) = journal(cli, &Arc::new(SystemClock::default()))?;
     let drivers = drivers(cli, &root, |_: &str| {});
-    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-install.lock".as_ref()))?;
     // What has begun must come to its end whatever became of the file meanwhile; it is trusted with nothing then.
     let unsigned = match config::load(&cli.root) {
         Ok(loaded) => unsigned(&loaded.config),
@@ -277,7 +294,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let listener = config.listen.of("worker").map(|address| {
         serve(address, "neco-worker", version.as_str(), readiness, status_page, |_| {})
     });
-    // Ready means: this binary runs. etcd may be a long time coming, and a crash may have left something to complete.
+    // Ready means: this binary runs, on the configuration that is there. etcd may be a long time coming, and a crash may have
+    // left something to complete.
     let mut ready = Ready::announce(&cli.root, "neco-worker", version.as_str())?;
     if let Some(listener) = &listener {
         ready.follow(listener.bound());

@@ -39,8 +39,9 @@ pub async fn until_ready(
     let held = start(top, program, dirs, text, tied).await?;
     let limit = limits.boot + limits.converge * 3 + Duration::from_secs(30);
     if let Err(error) = client::follow(dirs, limit, told).await {
-        let kept = artefacts::keep(top, dirs)?;
+        let kept = artefacts::keep(top, dirs);
         warden::down(top, &dirs.name).await?;
+        let kept = kept?;
         return Err(
             error.context(format!("it is down again, what it said is in {}", kept.display()))
         );

@@ -30,12 +30,16 @@ impl Site {
         let report: Value = serde_json::from_str(&said).with_context(|| {
             format!("necoctl audit: {said}{}", String::from_utf8_lossy(&output.stderr))
         })?;
-        let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
-        let (broken, faults, held) = (list("violations"), list("faults"), list("holding").len());
+        let list = |name: &str| {
+            let list = report[name].as_array().cloned();
+            list.with_context(|| format!("necoctl audit tells no {name}: {report:#}"))
+        };
+        let (broken, faults) = (list("violations")?, list("faults")?);
+        let held = list("holding")?.len();
         if !output.status.success() || !broken.is_empty() || !faults.is_empty() {
             bail!("necoctl audit ({}): {broken:#?} {faults:#?}", output.status);
         }
-        let unread = list("without_journal");
+        let unread = list("without_journal")?;
         if !unread.is_empty() {
             bail!("necoctl audit read no journal of the boot servers {unread:?}");
         }

@@ -19,10 +19,24 @@ pub(super) const STORY: Story = Story {
 async fn run(site: &mut Site) -> Result<()> {
     let version = site.next_version();
     let request = site.get_into_mid_step(&version, 1).await?;
+    let daemons = processes(site).await?;
     let leader = site.etcd_leader().await?.clone();
     site.ask(&leader, &["systemctl", "kill", "--signal=KILL", ETCD_UNIT]).await?;
     site.has_completed(&version, UPDATE * 2).await?;
     let now = site.status().await?.request.map(|request| request.id);
     ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    let now = processes(site).await?;
+    ensure!(now == daemons, "daemons ended with etcd: {daemons:?} were there, {now:?} are");
     Ok(())
+}
+
+/// The processes of all daemons.
+async fn processes(site: &Site) -> Result<Vec<String>> {
+    let mut processes = Vec::new();
+    for machine in &site.machines {
+        for daemon in ["neco-worker.service", "neco-updater.service"] {
+            processes.push(site.unit(machine, daemon, "MainPID").await?);
+        }
+    }
+    Ok(processes)
 }

@@ -1,6 +1,6 @@
 //! The key that signs releases is replaced while a server is off.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::LONG;
 use crate::instance::orders::Power;
@@ -25,11 +25,17 @@ async fn run(site: &mut Site) -> Result<()> {
     // The first server installs; this one has not begun.
     site.power(2, Power::Cut).await?;
     site.until_status("the other servers to have installed it", UPDATE, |report| {
-        [0, 1].iter().all(|lrn| report.server(*lrn).is_some_and(|server| server.step == Some(1)))
+        let waits = |lrn: &u32| {
+            let server = report.server(*lrn);
+            server.is_some_and(|s| s.step == Some(1) && s.condition.as_deref() == Some("running"))
+        };
+        report.under_way(&bridge).is_some() && [0, 1].iter().all(waits)
     })
     .await?;
     let new = site.next_version();
     site.workshop.publish(&Draft::sound(new.clone()).signed_by(Keys::Second)).await?;
     site.power(2, Power::On).await?;
+    let log = site.ask(site.machine(2), &["cat", "/var/log/dpkg.log"]).await?;
+    ensure!(!log.contains(bridge.as_str()), "boot-2 had met the release before it went off");
     site.has_completed(&new, UPDATE * 2).await
 }

@@ -18,11 +18,12 @@ pub(super) const STORY: Story = Story {
 };
 
 async fn run(site: &mut Site) -> Result<()> {
+    let version = site.next_version();
+    site.get_into_mid_step(&version, 1).await?;
+    // Now: the installation has started every updater anew.
     let leader = site.leader().await?.clone();
     let others: Vec<_> =
         site.machines.iter().filter(|machine| machine.lrn != leader.lrn).cloned().collect();
-    let version = site.next_version();
-    site.get_into_mid_step(&version, others[0].lrn).await?;
     let from = others.iter().map(|machine| machine.name.clone()).collect();
     site.order(Order::Partition { machine: leader.name.clone(), from }).await?;
     until("another updater to lead", UPDATE, async || {

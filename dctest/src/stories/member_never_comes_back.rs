@@ -32,6 +32,9 @@ async fn run(site: &mut Site) -> Result<()> {
     site.necoctl(&operator, &["leave", "2", "--reason", "a story"]).await?;
     site.machines.retain(|machine| machine.lrn != 2);
     site.has_completed(&version, UPDATE * 2).await?;
+    let told =
+        site.etcdctl(&operator, &["get", "--prefix", "--keys-only", "/neco/info/boot"]).await?;
+    ensure!(!told.contains("/bootservers/2"), "boot server 2 is registered still: {told}");
     let now = site.status().await?.request.context("there is no request")?;
     ensure!(now.id != request, "the request that lists the dead server was completed");
     Ok(())

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::LONG;
-use crate::site::{Draft, Machine, Site};
+use crate::site::{Draft, Machine, Site, until};
 use crate::suite::{Stage, Story};
 
 pub(super) const STORY: Story = Story {
@@ -22,6 +23,9 @@ pub(super) const STORY: Story = Story {
 /// A package in the shape of the original's, as dpkg-deb(1) takes it.
 const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/original");
 const ORIGINAL_VERSION: &str = "2021.04.19-13965";
+
+/// How long units that nobody waits for may take to start.
+const SOON: Duration = Duration::from_secs(30);
 
 /// The units that both packages have.
 const OURS: [&str; 2] = ["neco-updater.service", "neco-worker.service"];
@@ -49,8 +53,12 @@ async fn run(site: &mut Site) -> Result<()> {
         ensure!(said.contains(unit.as_str()), "{unit} is not named: {said}");
     }
     is_installed(site, &machine, ORIGINAL_VERSION).await?;
-    let after = units(site, &machine).await?;
-    ensure!(after == before, "after the refusal: {after:?}, before: {before:?}");
+    // Whoever starts them does not wait for it.
+    until("everything to run as before", SOON, async || {
+        let after = units(site, &machine).await?;
+        if after == before { Ok(Some(())) } else { bail!("after: {after:?}, before: {before:?}") }
+    })
+    .await?;
 
     // Allowed, and made.
     let allowed: String = lost.iter().map(|unit| format!("{unit}\n")).collect();
@@ -58,8 +66,11 @@ async fn run(site: &mut Site) -> Result<()> {
     site.act(&machine, &["dpkg", "--install", &ours]).await?;
     is_installed(site, &machine, version.as_str()).await?;
     for unit in OURS {
-        let state = state(site, &machine, unit).await?;
-        ensure!(state == "active enabled", "{unit} is {state}");
+        until("the daemons to run", SOON, async || {
+            let state = state(site, &machine, unit).await?;
+            if state == "active enabled" { Ok(Some(())) } else { bail!("{unit} is {state}") }
+        })
+        .await?;
     }
     for unit in &lost {
         let load = site.unit(&machine, unit, "LoadState").await?;

@@ -40,8 +40,7 @@ async fn run(site: &mut Site) -> Result<()> {
         let image = site.ask(machine, &image).await?;
         ensure!(image.trim() == "registry.test/serf:0.9.4", "{}: serf runs {image}", machine.name);
         // As the original calls its command line; and as operators come, over the whole fabric.
-        let version = site.ssh(machine, &["neco", "--version"]).await;
-        let version = version?;
+        let version = site.ssh(machine, &["neco", "--version"]).await?;
         let words = ["dpkg-query", "-W", "-f", "${Version}", "neco"];
         let installed = site.ask(machine, &words).await?;
         ensure!(version.contains(&installed), "{}: neco says {version}", machine.name);

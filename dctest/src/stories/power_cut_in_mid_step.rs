@@ -25,6 +25,10 @@ async fn run(site: &mut Site) -> Result<()> {
     site.has_completed(&version, UPDATE * 2).await?;
     let now = site.status().await?.request.map(|request| request.id);
     ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    // It was about to be started when the power went.
+    let words = ["journalctl", "--boot", "--unit=neco-worker.service", "--output=cat"];
+    let said = site.ask(site.machine(1), &words).await?;
+    ensure!(said.contains("completing what an earlier process began"), "boot-1 resumed nothing");
     let state = site.unit(site.machine(1), "serf.service", "ActiveState").await?;
     ensure!(state == "active", "serf.service of boot-1 is {state}");
     Ok(())

@@ -48,8 +48,14 @@ struct Installation {
 }
 
 async fn installation(site: &Site, machine: &Machine) -> Result<Installation> {
-    let words =
-        ["journalctl", "--unit=neco-install.service", "--output=json", "--boot", "--no-pager"];
+    let words = [
+        "journalctl",
+        "--unit=neco-install.service",
+        "--unit=neco-install-at-boot.service",
+        "--output=json",
+        "--boot",
+        "--no-pager",
+    ];
     let told = site.ask(machine, &words).await?;
     // Of several installations the last: systemd gives each start of a unit an id of its own.
     let mut times = Vec::new();

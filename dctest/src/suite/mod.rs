@@ -3,10 +3,12 @@
 
 mod results;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use tokio::time::timeout;
 
@@ -42,8 +44,11 @@ pub struct Story {
     pub run: for<'a> fn(&'a mut Site) -> BoxFuture<'a, Result<()>>,
 }
 
-/// How long a verdict may take.
-const VERDICT: Duration = Duration::from_secs(60);
+/// How long it may take until Neco runs for the first time, or runs again.
+const INSTALLATION: Duration = Duration::from_secs(180);
+
+/// How long a verdict may take; `necoctl audit` itself gives up before.
+const VERDICT: Duration = Duration::from_secs(90);
 
 /// Runs stories on data centres called `name`, in the order of their stages.
 pub struct Suite<'a> {
@@ -56,32 +61,62 @@ pub struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    /// Tells `stories`.
-    ///
-    /// # Errors
-    /// A data centre does not come up, or does not go away. What happens in stories is in the results.
-    pub async fn run(mut self, stories: &[&Story]) -> Result<Results> {
+    /// Tells `stories`. Whatever happens is in the results, also that a data centre does not come up or not go away.
+    pub async fn run(mut self, stories: &[&Story]) -> Results {
         let begun = Instant::now();
         let mut results = Results::default();
         let mut stories = stories.to_vec();
         stories.sort_by_key(|story| story.stage);
         let mut site = None;
+        let mut hopeless: Option<String> = None;
         for story in stories {
+            if let Some(why) = &hopeless {
+                results.stories.push(self.untold(story, why));
+                continue;
+            }
             let fresh = match site.take() {
-                Some(site) => site,
-                None => self.up(&mut results).await?,
+                Some(site) => Ok(site),
+                None => self.up(&mut results).await,
             };
-            let (told, kept) = self.tell(story, fresh, &mut results).await?;
-            results.stories.push(told);
-            site = kept;
+            match fresh {
+                Ok(fresh) => {
+                    let (told, kept) = self.tell(story, fresh, &mut results).await;
+                    results.stories.push(told);
+                    site = kept;
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    results.stories.push(self.untold(story, &why));
+                    hopeless = Some(format!("not told, because no data centre came up: {why}"));
+                }
+            }
         }
         if let Some(site) = site {
-            let down = Instant::now();
-            site.down().await?;
-            self.phase(&mut results, "down", down);
+            self.down(site, &mut results).await;
         }
         results.seconds = begun.elapsed().as_secs_f64();
-        Ok(results)
+        results
+    }
+
+    fn untold(&self, story: &Story, why: &str) -> Told {
+        let artefacts = self.tools.top.artefacts(self.name);
+        let outcome = Outcome::Failed { why: why.to_owned(), artefacts };
+        Told { name: story.name, about: story.about, seconds: 0.0, outcome }
+    }
+
+    /// Takes a data centre down; that it does not go away is a failure of its own.
+    async fn down(&mut self, site: Site, results: &mut Results) {
+        let begun = Instant::now();
+        let artefacts = site.dirs.dir.clone();
+        if let Err(error) = site.down().await {
+            results.stories.push(Told {
+                name: "down",
+                about: "nothing of a data centre is left",
+                seconds: begun.elapsed().as_secs_f64(),
+                outcome: Outcome::Failed { why: format!("{error:#}"), artefacts },
+            });
+        }
+        self.phase(results, "down", begun);
     }
 
     fn phase(&mut self, results: &mut Results, name: &str, begun: Instant) {
@@ -110,59 +145,76 @@ impl Suite<'_> {
         story: &Story,
         mut site: Site,
         results: &mut Results,
-    ) -> Result<(Told, Option<Site>)> {
+    ) -> (Told, Option<Site>) {
         let mut outcome = Ok(());
         if story.stage == Stage::Running {
             let begun = Instant::now();
-            outcome = site.get_running().await.context("before the story has begun");
+            let running = timeout(INSTALLATION, site.get_running()).await;
+            let late = || Err(anyhow!("not installed after {} s", INSTALLATION.as_secs()));
+            outcome = running.unwrap_or_else(|_| late()).context("before the story has begun");
             if begun.elapsed() > Duration::from_secs(1) {
                 self.phase(results, "install", begun);
             }
         }
         let begun = Instant::now();
         if outcome.is_ok() {
-            outcome = match timeout(story.within, (story.run)(&mut site)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(anyhow::anyhow!("not over after {} s", story.within.as_secs())),
+            // One that panics is one that failed: the others are told all the same.
+            let story_told = AssertUnwindSafe((story.run)(&mut site)).catch_unwind();
+            outcome = match timeout(story.within, story_told).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => Err(anyhow!("it panicked; what it said stands above")),
+                Err(_) => Err(anyhow!("not over after {} s", story.within.as_secs())),
             };
         }
         // Nothing may be broken for the verdict, nor for the next one.
         let healed = site.heal().await;
-        let outcome = outcome.and(healed);
-        let verdict = match &outcome {
-            Ok(()) if site.runs_neco() => match timeout(VERDICT, site.audit()).await {
+        let verdict = if site.runs_neco() {
+            match timeout(VERDICT, site.audit()).await {
                 Ok(verdict) => verdict.map(Some),
-                Err(_) => Err(anyhow::anyhow!("no verdict after {} s", VERDICT.as_secs())),
-            },
-            _ => Ok(None),
+                Err(_) => Err(anyhow!("no verdict after {} s", VERDICT.as_secs())),
+            }
+        } else {
+            Ok(None)
         };
-        let memory = site.memory().await.unwrap_or_default();
-        results.memory.extend(memory);
+        results.memory.extend(site.memory().await.unwrap_or_default());
         self.phase(results, story.name, begun);
         let seconds = begun.elapsed().as_secs_f64();
         let told = |outcome| Told { name: story.name, about: story.about, seconds, outcome };
-        match outcome.and(verdict) {
-            Ok(verdict) => {
-                let told = told(Outcome::Passed { verdict });
-                if story.spoils {
-                    site.down().await?;
-                    return Ok((told, None));
-                }
-                Ok((told, Some(site)))
+        let mut troubles = Vec::new();
+        troubles.extend(outcome.err().map(|error| format!("{error:#}")));
+        troubles.extend(healed.err().map(|error| format!("healing: {error:#}")));
+        let verdict = verdict.unwrap_or_else(|error| {
+            troubles.push(format!("{error:#}"));
+            None
+        });
+        if troubles.is_empty() {
+            if story.spoils {
+                self.down(site, results).await;
+                return (told(Outcome::Passed { verdict }), None);
             }
-            Err(error) => {
-                let kept = site.keep().await?;
-                let named: PathBuf = kept.with_file_name(story.name);
-                if named.exists() {
-                    std::fs::remove_dir_all(&named)?;
-                }
-                std::fs::rename(&kept, &named)
-                    .with_context(|| format!("naming {}", named.display()))?;
-                site.down().await?;
-                let why = format!("{error:#}");
-                Ok((told(Outcome::Failed { why, artefacts: named }), None))
-            }
+            return (told(Outcome::Passed { verdict }), Some(site));
         }
+        let artefacts = match self.keep(story, &site).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                troubles.push(format!("what was said is not kept: {error:#}"));
+                site.dirs.dir.clone()
+            }
+        };
+        self.down(site, results).await;
+        (told(Outcome::Failed { why: troubles.join("; "), artefacts }), None)
+    }
+
+    /// Keeps what the data centre has said under the story's name; gives the folder.
+    async fn keep(&self, story: &Story, site: &Site) -> Result<PathBuf> {
+        let kept = site.keep().await?;
+        let named = kept.with_file_name(format!("{}-{}", self.name, story.name));
+        if named.exists() {
+            std::fs::remove_dir_all(&named)
+                .with_context(|| format!("removing {}", named.display()))?;
+        }
+        std::fs::rename(&kept, &named).with_context(|| format!("naming {}", named.display()))?;
+        Ok(named)
     }
 }
 

@@ -79,8 +79,15 @@ pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stor
         Output::Human => println!("{line}"),
     };
     let mut told = |phase: &Phase| tell(format!("{:<40} {:>6.2} s", phase.phase, phase.seconds));
-    let results = Suite { tools: &tools, name, told: &mut told }.run(&chosen).await?;
-    let dir = top.0.join("results");
+    let dir = top.0.join("results").join(name);
+    // Those of an earlier run are not to be taken for those of this one.
+    match std::fs::remove_dir_all(&dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("removing {}", dir.display()));
+        }
+        _ => {}
+    }
+    let results = Suite { tools: &tools, name, told: &mut told }.run(&chosen).await;
     results.write(&dir)?;
     for line in summary(&results) {
         tell(line);

@@ -222,7 +222,8 @@ impl PackageInstaller {
                     argv.first().is_some_and(|program| Path::new(program).exists())
                 };
                 match enabled.filter(there) {
-                    Some(argv) => return self.detached.start(UNIT, &argv).await.map_err(failed),
+                    // Whoever enabled it may not have come to the end of that.
+                    Some(argv) => argv,
                     // It was never enabled, so nothing was changed: this is the old binary still.
                     None => self.keep_program()?,
                 }

@@ -22,8 +22,9 @@ const STARTS: u32 = 3;
 /// Between two of these.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs commands as units of systemd: transient ones, and at boot those of a unit file in `/etc/systemd/system`, which has a
-/// name of its own because systemd makes no transient unit of a name that has a file.
+/// Runs commands as units of systemd. One that is enabled has a unit file in `/etc/systemd/system`, which is what is started
+/// too: it is started again if it fails, and what it has begun is not cut off with it. Any other command is a transient unit. Both
+/// have names of their own, because systemd makes no transient unit of a name that has a file.
 pub struct SystemdDetached {
     units: Arc<dyn Units>,
     root: Root,
@@ -82,11 +83,14 @@ fn with_command(unit: &str, argv: &[String]) -> Result<(), DetachError> {
 #[async_trait]
 impl RunDetached for SystemdDetached {
     async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
-        let [name, _] = Self::names(unit)?;
+        let [name, at_boot] = Self::names(unit)?;
         with_command(unit, argv)?;
         if self.is_running(unit).await? {
             tracing::info!(unit, "the unit is running already");
             return Ok(());
+        }
+        if self.command(unit).await?.as_deref() == Some(argv) {
+            return self.units.start(&at_boot).await.map_err(refused(unit));
         }
         self.units.start_transient(&name, argv).await.map_err(refused(unit))
     }
@@ -94,7 +98,8 @@ impl RunDetached for SystemdDetached {
     async fn is_running(&self, unit: &str) -> Result<bool, DetachError> {
         for name in Self::names(unit)? {
             let state = self.units.state(&name).await.map_err(refused(unit))?;
-            if state.is_alive() {
+            // One that waits to be started again does not run: whoever asks may start it sooner.
+            if state.is_alive() && state.sub != "auto-restart" {
                 return Ok(true);
             }
         }
@@ -148,7 +153,8 @@ fn unit_file(unit: &str, argv: &[String]) -> String {
     let told = serde_json::to_string(argv).unwrap_or_default();
     format!(
         "# Written by neco-worker, which removes it when {unit} has come to its end.\n\
-         [Unit]\nDescription={unit}: goes on after a reboot\nStartLimitIntervalSec=0\n\n\
+         [Unit]\nDescription={unit}: goes on after a reboot\nStartLimitIntervalSec=0\n\
+         # As the daemons that it restarts.\nWants=network-online.target\nAfter=network-online.target\n\n\
          [Service]\nType=exec\nExecStart={}\nRestart=on-failure\nRestartSec=5s\n\
          # What it has begun is not to be cut off where that can be helped.\nKillMode=process\n\n\
          [Install]\nWantedBy=multi-user.target\n\n{COMMAND}{told}\n",

@@ -51,8 +51,9 @@ pub(super) const DATA_FILES: [(&str, &str); 10] = [
 /// How often updaters look for a release, in nanoseconds, as it stands in etcd.
 const POLL: u64 = 1_000_000_000;
 
-/// How long an update may take that meets with nothing.
-pub const UPDATE: Duration = Duration::from_secs(60);
+/// How long an update may take that meets with nothing. It takes a quarter of a minute where nobody else computes; others do,
+/// and a wait ends with its condition.
+pub const UPDATE: Duration = Duration::from_secs(120);
 
 /// How an update stands, as `necoctl status --output json` tells it.
 #[derive(Clone, Debug, Deserialize)]

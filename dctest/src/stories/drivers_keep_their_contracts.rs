@@ -14,7 +14,7 @@ pub(super) const STORY: Story = Story {
     core: false,
     stage: Stage::Bare,
     spoils: false,
-    within: LONG.saturating_mul(3),
+    within: LONG.saturating_mul(2),
     run: |site| Box::pin(run(site)),
 };
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::suite::Story;
 
 /// How long a story may take that does not say otherwise.
-const LONG: Duration = Duration::from_secs(180);
+const LONG: Duration = Duration::from_secs(420);
 
 /// All stories, in the order in which they are told.
 pub const STORIES: &[Story] = &[

@@ -45,7 +45,7 @@ pub struct Story {
 }
 
 /// How long it may take until Neco runs for the first time, or runs again.
-const INSTALLATION: Duration = Duration::from_secs(180);
+const INSTALLATION: Duration = Duration::from_secs(300);
 
 /// How long a verdict may take; `necoctl audit` itself gives up before.
 const VERDICT: Duration = Duration::from_secs(90);

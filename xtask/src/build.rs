@@ -30,7 +30,7 @@ pub(crate) const BENCH: &str = "neco-bench";
 pub(crate) const DCTEST: &str = "neco-dctest";
 
 /// The suites of the drivers that need a real machine: packages and their tests.
-const SUITES: [(&str, &str); 4] = [
+pub(crate) const SUITES: [(&str, &str); 4] = [
     ("neco-systemd", "real_systemd"),
     ("neco-runtime", "real_docker"),
     ("neco-host", "real_dpkg"),

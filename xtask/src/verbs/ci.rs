@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::deny::Deny;
 use super::test::{self, Count};
 use crate::args::Args;
+use crate::build::SUITES;
 use crate::exit::{Doing, Done, Exit, Failure};
 use crate::run;
 use crate::tools::Tools;
@@ -126,10 +127,16 @@ pub(super) fn is_root() -> bool {
 
 fn clippy(workspace: &Workspace) -> Done {
     let tools = Tools::bring(workspace)?;
-    let mut command = workspace.cargo();
-    tools.lend(&mut command);
-    command.args(["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
-    run::succeed(&mut command)
+    let lint = |targets: &[&str]| {
+        let mut command = workspace.cargo();
+        tools.lend(&mut command);
+        command.arg("clippy").args(targets).args(["--", "--deny", "warnings"]);
+        run::succeed(&mut command)
+    };
+    lint(&["--workspace", "--all-targets"])?;
+    // Those that run on other machines alone are no tests to cargo.
+    let suites = SUITES.iter().flat_map(|(package, suite)| ["--package", package, "--test", suite]);
+    lint(&suites.collect::<Vec<_>>())
 }
 
 /// Tells stories in a virtual data centre, where this machine can run one.

@@ -97,7 +97,7 @@ impl Bench for Machine {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn another_unit_starts_one_where_it_is_asked() {
     let Ok(asked) = std::env::var(ASKED) else { return };
     let asked: serde_json::Value = serde_json::from_str(&asked).expect("json");
@@ -107,13 +107,13 @@ async fn another_unit_starts_one_where_it_is_asked() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn units_of_systemd_keep_the_contract() {
     contract::holds(Machine::new).await;
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_daemon_that_never_says_that_it_runs_is_given_up_soon() {
     let _machine = Machine::new();
     let unit: UnitName = "neco-contract-daemon.service".parse().expect("a name");

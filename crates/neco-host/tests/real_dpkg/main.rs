@@ -24,13 +24,13 @@ fn bench() -> DpkgBench {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn dpkg_keeps_the_contract() {
     contract::holds(bench).await;
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn dpkg_below_another_root_keeps_the_contract() {
     drop(bench());
     contract::holds(DpkgBench::below).await;

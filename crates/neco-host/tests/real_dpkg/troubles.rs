@@ -35,14 +35,14 @@ fn old() -> NecoVersion {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn dpkg_goes_on_when_nobody_waits() {
     let bench = bench();
     an_installation_goes_on_when_nobody_waits(&bench.workshop, &bench.dpkg).await;
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn each_of_the_locks_of_dpkg_is_waited_for() {
     for lock in LOCKS {
         let bench = bench();
@@ -80,7 +80,7 @@ async fn install_unasked(bench: &DpkgBench, package: &VerifiedPackage) {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn no_question_about_configuration_files_blocks_an_installation() {
     let bench = bench();
     let (old, new) = (asking(&bench, OLD, "old\n").await, asking(&bench, NEW, "new\n").await);
@@ -100,7 +100,7 @@ async fn no_question_about_configuration_files_blocks_an_installation() {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn what_dpkg_says_about_a_failure_is_in_the_error() {
     let bench = bench();
     let control = "Depends: neco-contract-missing\n";
@@ -125,7 +125,7 @@ async fn what_dpkg_says_about_a_failure_is_in_the_error() {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn what_is_only_unpacked_is_repaired() {
     let bench = bench();
     let package = bench.package(&old()).await;
@@ -139,7 +139,7 @@ async fn what_is_only_unpacked_is_repaired() {
 }
 
 #[tokio::test]
-#[ignore = "needs root and Debian's dpkg of a machine of its own: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs root and Debian's dpkg of a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn what_was_killed_before_it_was_unpacked_is_installed_again() {
     let bench = bench();
     let (first, second) = (bench.package(&old()).await, bench.package(&version(NEW)).await);

@@ -47,14 +47,14 @@ fn sh(image: &ImageRef, script: &str) -> RunSpec {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn the_real_engine_keeps_the_contract() {
     let site = Site::new();
     contract::holds(|| site.machine()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_closed_registry_gives_images_for_the_right_login_alone() {
     let site = Site::new();
     let closed = Registry::closed(&site.registry.lock().expect("no panic"));
@@ -92,7 +92,7 @@ async fn a_closed_registry_gives_images_for_the_right_login_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_tag_that_the_registry_does_not_have_is_told_as_that() {
     let site = Site::new();
     let machine = site.machine();
@@ -110,7 +110,7 @@ async fn a_tag_that_the_registry_does_not_have_is_told_as_that() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_docker_that_was_restarted_is_found_again() {
     let site = Site::new();
     let machine = site.machine();
@@ -139,7 +139,7 @@ async fn a_docker_that_was_restarted_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_pull_dropped_in_the_middle_leaves_no_image_and_can_be_repeated() {
     let site = Site::with_big();
     let machine = site.machine();
@@ -170,7 +170,7 @@ async fn a_pull_dropped_in_the_middle_leaves_no_image_and_can_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn the_progress_of_a_pull_is_in_bytes_of_the_image() {
     let site = Site::with_big();
     let machine = site.machine();
@@ -187,7 +187,7 @@ async fn the_progress_of_a_pull_is_in_bytes_of_the_image() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_run_dropped_in_the_middle_leaves_no_container() {
     let site = Site::new();
     let machine = site.machine();
@@ -216,7 +216,7 @@ fn install(image: &ImageRef, dir: &str) -> RunSpec {
 
 /// No test of its own: the caller that the next test kills.
 #[tokio::test]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn caller() {
     let Ok(told) = std::env::var(CALLER) else { return };
     let (image, dir) = told.split_once(' ').expect("an image and a folder");
@@ -225,7 +225,7 @@ async fn caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn what_a_killed_caller_left_is_removed_by_the_same_call() {
     let site = Site::new();
     let machine = site.machine();
@@ -252,7 +252,7 @@ async fn what_a_killed_caller_left_is_removed_by_the_same_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_command_is_run_as_root_and_tells_what_it_wrote() {
     let site = Site::new();
     let machine = site.machine();
@@ -291,7 +291,7 @@ async fn a_command_is_run_as_root_and_tells_what_it_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_container_sees_the_folders_it_is_shown() {
     let site = Site::new();
     let machine = site.machine();
@@ -312,7 +312,7 @@ async fn a_container_sees_the_folders_it_is_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_name_is_taken_from_dead_containers_and_not_from_others() {
     let site = Site::new();
     let machine = site.machine();
@@ -343,7 +343,7 @@ async fn a_name_is_taken_from_dead_containers_and_not_from_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_container_whose_image_has_lost_its_name_does_not_count_as_running() {
     let site = Site::new();
     let machine = site.machine();
@@ -357,7 +357,7 @@ async fn a_container_whose_image_has_lost_its_name_does_not_count_as_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_container_that_does_not_end_by_itself_is_ended_after_its_time() {
     let site = Site::new();
     let machine = site.machine();
@@ -376,7 +376,7 @@ async fn a_container_that_does_not_end_by_itself_is_ended_after_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs a Docker engine: run it in a virtual data centre"]
+#[ignore = "needs a Docker engine; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn every_request_says_a_version_that_docker_knows() {
     let site = Site::new();
     let machine = site.machine();

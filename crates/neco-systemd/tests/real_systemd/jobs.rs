@@ -14,7 +14,7 @@ async fn failure(machine: &Machine, name: &UnitName) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_failed_start_says_which_process_ended_how() {
     let machine = Machine::new();
     let service = unit("fails.service");
@@ -48,7 +48,7 @@ async fn a_failed_start_says_which_process_ended_how() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_requirement_that_fails_or_is_missing_is_told_from_the_unit_itself() {
     let machine = Machine::new();
     let (service, other) = (unit("needs.service"), unit("needed.service"));
@@ -65,7 +65,7 @@ async fn a_requirement_that_fails_or_is_missing_is_told_from_the_unit_itself() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_start_slower_than_the_deadline_is_awaited_no_more_and_goes_on() {
     let machine = Machine::new();
     let (service, go) = (unit("slow.service"), scratch("go"));
@@ -82,7 +82,7 @@ async fn a_start_slower_than_the_deadline_is_awaited_no_more_and_goes_on() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_job_that_another_one_replaces_is_canceled() {
     let machine = Machine::new();
     let service = unit("slow.service");
@@ -98,7 +98,7 @@ async fn a_job_that_another_one_replaces_is_canceled() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_stop_in_whose_place_a_start_came_is_asked_for_again() {
     let machine = Machine::new();
     let (service, other) = (unit("required.service"), unit("requires.service"));
@@ -123,7 +123,7 @@ async fn a_stop_in_whose_place_a_start_came_is_asked_for_again() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn what_systemctl_takes_for_success_is_success() {
     let machine = Machine::new();
     for (number, (text, left)) in [
@@ -146,7 +146,7 @@ async fn what_systemctl_takes_for_success_is_success() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_unit_that_was_started_too_often_is_started_all_the_same() {
     let machine = Machine::new();
     let service = unit("often.service");
@@ -168,7 +168,7 @@ async fn a_unit_that_was_started_too_often_is_started_all_the_same() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_unit_that_cannot_be_read_or_may_not_be_stopped_is_refused_in_words_of_systemd() {
     let machine = Machine::new();
     let service = unit("bad.service");
@@ -187,7 +187,7 @@ async fn a_unit_that_cannot_be_read_or_may_not_be_stopped_is_refused_in_words_of
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_unit_whose_file_is_gone_can_still_be_disabled() {
     let machine = Machine::new();
     let service = unit("gone.service");
@@ -203,7 +203,7 @@ async fn a_unit_whose_file_is_gone_can_still_be_disabled() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_timer_runs_what_it_triggers() {
     let machine = Machine::new();
     let (timer, service, ran) = (unit("tick.timer"), unit("tick.service"), scratch("ticked"));
@@ -215,7 +215,7 @@ async fn a_timer_runs_what_it_triggers() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn many_jobs_at_once_all_end_and_leave_no_connection() {
     let machine = Machine::new();
     let service = unit("many@.service");

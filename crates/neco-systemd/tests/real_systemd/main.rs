@@ -14,7 +14,7 @@ use neco_systemd::contract;
 use crate::bench::Machine;
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn the_real_engine_keeps_the_contract() {
     contract::holds(Machine::new).await;
 }

@@ -40,7 +40,7 @@ async fn start_at_last(machine: &Machine, service: &UnitName) {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn systemd_may_execute_itself_anew_while_a_job_runs() {
     let machine = Machine::new();
     let (service, go) = slow(&machine).await;
@@ -54,7 +54,7 @@ async fn systemd_may_execute_itself_anew_while_a_job_runs() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn every_call_while_systemd_executes_itself_anew_is_done_or_asks_for_another_try() {
     let machine = Machine::new();
     let service = unit("calm.service");
@@ -104,7 +104,7 @@ impl Drop for NoBus {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn the_engine_rides_out_an_absence_of_the_bus() {
     let machine = Machine::new();
     let (service, go) = slow(&machine).await;

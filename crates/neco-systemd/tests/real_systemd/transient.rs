@@ -11,7 +11,7 @@ use crate::bench::{Machine, SOON, scratch, systemctl, unit, until, words};
 const CALLER: &str = "NECO_CONTRACT_CALLER";
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_transient_unit_outlives_the_unit_of_its_caller() {
     let machine = Machine::new();
     let (caller, outliving) = (unit("caller.service"), unit("outliving.service"));
@@ -34,7 +34,7 @@ async fn a_transient_unit_outlives_the_unit_of_its_caller() {
 
 /// Does nothing but where the test above runs it.
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn caller_of_a_transient_unit() {
     let Ok(name) = std::env::var(CALLER) else { return };
     let systemd = neco_systemd::Systemd::new();
@@ -44,7 +44,7 @@ async fn caller_of_a_transient_unit() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn however_a_command_ends_its_name_is_free_at_once() {
     let machine = Machine::new();
     let (service, ran) = (unit("ends.service"), scratch("ran"));
@@ -63,7 +63,7 @@ async fn however_a_command_ends_its_name_is_free_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn of_many_callers_only_one_starts_the_command() {
     let machine = Machine::new();
     let (service, ran) = (unit("once.service"), scratch("ran"));
@@ -82,7 +82,7 @@ async fn of_many_callers_only_one_starts_the_command() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_command_gets_its_arguments_as_they_are() {
     const ODD: [&str; 8] =
         ["$HOME", "${HOME}", "$$", "%n %%", "two words", "a\"b'c\\d\\n", "", "ä;#"];
@@ -98,7 +98,7 @@ async fn a_command_gets_its_arguments_as_they_are() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_program_that_is_not_there_is_named_as_the_cause() {
     let machine = Machine::new();
     let service = unit("absent.service");
@@ -114,7 +114,7 @@ async fn a_program_that_is_not_there_is_named_as_the_cause() {
 }
 
 #[tokio::test]
-#[ignore = "needs a booted systemd: run it in a machine of `cargo xtask dc`"]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_leftover_of_the_same_name_does_not_hinder_the_start() {
     let machine = Machine::new();
     let service = unit("leftover.service");

@@ -5,6 +5,7 @@ mod daemons;
 mod fetch;
 mod stage;
 mod systemd;
+mod systemd_daemons;
 mod unit;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +26,8 @@ use crate::shared::{Refused, Shared};
 
 pub use daemons::{Daemons, SandboxDaemons};
 pub use fetch::{FetchError, Fetcher};
-pub use systemd::{SystemdDaemons, SystemdDetached};
+pub use systemd::SystemdDetached;
+pub use systemd_daemons::SystemdDaemons;
 pub use unit::{UnitSetup, run_unit};
 
 /// The name of the unit that installs.

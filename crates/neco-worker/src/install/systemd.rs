@@ -1,26 +1,17 @@
-//! The unit that installs, and the daemons, as units of systemd.
+//! The unit that installs, as a unit of systemd.
 
 use std::fmt;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_connect::one_line;
 use neco_host::{DetachError, FileError, RealFs, Root, RunDetached, replace};
-use neco_systemd::{ActiveState, UnitError, UnitName, Units};
-
-use super::daemons::{Daemons, NAMES};
+use neco_systemd::{UnitError, UnitName, Units};
 
 /// Where a unit lies that is the machine's own.
 const FOLDER: &str = "/etc/systemd/system";
 /// The line of a unit file that tells its command as it was given: systemd leaves sections that begin so alone.
 const COMMAND: &str = "[X-Neco]\nCommand=";
-
-/// How often a daemon may end before it says that it runs, until it counts as one that does not start.
-const STARTS: u32 = 3;
-/// Between two of these.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs commands as units of systemd. One that is enabled has a unit file in `/etc/systemd/system`, which is what is started
 /// too: it is started again if it fails, and what it has begun is not cut off with it. Any other command is a transient unit. Both
@@ -58,7 +49,7 @@ impl fmt::Debug for SystemdDetached {
 }
 
 /// The service of a unit, whose name may say that it is one.
-fn service(unit: &str) -> Result<UnitName, DetachError> {
+pub(super) fn service(unit: &str) -> Result<UnitName, DetachError> {
     let stem = unit.strip_suffix(".service").unwrap_or(unit);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b":_@-".contains(&b);
     let fits = stem.len() <= 200 && stem.bytes().all(plain) && !stem.starts_with('-');
@@ -177,60 +168,6 @@ fn quoted(word: &str) -> String {
     }
     text.push('"');
     text
-}
-
-/// Daemons as services of systemd, which says that they run when they say so (`Type=notify`).
-pub struct SystemdDaemons {
-    units: Arc<dyn Units>,
-}
-
-impl SystemdDaemons {
-    /// The daemons that `units` drives.
-    pub fn new(units: Arc<dyn Units>) -> Self {
-        Self { units }
-    }
-}
-
-#[async_trait]
-impl Daemons for SystemdDaemons {
-    async fn running(&self) -> Vec<String> {
-        let mut running = Vec::new();
-        for name in NAMES {
-            let Ok(unit) = service(name) else { continue };
-            match self.units.state(&unit).await {
-                // One that has failed ran, and is to run.
-                Ok(state) if state.is_alive() || state.active == ActiveState::Failed => {
-                    running.push(name.to_owned());
-                }
-                Ok(_) => {}
-                // Whether it ran is not known: it is to run.
-                Err(error) => {
-                    tracing::warn!(daemon = name, error = %one_line(&error), "its state is unknown");
-                    running.push(name.to_owned());
-                }
-            }
-        }
-        running
-    }
-
-    async fn restart(&self, daemon: &str) -> Result<(), String> {
-        let unit = service(daemon).map_err(|error| one_line(&error))?;
-        // The package may have brought another unit file.
-        self.units.daemon_reload().await.map_err(|error| one_line(&error))?;
-        let mut starts = 0;
-        loop {
-            starts += 1;
-            let error = match self.units.restart(&unit).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            if starts == STARTS {
-                return Err(one_line(&error));
-            }
-            tracing::warn!(daemon, error = %one_line(&error), "it does not start, trying again");
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
 }
 
 #[cfg(test)]

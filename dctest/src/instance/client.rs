@@ -91,6 +91,42 @@ pub fn enter(dirs: &Dirs) -> Result<Vec<String>> {
     Ok(words.map(str::to_owned).into())
 }
 
+/// The words before a command that runs inside of the machine whose first process is `leader`, beside its units and with the
+/// rights of the host.
+///
+/// # Errors
+/// The data centre does not run.
+pub fn inside(dirs: &Dirs, leader: i32) -> Result<Vec<String>> {
+    let mut all = enter(dirs)?;
+    let leader = leader.to_string();
+    let words = ["nsenter", "-t", &leader, "-m", "-u", "-i", "-n", "-p", "-C", "--"];
+    all.extend(words.map(str::to_owned));
+    Ok(all)
+}
+
+/// The first process of a machine, by its id in the namespaces of the data centre.
+///
+/// # Errors
+/// The machine is off, or the data centre does not run.
+pub async fn leader(dirs: &Dirs, machine: &str) -> Result<i32> {
+    let question = Order::Leader { machine: machine.to_owned() };
+    let Answer::Leader { pid } = order(dirs, &question).await? else {
+        bail!("{} answers something else", dirs.name);
+    };
+    Ok(pid)
+}
+
+/// The words of a login from the operators' network, from the host.
+///
+/// # Errors
+/// The data centre does not run.
+pub fn login(dirs: &Dirs, address: Ipv4Addr, words: &[String]) -> Result<Vec<String>> {
+    let mut all = enter(dirs)?;
+    all.extend(["ip", "netns", "exec", "operation"].map(str::to_owned));
+    all.extend(ssh_words(dirs, address, words));
+    Ok(all)
+}
+
 /// The words of a login as operators do it, in the space of operators.
 #[must_use]
 pub fn ssh_words(dirs: &Dirs, address: Ipv4Addr, words: &[String]) -> Vec<String> {

@@ -17,7 +17,7 @@ use crate::description;
 pub const THREE: &str = include_str!("../../clusters/three.yml");
 
 /// Three boot servers and what stories run on them.
-pub const STORIES: &str = include_str!("../../clusters/stories.yml");
+pub const FOR_STORIES: &str = include_str!("../../clusters/stories.yml");
 
 /// A started warden has its record by then.
 const START: Duration = Duration::from_secs(20);

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use neco_schema::NecoVersion;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::description::{self, DataCentre};
 use crate::host::base;
@@ -253,13 +253,15 @@ where
     F: Future<Output = Result<Option<T>>>,
 {
     let deadline = Instant::now() + within;
+    let mut why = String::new();
     loop {
-        let seen = look().await;
-        let why = match seen {
-            Ok(Some(found)) => return Ok(found),
-            Ok(None) => String::new(),
-            Err(error) => format!(": {error:#}"),
-        };
+        match timeout_at(deadline, look()).await {
+            Ok(Ok(Some(found))) => return Ok(found),
+            Ok(Ok(None)) => why.clear(),
+            Ok(Err(error)) => why = format!(": {error:#}"),
+            // What the look before met with says more than that this one took too long.
+            Err(_) => {}
+        }
         if Instant::now() >= deadline {
             bail!("waited {} s in vain for {what}{why}", within.as_secs());
         }

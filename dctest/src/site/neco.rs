@@ -263,16 +263,25 @@ impl Site {
         Ok(())
     }
 
-    /// Sees that a machine has a version installed, whole, and that its daemons run as it.
+    /// Sees that a machine has a version installed, whole.
     ///
     /// # Errors
-    /// It has another, or they do not.
-    pub async fn runs(&self, machine: &Machine, version: &NecoVersion) -> Result<()> {
+    /// It has another.
+    pub async fn has_installed(&self, machine: &Machine, version: &str) -> Result<()> {
         let words = ["dpkg-query", "-W", "-f", "${Status} ${Version}", "neco"];
         let told = self.ask(machine, &words).await?;
         if told != format!("install ok installed {version}") {
             bail!("{}: dpkg says {told:?}, not that {version} is installed", machine.name);
         }
+        Ok(())
+    }
+
+    /// Sees that a machine has a version installed, whole, and that its daemons run as it.
+    ///
+    /// # Errors
+    /// It has another, or they do not.
+    pub async fn runs(&self, machine: &Machine, version: &NecoVersion) -> Result<()> {
+        self.has_installed(machine, version.as_str()).await?;
         for daemon in ["neco-worker", "neco-updater"] {
             let what = format!("{daemon} on {} to run as {version}", machine.name);
             let file = format!("/run/neco/{daemon}.ready");
@@ -305,6 +314,18 @@ impl Site {
             if state == "start-pre" { Ok(request) } else { bail!("{state}; {}", report.in_brief()) }
         })
         .await
+    }
+
+    /// Sees that the current request is the one of this identity: it went on, and no other took its place.
+    ///
+    /// # Errors
+    /// It is another.
+    pub async fn is_still(&self, request: &str) -> Result<()> {
+        let now = self.status().await?.request.map(|request| request.id);
+        if now.as_deref() != Some(request) {
+            bail!("request {request} was given up for {now:?}");
+        }
+        Ok(())
     }
 
     /// The server whose updater leads.

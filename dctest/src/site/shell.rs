@@ -6,28 +6,23 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::{Machine, Site, shown};
 use crate::host::command::{command, outcome, run};
 use crate::instance::client;
-use crate::instance::orders::{Answer, Order};
 
 /// How long a question or a command may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// The words before a command that becomes a unit of its own.
+const AS_UNIT: [&str; 6] = ["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--"];
+
 impl Site {
     /// The words before a command that runs inside of a machine.
     async fn inside(&self, machine: &Machine) -> Result<Vec<String>> {
-        let order = Order::Leader { machine: machine.name.clone() };
-        let Answer::Leader { pid } = client::order(&self.dirs, &order).await? else {
-            bail!("{} answers something else", self.dirs.name);
-        };
-        let mut all = client::enter(&self.dirs)?;
-        let leader = pid.to_string();
-        let words = ["nsenter", "-t", &leader, "-m", "-u", "-i", "-n", "-p", "-C", "--"];
-        all.extend(words.map(str::to_owned));
-        Ok(all)
+        let leader = client::leader(&self.dirs, &machine.name).await?;
+        client::inside(&self.dirs, leader)
     }
 
     /// What a machine answers to a question: the command runs beside its units, with the host's rights.
@@ -55,8 +50,7 @@ impl Site {
     /// # Errors
     /// The machine is off, or the command fails.
     pub async fn act(&self, machine: &Machine, words: &[&str]) -> Result<String> {
-        let unit = ["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--"];
-        self.ask(machine, &[&unit, words].concat()).await
+        self.ask(machine, &[&AS_UNIT[..], words].concat()).await
     }
 
     /// The same, however the command ends.
@@ -64,8 +58,7 @@ impl Site {
     /// # Errors
     /// The machine is off, or the command does not end.
     pub async fn acted(&self, machine: &Machine, words: &[&str]) -> Result<Output> {
-        let unit = ["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--"];
-        self.outcome(machine, &[&unit, words].concat()).await
+        self.outcome(machine, &[&AS_UNIT[..], words].concat()).await
     }
 
     /// What a machine says to an operator who logs in from their network.
@@ -73,10 +66,8 @@ impl Site {
     /// # Errors
     /// The way there is broken, or the command fails.
     pub async fn ssh(&self, machine: &Machine, words: &[&str]) -> Result<String> {
-        let mut all = client::enter(&self.dirs)?;
-        all.extend(["ip", "netns", "exec", "operation"].map(str::to_owned));
         let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
-        all.extend(client::ssh_words(&self.dirs, machine.address, &words));
+        let all = client::login(&self.dirs, machine.address, &words)?;
         run(&mut command(all), LIMIT).await.with_context(|| machine.name.clone())
     }
 

@@ -23,8 +23,7 @@ async fn run(site: &mut Site) -> Result<()> {
     let leader = site.etcd_leader().await?.clone();
     site.ask(&leader, &["systemctl", "kill", "--signal=KILL", ETCD_UNIT]).await?;
     site.has_completed(&version, UPDATE * 2).await?;
-    let now = site.status().await?.request.map(|request| request.id);
-    ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    site.is_still(&request).await?;
     let now = processes(site).await?;
     ensure!(now == daemons, "daemons ended with etcd: {daemons:?} were there, {now:?} are");
     Ok(())

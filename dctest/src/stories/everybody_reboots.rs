@@ -1,6 +1,6 @@
 //! Every server is rebooted at once in the middle of an update, which goes on when they are back.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use futures::future::try_join_all;
 
 use super::LONG;
@@ -24,7 +24,6 @@ async fn run(site: &mut Site) -> Result<()> {
     let lrns: Vec<u32> = site.machines.iter().map(|machine| machine.lrn).collect();
     try_join_all(lrns.iter().map(|lrn| site.power(*lrn, Power::Reboot))).await?;
     site.has_completed(&version, UPDATE * 2).await?;
-    let now = site.status().await?.request.map(|request| request.id);
-    ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    site.is_still(&request).await?;
     Ok(())
 }

@@ -52,7 +52,7 @@ async fn run(site: &mut Site) -> Result<()> {
     for unit in &lost {
         ensure!(said.contains(unit.as_str()), "{unit} is not named: {said}");
     }
-    is_installed(site, &machine, ORIGINAL_VERSION).await?;
+    site.has_installed(&machine, ORIGINAL_VERSION).await?;
     // Whoever starts them does not wait for it.
     until("everything to run as before", SOON, async || {
         let after = units(site, &machine).await?;
@@ -64,7 +64,7 @@ async fn run(site: &mut Site) -> Result<()> {
     let allowed: String = lost.iter().map(|unit| format!("{unit}\n")).collect();
     site.write(&machine, "/etc/neco/allow-removal", 0o644, &allowed).await?;
     site.act(&machine, &["dpkg", "--install", &ours]).await?;
-    is_installed(site, &machine, version.as_str()).await?;
+    site.has_installed(&machine, version.as_str()).await?;
     for unit in OURS {
         until("the daemons to run", SOON, async || {
             let state = state(site, &machine, unit).await?;
@@ -117,13 +117,4 @@ async fn units(site: &Site, machine: &Machine) -> Result<BTreeMap<String, String
 async fn state(site: &Site, machine: &Machine, unit: &str) -> Result<String> {
     let active = site.unit(machine, unit, "ActiveState").await?;
     Ok(format!("{active} {}", site.unit(machine, unit, "UnitFileState").await?))
-}
-
-async fn is_installed(site: &Site, machine: &Machine, version: &str) -> Result<()> {
-    let told =
-        site.ask(machine, &["dpkg-query", "-W", "-f", "${Status} ${Version}", "neco"]).await?;
-    if told != format!("install ok installed {version}") {
-        bail!("{}: dpkg says {told:?}, not that {version} is installed", machine.name);
-    }
-    Ok(())
 }

@@ -23,8 +23,7 @@ async fn run(site: &mut Site) -> Result<()> {
     site.power(1, Power::Cut).await?;
     site.power(1, Power::On).await?;
     site.has_completed(&version, UPDATE * 2).await?;
-    let now = site.status().await?.request.map(|request| request.id);
-    ensure!(now.as_ref() == Some(&request), "request {request} was given up for {now:?}");
+    site.is_still(&request).await?;
     // It was about to be started when the power went.
     let words = ["journalctl", "--boot", "--unit=neco-worker.service", "--output=cat"];
     let said = site.ask(site.machine(1), &words).await?;

@@ -129,7 +129,7 @@ impl Suite<'_> {
         let begun = Instant::now();
         let mut phases = Vec::new();
         let told = &mut self.told;
-        let site = Site::up(self.tools, self.name, start::STORIES, |phase: &Phase| {
+        let site = Site::up(self.tools, self.name, start::FOR_STORIES, |phase: &Phase| {
             told(phase);
             phases.push(phase.clone());
         })

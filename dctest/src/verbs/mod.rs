@@ -131,23 +131,12 @@ async fn machine(dirs: &Dirs, name: &str) -> Result<neco_dctest::instance::order
 /// Becomes a login of an operator.
 pub(crate) async fn ssh(dirs: &Dirs, name: &str, words: &[String]) -> Result<u8> {
     let machine = machine(dirs, name).await?;
-    let mut all = client::enter(dirs)?;
-    all.extend(["ip", "netns", "exec", "operation"].map(str::to_owned));
-    all.extend(client::ssh_words(dirs, machine.address, words));
-    become_command(&all)
+    become_command(&client::login(dirs, machine.address, words)?)
 }
 
 /// Becomes a command of a machine.
 pub(crate) async fn sh(dirs: &Dirs, name: &str, words: &[String]) -> Result<u8> {
-    let order = Order::Leader { machine: name.to_owned() };
-    let Answer::Leader { pid } = client::order(dirs, &order).await? else {
-        bail!("{} answers something else", dirs.name);
-    };
-    let mut all = client::enter(dirs)?;
-    let leader = pid.to_string();
-    all.extend(
-        ["nsenter", "-t", &leader, "-m", "-u", "-i", "-n", "-p", "-C", "--"].map(str::to_owned),
-    );
+    let mut all = client::inside(dirs, client::leader(dirs, name).await?)?;
     // A unit of the machine has the machine's rights; what nsenter(1) starts by itself would have the host's.
     all.extend(["systemd-run", "--quiet", "--wait", "--collect"].map(str::to_owned));
     if words.is_empty() {

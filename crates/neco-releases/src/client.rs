@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use neco_base::{Backoff, Secret};
+use neco_http::shown;
 use neco_schema::{Environment, NecoVersion};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK};
 use reqwest::{Response, StatusCode, Url};
@@ -13,7 +14,7 @@ use crate::error::ReleaseError;
 use crate::release::{ListedRelease, Release, wire};
 use crate::select;
 use crate::tag::tag_prefix;
-use crate::transport::{Transport, TransportOptions, broken, shown};
+use crate::transport::{Transport, TransportOptions, broken};
 
 /// The settings of a [`GithubClient`].
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use neco_base::Backoff;
+use neco_http::shown;
 use neco_schema::PackageRef;
 use reqwest::header::{
     ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
@@ -20,7 +21,7 @@ use crate::client::{GithubClient, read_capped};
 use crate::error::ReleaseError;
 use crate::part::{Part, digest_of, parent};
 use crate::release::{Asset, Release};
-use crate::transport::{broken, shown};
+use crate::transport::broken;
 
 /// Bounds of a download.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,6 @@ pub use reqwest::Url;
 pub use select::TEST_VERSION;
 pub use source::ReleaseSource;
 pub use tag::{TagError, tag_prefix, version_of_tag};
-pub use transport::outbound;
 pub use window::{Problem, ReleaseWindows, WindowError, WindowState};
 
 /// How long to wait between tries unless told otherwise.

@@ -1,9 +1,10 @@
 //! One HTTP exchange: redirects followed by hand, the token kept at home, refusals turned into errors.
 
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use neco_base::Secret;
+use neco_http::{is_loopback, shown};
 use neco_schema::Timestamp;
 use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
@@ -47,7 +48,6 @@ struct Block {
 
 impl Transport {
     pub(crate) fn new(options: &TransportOptions<'_>) -> Result<Self, ReleaseError> {
-        install_crypto();
         let home = options.api_url.clone();
         let option = |option, problem: String| ReleaseError::Option { option, problem };
         if !matches!(home.scheme(), "http" | "https") || home.host_str().is_none() {
@@ -66,7 +66,7 @@ impl Transport {
             value.set_sensitive(true);
             Ok::<_, ReleaseError>(value)
         });
-        let http = outbound(&home, options.proxy).map_err(|_| {
+        let http = neco_http::client(&home, options.proxy).map_err(|_| {
             let proxy = options.proxy.map(shown).unwrap_or_default();
             option("proxy", format!("{proxy:?} is no proxy URL"))
         })?;
@@ -203,33 +203,6 @@ impl Transport {
     }
 }
 
-/// A client that asks `to`, through `proxy` if there is one. It follows no redirect and tells nobody where it came from:
-/// what goes along with a request, and what stands in its address, is for one host alone.
-///
-/// # Errors
-/// The proxy is none.
-pub fn outbound(to: &Url, proxy: Option<&Url>) -> Result<reqwest::ClientBuilder, reqwest::Error> {
-    install_crypto();
-    let client =
-        reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).referer(false);
-    Ok(match proxy {
-        Some(proxy) => client.proxy(reqwest::Proxy::all(proxy.clone())?),
-        // Proxy variables of the environment are meant for the world outside.
-        None if is_loopback(to) => client.no_proxy(),
-        None => client,
-    })
-}
-
-/// `url` without what may be secret in it: user, password, query, fragment.
-pub(crate) fn shown(url: &Url) -> String {
-    let mut url = url.clone();
-    let _ = url.set_username("");
-    let _ = url.set_password(None);
-    url.set_query(None);
-    url.set_fragment(None);
-    url.to_string()
-}
-
 /// The error of a connection that broke while `url` was asked for.
 pub(crate) fn broken(url: &Url, source: reqwest::Error) -> ReleaseError {
     ReleaseError::Transport { url: shown(url), source: source.without_url() }
@@ -266,13 +239,6 @@ fn next_hop(
         return Err(refuse(format!("more than {MAX_REDIRECTS} times")));
     }
     Ok(next)
-}
-
-fn is_loopback(url: &Url) -> bool {
-    // A host in brackets is an IPv6 address.
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
@@ -314,14 +280,6 @@ async fn rate_limit(response: Response) -> Option<Duration> {
 
 fn http_date(text: &str) -> Option<jiff::Timestamp> {
     Some(jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp())
-}
-
-/// The TLS library needs one provider of cryptography per process; another part may have installed it already.
-fn install_crypto() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    });
 }
 
 #[cfg(test)]
@@ -367,9 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_secret_of_a_url_is_shown() {
-        let url: Url = "https://user:pw@host/path?X-Amz-Signature=abc#f".parse().expect("a URL");
-        assert_eq!(shown(&url), "https://host/path");
+    fn the_token_is_not_shown() {
         assert!(!format!("{:?}", transport("https://h/", None)).contains("ghp_secret"));
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use neco_base::Secret;
 use neco_connect::{Settings, secret};
-use neco_releases::{Url, outbound};
+use neco_http::Url;
 use neco_schema::{ConfigKey, Key, Outcome, Range, RequestKind, Revision, Timestamp};
 use neco_store::Store;
 use serde_json::{Value, json};
@@ -71,7 +71,7 @@ impl Notify for Slack {
             let error = error.without_url();
             format!("the webhook cannot be reached: {}", neco_connect::one_line(&error))
         };
-        let client = outbound(&url, webhook.proxy.as_ref()).map_err(unreachable)?;
+        let client = neco_http::client(&url, webhook.proxy.as_ref()).map_err(unreachable)?;
         let client = client.timeout(SEND_WITHIN).build().map_err(unreachable)?;
         let body = attachment(&self.cluster, told);
         let answer = client.post(url).json(&body).send().await.map_err(unreachable)?;

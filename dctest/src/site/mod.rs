@@ -2,6 +2,7 @@
 
 mod audit;
 mod etcd;
+mod installation;
 mod neco;
 mod proxy;
 mod shell;
@@ -28,7 +29,7 @@ use crate::plan::address::Subnet;
 use crate::plan::topology::{Place, Topology};
 
 pub use self::etcd::UNIT as ETCD_UNIT;
-pub use self::neco::{Report, Server, UPDATE};
+pub use self::neco::{Report, Server, UPDATE, Update};
 pub use self::workshop::{Draft, Flavour, Keys, Workshop};
 
 /// How often a condition is looked at.

@@ -9,7 +9,7 @@ use neco_schema::NecoVersion;
 use serde::Deserialize;
 
 use super::etcd::{CA, CERTIFICATE, KEY};
-use super::{Draft, Machine, Site, until};
+use super::{Draft, Flavour, Machine, Site, until};
 use crate::instance::mirror;
 
 /// The real unit of Serf, as a template.
@@ -94,6 +94,15 @@ pub struct Server {
     pub message: String,
 }
 
+/// An update that is under way.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// The version that all are to run.
+    pub version: NecoVersion,
+    /// The identity of the request.
+    pub request: String,
+}
+
 impl Report {
     /// Whether all servers have completed `version`.
     #[must_use]
@@ -118,6 +127,16 @@ impl Report {
     #[must_use]
     pub fn server(&self, lrn: u32) -> Option<&Server> {
         self.servers.iter().find(|server| server.lrn == lrn)
+    }
+
+    /// Why a boot server gave up.
+    ///
+    /// # Errors
+    /// It is not told of.
+    pub fn message(&self, lrn: u32) -> Result<&str> {
+        let server = self.server(lrn);
+        let server = server.with_context(|| format!("nothing is told of boot server {lrn}"))?;
+        Ok(&server.message)
     }
 
     /// In a line, for those who wait in vain.
@@ -276,6 +295,18 @@ impl Site {
         Ok(())
     }
 
+    /// Sees that dpkg of a machine has never heard of a version.
+    ///
+    /// # Errors
+    /// It has.
+    pub async fn has_not_met(&self, machine: &Machine, version: &NecoVersion) -> Result<()> {
+        let log = self.ask(machine, &["cat", "/var/log/dpkg.log"]).await?;
+        match log.lines().find(|line| line.contains(version.as_str())) {
+            Some(line) => bail!("{} has met {version}: {line}", machine.name),
+            None => Ok(()),
+        }
+    }
+
     /// Sees that a machine has a version installed, whole, and that its daemons run as it.
     ///
     /// # Errors
@@ -299,33 +330,85 @@ impl Site {
         Ok(())
     }
 
+    /// Publishes the next release, of this flavour; gives its version.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub async fn offer(&mut self, flavour: Flavour) -> Result<NecoVersion> {
+        let version = self.next_version();
+        self.workshop.publish(&Draft::sound(version.clone()).flavour(flavour)).await?;
+        Ok(version)
+    }
+
+    /// Publishes the next release, a sound one, and waits until all servers have completed it; gives its version.
+    ///
+    /// # Errors
+    /// They have not in time.
+    pub async fn update(&mut self, within: Duration) -> Result<NecoVersion> {
+        let version = self.offer(Flavour::Sound).await?;
+        self.has_completed(&version, within).await?;
+        Ok(version)
+    }
+
+    /// Waits until an update to `version` is under way.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn begins(&self, version: &NecoVersion) -> Result<Update> {
+        let what = format!("{version} to be requested");
+        let begun = |report: &Report| report.under_way(version).is_some();
+        let report = self.until_status(&what, UPDATE, begun).await?;
+        let request = report.request.with_context(|| format!("no request for {version}"))?.id;
+        Ok(Update { version: version.clone(), request })
+    }
+
     /// Publishes a release during whose update Serf takes seconds to start, one server after the other, and waits until it is
-    /// about to start on boot server `lrn`; gives the identity of the request.
+    /// about to start on boot server `lrn`.
     ///
     /// # Errors
     /// It does not come to it in time.
-    pub async fn get_into_mid_step(&self, version: &NecoVersion, lrn: u32) -> Result<String> {
+    pub async fn get_into_mid_step(&mut self, lrn: u32) -> Result<Update> {
+        let version = self.next_version();
         self.workshop.publish(&Draft::sound(version.clone()).slow()).await?;
         let machine = self.machine(lrn);
-        until("Serf to be in the middle of its start", UPDATE, async || {
+        let request = until("Serf to be in the middle of its start", UPDATE, async || {
             let state = self.unit(machine, "serf.service", "SubState").await?;
             let report = self.status().await?;
-            let request = report.under_way(version).map(str::to_owned);
+            let request = report.under_way(&version).map(str::to_owned);
             if state == "start-pre" { Ok(request) } else { bail!("{state}; {}", report.in_brief()) }
-        })
-        .await
+        });
+        Ok(Update { request: request.await?, version })
     }
 
-    /// Sees that the current request is the one of this identity: it went on, and no other took its place.
+    /// Waits until all servers have completed an update that went on: no other request took the place of its own.
     ///
     /// # Errors
-    /// It is another.
-    pub async fn is_still(&self, request: &str) -> Result<()> {
-        let now = self.status().await?.request.map(|request| request.id);
-        if now.as_deref() != Some(request) {
-            bail!("request {request} was given up for {now:?}");
+    /// They have not in time, or another did.
+    pub async fn completes(&self, update: &Update, within: Duration) -> Result<()> {
+        self.has_completed(&update.version, within).await?;
+        let (request, now) = (&update.request, self.request().await?);
+        if now != *request {
+            bail!("request {request} was given up for {now}");
         }
         Ok(())
+    }
+
+    /// Waits until all servers have completed the version of an update by another request than its own.
+    ///
+    /// # Errors
+    /// They have not in time, or by that one.
+    pub async fn completes_anew(&self, update: &Update, within: Duration) -> Result<()> {
+        self.has_completed(&update.version, within).await?;
+        let now = self.request().await?;
+        if now == update.request {
+            bail!("request {now} itself was completed");
+        }
+        Ok(())
+    }
+
+    /// The identity of the current request.
+    async fn request(&self) -> Result<String> {
+        Ok(self.status().await?.request.context("there is no request")?.id)
     }
 
     /// The server whose updater leads.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -88,7 +88,7 @@ impl Site {
     /// # Errors
     /// The disk is full, or the data centre has ended.
     pub async fn give(&self, machine: &Machine, from: &Path, to: &str, mode: u32) -> Result<()> {
-        let to = self.dirs.machine(&machine.name).root().join(to.trim_start_matches('/'));
+        let to = self.on_disk(machine, to);
         let mut all = client::enter(&self.dirs)?;
         let mode = format!("{mode:o}");
         all.extend(["install", "-D", "-m", &mode].map(str::to_owned));
@@ -113,6 +113,31 @@ impl Site {
         let given = self.give(machine, &draft, to, mode).await;
         fs::remove_file(&draft).with_context(|| format!("removing {}", draft.display()))?;
         given
+    }
+
+    /// What a unit of a machine has said since the machine booted.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn said(&self, machine: &Machine, unit: &str) -> Result<String> {
+        self.ask(machine, &["journalctl", "--boot", "--output=cat", "--no-pager", "--unit", unit])
+            .await
+    }
+
+    /// Removes a file from the disk of a machine, which may be off.
+    ///
+    /// # Errors
+    /// The data centre has ended.
+    pub async fn remove(&self, machine: &Machine, path: &str) -> Result<()> {
+        let path = self.on_disk(machine, path);
+        let all = client::enter(&self.dirs)?.into_iter();
+        let all = all.chain(["rm", "-f"].map(str::to_owned)).chain([shown(&path)]);
+        run(&mut command(all), LIMIT).await.map(drop).with_context(|| machine.name.clone())
+    }
+
+    /// Where a path of a machine is in the data centre.
+    fn on_disk(&self, machine: &Machine, path: &str) -> PathBuf {
+        self.dirs.machine(&machine.name).root().join(path.trim_start_matches('/'))
     }
 
     /// What systemd on a machine says of a property of a unit, such as `ActiveState`.

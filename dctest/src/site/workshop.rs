@@ -11,10 +11,14 @@ use neco_releases::mirror::sign::{Protection, SigningKey, generate_key, sign};
 use neco_releases::mirror::{NewRelease, add};
 use neco_schema::NecoVersion;
 
+use super::installation::WAITING;
 use super::shown;
 use crate::host::command::{command, run};
 
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// What gets a package ready.
+const POSTINST: &str = "DEBIAN/postinst";
 
 /// Where the data of a package lie.
 const DATA: &str = "usr/share/neco";
@@ -22,8 +26,10 @@ const DATA: &str = "usr/share/neco";
 /// What of it is replaced by that of stories.
 const REPLACED: [&str; 4] = ["artifacts.toml", "components", "recipe.toml", "templates"];
 
-/// A program that ends at once.
-const DYING: &str = "#!/bin/sh\necho \"$0: this package is broken on purpose\" >&2\nexit 1\n";
+/// A program that ends at once, or as soon as nobody holds it.
+fn dying() -> String {
+    format!("#!/bin/sh\n{WAITING}echo \"$0: this package is broken on purpose\" >&2\nexit 1\n")
+}
 
 /// A script that refuses to get a package ready.
 const REFUSING: &str =
@@ -35,10 +41,12 @@ pub enum Flavour {
     /// As it should be.
     #[default]
     Sound,
-    /// Its daemons end as soon as they are started.
+    /// Its daemons end as soon as they are started, or wait before that where they are held.
     DaemonsExit,
     /// Its postinst fails.
     PostinstFails,
+    /// Its postinst waits on machines where it is held; there is nothing else wrong with it.
+    PostinstWaits,
 }
 
 /// Who signs.
@@ -179,10 +187,16 @@ impl Workshop {
             Flavour::Sound => {}
             Flavour::DaemonsExit => {
                 for name in ["neco-updater", "neco-worker"] {
-                    write(&tree.join("usr/sbin").join(name), DYING, 0o755)?;
+                    write(&tree.join("usr/sbin").join(name), &dying(), 0o755)?;
                 }
             }
-            Flavour::PostinstFails => write(&tree.join("DEBIAN/postinst"), REFUSING, 0o755)?,
+            Flavour::PostinstFails => write(&tree.join(POSTINST), REFUSING, 0o755)?,
+            Flavour::PostinstWaits => {
+                let path = tree.join(POSTINST);
+                let text = fs::read_to_string(&path)
+                    .with_context(|| format!("reading {}", path.display()))?;
+                write(&path, &that_waits(&text)?, 0o755)?;
+            }
         }
         for (path, text) in &draft.files {
             write(&tree.join(path), text, 0o644)?;
@@ -246,6 +260,15 @@ fn with_version(control: &str, version: &NecoVersion) -> Result<String> {
     Ok(lines)
 }
 
+/// A script that waits before it does anything, where it is held.
+fn that_waits(script: &str) -> Result<String> {
+    let (first, rest) = script.split_once('\n').context("the script is empty")?;
+    if first != "#!/bin/sh" {
+        bail!("this is no script for sh(1): {first}");
+    }
+    Ok(format!("{first}\n{WAITING}{rest}"))
+}
+
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(dir)
@@ -269,6 +292,17 @@ mod tests {
         assert!(text.contains(added), "{text}");
         let without = text.replace("ExecStartPre=/bin/sleep 4\n# 2026.11.22-40001\n", "");
         assert_eq!(without, super::super::neco::SERF_UNIT);
+    }
+
+    #[test]
+    fn a_script_waits_before_it_does_anything() {
+        let text = that_waits("#!/bin/sh\n# A comment.\nset -e\n").unwrap();
+        assert!(text.starts_with("#!/bin/sh\nwhile [ -e /etc/neco/hold ]; do\n"), "{text}");
+        assert!(
+            text.ends_with("\ndone\nrm -f /var/lib/neco/held\n# A comment.\nset -e\n"),
+            "{text}"
+        );
+        assert!(that_waits("#!/usr/bin/perl\nexit;\n").is_err());
     }
 
     #[test]

@@ -4,19 +4,14 @@ use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::LONG;
 use crate::site::Site;
-use crate::suite::{Stage, Story};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "drivers-keep-their-contracts",
-    about: "the contract suites of the drivers, which their fakes pass too, run on a boot server against systemd, Docker and dpkg",
-    core: false,
-    stage: Stage::Bare,
-    spoils: false,
-    within: LONG.saturating_mul(2),
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "drivers-keep-their-contracts",
+    "the contract suites of the drivers, which their fakes pass too, run on a boot server against systemd, Docker and dpkg",
+    |site| Box::pin(run(site)),
+).on_bare_machines().for_long();
 
 async fn run(site: &mut Site) -> Result<()> {
     let dir = site.tools.suites.clone();

@@ -2,28 +2,21 @@
 
 use anyhow::{Result, ensure};
 
-use super::LONG;
 use crate::site::{ETCD_UNIT, Site, UPDATE};
-use crate::suite::{Stage, Story};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "etcd-leader-dies",
-    about: "the leading member of etcd is killed in mid-update; daemons ride it out and the same update completes",
-    core: false,
-    stage: Stage::Running,
-    spoils: false,
-    within: LONG,
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "etcd-leader-dies",
+    "the leading member of etcd is killed in mid-update; daemons ride it out and the same update completes",
+    |site| Box::pin(run(site)),
+);
 
 async fn run(site: &mut Site) -> Result<()> {
-    let version = site.next_version();
-    let request = site.get_into_mid_step(&version, 1).await?;
+    let update = site.get_into_mid_step(1).await?;
     let daemons = processes(site).await?;
     let leader = site.etcd_leader().await?.clone();
     site.ask(&leader, &["systemctl", "kill", "--signal=KILL", ETCD_UNIT]).await?;
-    site.has_completed(&version, UPDATE * 2).await?;
-    site.is_still(&request).await?;
+    site.completes(&update, UPDATE * 2).await?;
     let now = processes(site).await?;
     ensure!(now == daemons, "daemons ended with etcd: {daemons:?} were there, {now:?} are");
     Ok(())

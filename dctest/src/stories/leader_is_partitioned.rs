@@ -2,24 +2,18 @@
 
 use anyhow::{Result, bail};
 
-use super::LONG;
 use crate::instance::orders::Order;
 use crate::site::{Site, UPDATE, until};
-use crate::suite::{Stage, Story};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "leader-is-partitioned",
-    about: "the leader's server is cut off in mid-update: another updater leads, and the update completes once the network is whole",
-    core: false,
-    stage: Stage::Running,
-    spoils: false,
-    within: LONG,
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "leader-is-partitioned",
+    "the leader's server is cut off in mid-update: another updater leads, and the update completes once the network is whole",
+    |site| Box::pin(run(site)),
+);
 
 async fn run(site: &mut Site) -> Result<()> {
-    let version = site.next_version();
-    site.get_into_mid_step(&version, 1).await?;
+    let update = site.get_into_mid_step(1).await?;
     // Now: the installation has started every updater anew.
     let leader = site.leader().await?.clone();
     let others: Vec<_> =
@@ -35,5 +29,5 @@ async fn run(site: &mut Site) -> Result<()> {
     })
     .await?;
     site.heal().await?;
-    site.has_completed(&version, UPDATE * 2).await
+    site.has_completed(&update.version, UPDATE * 2).await
 }

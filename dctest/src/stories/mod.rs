@@ -10,18 +10,15 @@ mod member_never_comes_back;
 mod original_is_replaced;
 mod package_installs_cleanly;
 mod postinst_fails;
+mod power_cut_before_the_verdict;
+mod power_cut_during_dpkg;
 mod power_cut_in_mid_step;
 mod release_reaches_everybody;
 mod releases_come_through_a_proxy;
 mod stop_and_recover;
 mod switch_goes_down;
 
-use std::time::Duration;
-
 use crate::suite::Story;
-
-/// How long a story may take that does not say otherwise.
-const LONG: Duration = Duration::from_secs(420);
 
 /// All stories, in the order in which they are told.
 pub const STORIES: &[Story] = &[
@@ -30,6 +27,8 @@ pub const STORIES: &[Story] = &[
     package_installs_cleanly::STORY,
     release_reaches_everybody::STORY,
     power_cut_in_mid_step::STORY,
+    power_cut_during_dpkg::STORY,
+    power_cut_before_the_verdict::STORY,
     everybody_reboots::STORY,
     postinst_fails::STORY,
     daemons_exit_at_start::STORY,

@@ -6,19 +6,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::LONG;
 use crate::site::{Draft, Machine, Site, until};
-use crate::suite::{Stage, Story};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "original-is-replaced",
-    about: "an upgrade from the original's package is refused while it would take units away, which all run again; once they may go it is made; a purge leaves journal and identity",
-    core: false,
-    stage: Stage::Bare,
-    spoils: false,
-    within: LONG,
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "original-is-replaced",
+    "an upgrade from the original's package is refused while it would take units away, which all run again; once they may go it is made; a purge leaves journal and identity",
+    |site| Box::pin(run(site)),
+).on_bare_machines();
 
 /// A package in the shape of the original's, as dpkg-deb(1) takes it.
 const ORIGINAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/original");

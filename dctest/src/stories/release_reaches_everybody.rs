@@ -2,19 +2,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::LONG;
 use crate::site::{Draft, Machine, Site, UPDATE};
-use crate::suite::{Stage, Story};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "release-reaches-everybody",
-    about: "a release on the mirror is installed by dpkg on one server first, then on the others, by daemons that replace themselves",
-    core: true,
-    stage: Stage::Running,
-    spoils: false,
-    within: LONG,
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "release-reaches-everybody",
+    "a release on the mirror is installed by dpkg on one server first, then on the others, by daemons that replace themselves",
+    |site| Box::pin(run(site)),
+).in_core();
 
 async fn run(site: &mut Site) -> Result<()> {
     let mut before = Vec::new();

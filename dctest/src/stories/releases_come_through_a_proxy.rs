@@ -2,21 +2,16 @@
 
 use anyhow::{Result, ensure};
 
-use super::LONG;
 use crate::instance::mirror;
 use crate::instance::orders::Order;
-use crate::site::{Draft, Site, UPDATE};
-use crate::suite::{Stage, Story};
+use crate::site::{Site, UPDATE};
+use crate::suite::Story;
 
-pub(super) const STORY: Story = Story {
-    name: "releases-come-through-a-proxy",
-    about: "with config/proxy set, releases are found and fetched through the proxy by servers that have no other way out",
-    core: false,
-    stage: Stage::Running,
-    spoils: false,
-    within: LONG,
-    run: |site| Box::pin(run(site)),
-};
+pub(super) const STORY: Story = Story::new(
+    "releases-come-through-a-proxy",
+    "with config/proxy set, releases are found and fetched through the proxy by servers that have no other way out",
+    |site| Box::pin(run(site)),
+);
 
 async fn run(site: &mut Site) -> Result<()> {
     let proxy = site.start_proxy().await?;
@@ -29,9 +24,7 @@ async fn run(site: &mut Site) -> Result<()> {
     let direct = site.outcome(&operator, &direct).await?;
     ensure!(!direct.status.success(), "there is a way out beside the proxy");
     site.necoctl(&operator, &["config", "set", "proxy", &proxy]).await?;
-    let version = site.next_version();
-    site.workshop.publish(&Draft::sound(version.clone())).await?;
-    let done = site.has_completed(&version, UPDATE * 2).await;
+    let done = site.update(UPDATE * 2).await;
     // Whoever comes next has no proxy.
     site.necoctl(&operator, &["config", "unset", "proxy"]).await?;
     done?;

@@ -41,7 +41,46 @@ pub struct Story {
     /// How long it may take.
     pub within: Duration,
     /// What happens.
-    pub run: for<'a> fn(&'a mut Site) -> BoxFuture<'a, Result<()>>,
+    pub run: Run,
+}
+
+/// What happens in a story.
+pub type Run = for<'a> fn(&'a mut Site) -> BoxFuture<'a, Result<()>>;
+
+/// How long a story may take that does not say otherwise.
+const LONG: Duration = Duration::from_secs(420);
+
+impl Story {
+    /// One that finds Neco running and leaves it so, and is not part of the short suite.
+    #[must_use]
+    pub const fn new(name: &'static str, about: &'static str, run: Run) -> Self {
+        let (core, stage, spoils) = (false, Stage::Running, false);
+        Self { name, about, core, stage, spoils, within: LONG, run }
+    }
+
+    /// The same as a part of the short suite.
+    #[must_use]
+    pub const fn in_core(self) -> Self {
+        Self { core: true, ..self }
+    }
+
+    /// The same on boot servers on which nothing of Neco was ever installed.
+    #[must_use]
+    pub const fn on_bare_machines(self) -> Self {
+        Self { stage: Stage::Bare, ..self }
+    }
+
+    /// The same, with which others cannot go on.
+    #[must_use]
+    pub const fn spoiling(self) -> Self {
+        Self { spoils: true, ..self }
+    }
+
+    /// The same with twice the time.
+    #[must_use]
+    pub const fn for_long(self) -> Self {
+        Self { within: self.within.saturating_mul(2), ..self }
+    }
 }
 
 /// How long it may take until Neco runs for the first time, or runs again.

@@ -5,12 +5,11 @@ use std::path::{Component as PathPart, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use neco_artifacts::Image;
+use neco_toml::{Document, Fields, Name, Report};
 use serde::Serialize;
 
-use crate::fields::{Document, Fields};
-use crate::problem::Report;
 use crate::templates::Templates;
-use crate::{Image, Name};
 
 /// What a program needs on a boot server.
 #[derive(Clone, Debug, Serialize)]

@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
+use neco_artifacts::Image;
+use neco_toml::Name;
+
 use crate::digest::Parts;
-use crate::{Component, ContentDigest, Facts, Image, Name, Restart, UnitRole, UnitSpec};
+use crate::{Component, ContentDigest, Facts, Restart, UnitRole, UnitSpec};
 
 /// What a component should look like on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,30 +18,25 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
-mod artifacts;
 mod component;
 mod desired;
 mod diff;
 mod digest;
 mod facts;
-mod fields;
 mod load;
-mod name;
 mod observed;
-mod problem;
 mod recipe;
 mod step;
 mod templates;
 
-pub use artifacts::Image;
 pub use component::{Component, FileSpec, Probe, Ready, Restart, Scope, UnitRole, UnitSpec};
 pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
 pub use diff::{Difference, Effect, FileChange, UnitChange, diff, effects};
 pub use digest::ContentDigest;
 pub use facts::{Facts, ServerFacts};
 pub use load::{LoadError, Sources};
-pub use name::{Name, NameError};
+pub use neco_artifacts::{Artifacts, Image};
+pub use neco_toml::{Name, NameError, Problem, Problems};
 pub use observed::{Observed, ObservedFile, ObservedUnit};
-pub use problem::{Problem, Problems};
 pub use recipe::Recipe;
 pub use step::{Group, Phase, Step, StepScope, Work};

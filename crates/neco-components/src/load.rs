@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use neco_artifacts::Artifacts;
+use neco_toml::Problems;
 use toml::de::DeTable;
 
-use crate::{Problems, Recipe};
+use crate::Recipe;
 
 /// The texts of a folder such as `/usr/share/neco`, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Sources {
     pub fn read(folder: impl AsRef<Path>) -> Result<Self, LoadError> {
         let folder = folder.as_ref();
         let recipe = text(&folder.join(Recipe::FILE))?;
-        let artifacts = optional(&folder.join("artifacts.toml"))?;
+        let artifacts = optional(&folder.join(Artifacts::FILE))?;
         let mut strays = Vec::new();
         let components = texts(folder, "components", ".toml", &mut strays)?
             .into_iter()

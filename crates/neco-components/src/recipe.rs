@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use neco_artifacts::{Artifacts, Image};
 use neco_schema::{GroupShape, RecipeDigest, RecipeShape};
+use neco_toml::{Document, Fields, Name, Problem, Problems, Report};
 use serde::Serialize;
 
 use crate::digest::Parts;
-use crate::fields::{Document, Fields};
-use crate::problem::{Problem, Problems, Report};
 use crate::templates::Templates;
-use crate::{
-    Component, ContentDigest, Facts, Group, Image, LoadError, Name, Phase, Sources, Step, Work,
-};
+use crate::{Component, ContentDigest, Facts, Group, LoadError, Phase, Sources, Step, Work};
 
 /// Everything that one version does to a boot server: the steps in order, with the components, templates, images and data
 /// they use. A recipe that exists is consistent.
@@ -22,7 +20,7 @@ pub struct Recipe {
     steps: Vec<Step>,
     groups: Vec<Group>,
     components: BTreeMap<Name, Component>,
-    images: BTreeMap<Name, Image>,
+    artifacts: Artifacts,
     data: BTreeMap<String, String>,
     digest: RecipeDigest,
 }
@@ -51,14 +49,15 @@ impl Recipe {
                     .to_owned(),
             });
         }
-        let artifacts = Document { file: "artifacts.toml", text: &sources.artifacts };
-        let images = Image::read_all(artifacts, &report);
+        let artifacts = Document { file: Artifacts::FILE, text: &sources.artifacts };
+        let artifacts = Artifacts::read(artifacts, &report);
+        let images = &artifacts.images;
         let templates = Arc::new(Templates::parse(&sources.templates, &report));
         let mut components = BTreeMap::new();
         for (stem, text) in &sources.components {
             let file = format!("components/{stem}.toml");
             let document = Document { file: &file, text };
-            if let Some(component) = Component::read(stem, document, &images, &templates, &report) {
+            if let Some(component) = Component::read(stem, document, images, &templates, &report) {
                 components.insert(component.name.clone(), component);
             }
         }
@@ -68,12 +67,12 @@ impl Recipe {
         }
         let document = Document { file: Self::FILE, text: &sources.recipe };
         let (steps, groups) =
-            read_steps(document, &components, &images, sources, &report).unwrap_or_default();
+            read_steps(document, &components, images, sources, &report).unwrap_or_default();
         let mut recipe = Self {
             steps,
             groups,
             components,
-            images,
+            artifacts,
             data: sources.data.clone(),
             digest: RecipeDigest(String::new()),
         };
@@ -117,14 +116,19 @@ impl Recipe {
         self.components.values()
     }
 
+    /// What the version pins.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
     /// The image `name`.
     pub fn image(&self, name: &str) -> Option<&Image> {
-        self.images.get(name)
+        self.artifacts.images.get(name)
     }
 
     /// The images that a step is about, in the order in which it names them.
     pub fn images_of<'r>(&'r self, step: &'r Step) -> impl Iterator<Item = &'r Image> {
-        step.images.iter().filter_map(|name| self.images.get(name))
+        step.images.iter().filter_map(|name| self.artifacts.images.get(name))
     }
 
     /// The content of a data file that some step names.
@@ -191,7 +195,7 @@ impl Recipe {
             steps: &'a [Step],
             groups: &'a [Group],
             components: &'a BTreeMap<Name, Component>,
-            images: &'a BTreeMap<Name, Image>,
+            artifacts: &'a Artifacts,
             templates: &'a BTreeMap<String, String>,
             data: &'a BTreeMap<String, String>,
         }
@@ -199,7 +203,7 @@ impl Recipe {
             steps: &self.steps,
             groups: &self.groups,
             components: &self.components,
-            images: &self.images,
+            artifacts: &self.artifacts,
             templates: templates.texts(),
             data: &self.data,
         })

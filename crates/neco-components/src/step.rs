@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use neco_toml::{Fields, Name};
 use serde::Serialize;
 
-use crate::fields::Fields;
-use crate::{Component, Name, Scope};
+use crate::{Component, Scope};
 
 /// A step of an update.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

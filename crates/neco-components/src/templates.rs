@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use neco_toml::{Problem, Report};
 
 use crate::Facts;
 use crate::facts::Context;
-use crate::problem::{Problem, Report};
 
 /// All templates of a folder, parsed.
 #[derive(Debug)]

@@ -13,14 +13,16 @@ use crate::problem::{Problem, Report};
 
 /// A text with the name it is known by in reports.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Document<'a> {
-    pub(crate) file: &'a str,
-    pub(crate) text: &'a str,
+pub struct Document<'a> {
+    /// What the file is called in reports, such as `components/serf.toml`.
+    pub file: &'a str,
+    /// Its content.
+    pub text: &'a str,
 }
 
 impl<'a> Document<'a> {
     /// Parses the document and checks its `format`; `None` when either failed, which is then reported.
-    pub(crate) fn parse(&self, report: &Report) -> Option<Spanned<DeTable<'a>>> {
+    pub fn parse(&self, report: &Report) -> Option<Spanned<DeTable<'a>>> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in &errors {
             report.add(Problem {
@@ -62,7 +64,7 @@ impl<'a> Document<'a> {
 
 /// The fields of one table. Whoever reads it takes the fields it knows and then calls [`finish`](Self::finish).
 #[derive(Debug)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     document: Document<'a>,
     report: &'a Report,
     table: &'a DeTable<'a>,
@@ -73,33 +75,32 @@ pub(crate) struct Fields<'a> {
 
 /// A value with the line it stands on.
 #[derive(Clone, Debug)]
-pub(crate) struct Found<T> {
-    pub(crate) value: T,
-    pub(crate) line: usize,
+pub struct Found<T> {
+    /// The value.
+    pub value: T,
+    /// Its line, counted from 1.
+    pub line: usize,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of a whole document whose format was checked.
-    pub(crate) fn of(
-        document: Document<'a>,
-        table: &'a Spanned<DeTable<'a>>,
-        report: &'a Report,
-    ) -> Self {
+    pub fn of(document: Document<'a>, table: &'a Spanned<DeTable<'a>>, report: &'a Report) -> Self {
         let known = RefCell::new(BTreeSet::from(["format"]));
         Self { document, report, table: table.get_ref(), line: 1, prefix: String::new(), known }
     }
 
     /// The line on which the table begins.
-    pub(crate) fn line(&self) -> usize {
+    pub fn line(&self) -> usize {
         self.line
     }
 
-    pub(crate) fn has(&self, field: &'static str) -> bool {
+    /// Whether `field` stands there, whatever its value.
+    pub fn has(&self, field: &'static str) -> bool {
         self.table.contains_key(field)
     }
 
     /// The text of `field`.
-    pub(crate) fn text(&self, field: &'static str) -> Option<Found<&'a str>> {
+    pub fn text(&self, field: &'static str) -> Option<Found<&'a str>> {
         let (value, span) = self.take(field)?;
         let text = value.as_str();
         if text.is_none() {
@@ -109,7 +110,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text of `field`, whose absence is a problem with this remedy.
-    pub(crate) fn required(&self, field: &'static str, remedy: &str) -> Option<Found<&'a str>> {
+    pub fn required(&self, field: &'static str, remedy: &str) -> Option<Found<&'a str>> {
         if !self.has(field) {
             self.known.borrow_mut().insert(field);
             self.problem(field, "is missing", remedy);
@@ -117,7 +118,8 @@ impl<'a> Fields<'a> {
         self.text(field)
     }
 
-    pub(crate) fn boolean(&self, field: &'static str) -> Option<bool> {
+    /// The truth value of `field`.
+    pub fn boolean(&self, field: &'static str) -> Option<bool> {
         let (value, _) = self.take(field)?;
         let boolean = value.as_bool();
         if boolean.is_none() {
@@ -127,7 +129,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The texts of a list; empty when the field is absent.
-    pub(crate) fn texts(&self, field: &'static str) -> Vec<Found<&'a str>> {
+    pub fn texts(&self, field: &'static str) -> Vec<Found<&'a str>> {
         let Some((value, _)) = self.take(field) else { return Vec::new() };
         let Some(list) = value.as_array() else {
             self.wrong_type(field, value, "a list of texts");
@@ -146,7 +148,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The text of `field` as a `T` whose error says what is wrong and what would be right.
-    pub(crate) fn parsed<T>(&self, field: &'static str) -> Option<Found<T>>
+    pub fn parsed<T>(&self, field: &'static str) -> Option<Found<T>>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -162,7 +164,7 @@ impl<'a> Fields<'a> {
     }
 
     /// As [`parsed`](Self::parsed); absence is a problem with this remedy.
-    pub(crate) fn required_parsed<T>(&self, field: &'static str, remedy: &str) -> Option<Found<T>>
+    pub fn required_parsed<T>(&self, field: &'static str, remedy: &str) -> Option<Found<T>>
     where
         T: FromStr,
         T::Err: std::fmt::Display,
@@ -172,7 +174,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A span of time, such as `30s` or `1h 30m`; longer than nothing.
-    pub(crate) fn duration(&self, field: &'static str) -> Option<Duration> {
+    pub fn duration(&self, field: &'static str) -> Option<Duration> {
         let found = self.text(field)?;
         let parsed = found.value.parse::<jiff::SignedDuration>().ok();
         let duration = parsed.and_then(|span| Duration::try_from(span).ok());
@@ -185,11 +187,7 @@ impl<'a> Fields<'a> {
     }
 
     /// One of a few words.
-    pub(crate) fn choice<T: Copy>(
-        &self,
-        field: &'static str,
-        choices: &[(&'static str, T)],
-    ) -> Option<T> {
+    pub fn choice<T: Copy>(&self, field: &'static str, choices: &[(&'static str, T)]) -> Option<T> {
         let found = self.text(field)?;
         let chosen = choices.iter().find(|(word, _)| *word == found.value);
         if chosen.is_none() {
@@ -201,7 +199,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of a table within this one.
-    pub(crate) fn table(&self, field: &'static str) -> Option<Self> {
+    pub fn table(&self, field: &'static str) -> Option<Self> {
         let (value, span) = self.take(field)?;
         let Some(table) = value.as_table() else {
             self.wrong_type(field, value, "a table");
@@ -211,7 +209,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The fields of each table of a list.
-    pub(crate) fn tables(&self, field: &'static str) -> Vec<Self> {
+    pub fn tables(&self, field: &'static str) -> Vec<Self> {
         let Some((value, _)) = self.take(field) else { return Vec::new() };
         let Some(list) = value.as_array() else {
             let remedy = format!("write [[{field}]] above each");
@@ -232,7 +230,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports something about `field`, or about the table when `field` is empty.
-    pub(crate) fn problem(&self, field: &str, what: &str, remedy: &str) {
+    pub fn problem(&self, field: &str, what: &str, remedy: &str) {
         let line = match self.table.get(field) {
             Some(value) => self.document.line(value.span().start),
             None => self.line,
@@ -241,7 +239,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports something about `field` on a line that is known better.
-    pub(crate) fn problem_at(&self, line: usize, field: &str, what: &str, remedy: &str) {
+    pub fn problem_at(&self, line: usize, field: &str, what: &str, remedy: &str) {
         let field = format!("{}{field}", self.prefix);
         self.report.add(Problem {
             file: self.document.file.to_owned(),
@@ -253,7 +251,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports every field that nobody took.
-    pub(crate) fn finish(self) {
+    pub fn finish(self) {
         let known = self.known.borrow();
         let words = known.iter().copied().collect::<Vec<_>>().join(", ");
         for key in self.table.keys().filter(|key| !known.contains(key.get_ref().as_ref())) {

@@ -55,19 +55,24 @@ impl std::error::Error for Problems {}
 
 /// Collects problems while the data is read.
 #[derive(Debug, Default)]
-pub(crate) struct Report(RefCell<Vec<Problem>>);
+pub struct Report(RefCell<Vec<Problem>>);
 
 impl Report {
-    pub(crate) fn add(&self, problem: Problem) {
+    /// Adds one.
+    pub fn add(&self, problem: Problem) {
         self.0.borrow_mut().push(problem);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none so far.
+    pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()
     }
 
     /// Gives `value`, or all problems.
-    pub(crate) fn conclude<T>(self, value: T) -> Result<T, Problems> {
+    ///
+    /// # Errors
+    /// There was at least one.
+    pub fn conclude<T>(self, value: T) -> Result<T, Problems> {
         let mut problems = self.0.into_inner();
         if problems.is_empty() {
             return Ok(value);

@@ -1,0 +1,64 @@
+//! Container images.
+
+use neco_toml::{Fields, Name};
+use serde::Serialize;
+
+use crate::artifacts::word;
+
+/// A container image with its pinned tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Image {
+    /// What components and steps call it.
+    pub name: Name,
+    /// Where it lies, such as `ghcr.io/cybozu/serf`.
+    pub repository: String,
+    /// Its tag, such as `0.10.1.7`.
+    pub tag: String,
+    /// Whether a private variant lies beside it, in the repository of the same name with `-secret` at its end.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+}
+
+impl Image {
+    /// The full name, such as `ghcr.io/cybozu/serf:0.10.1.7`.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+
+    /// What its archive is called among sabakan's assets, such as `cybozu-serf-ghcr.io-cybozu-serf-0.10.1.7.img`. It tells
+    /// the public repository also where the private variant lies in it.
+    pub fn asset_name(&self) -> String {
+        format!("cybozu-{}-{}-{}.img", self.name, self.repository.replace('/', "-"), self.tag)
+    }
+
+    pub(crate) fn read(entry: &Fields<'_>) -> Option<Self> {
+        let name = entry.required_parsed("name", "name the image, such as \"serf\"");
+        let remedy = "write the repository, such as \"ghcr.io/cybozu/serf\"";
+        let repository = word(entry, "repository", "._-/:", remedy);
+        let tag = word(entry, "tag", "._-", "write the tag, such as \"0.10.1.7\"");
+        let private = entry.boolean("private").unwrap_or(false);
+        Some(Self {
+            name: name?.value,
+            repository: repository?.to_owned(),
+            tag: tag?.to_owned(),
+            private,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_asset_is_called_as_its_image() {
+        let image = Image {
+            name: "setup-hw".parse().expect("a name"),
+            repository: "ghcr.io/cybozu-go/setup-hw".to_owned(),
+            tag: "1.20.1".to_owned(),
+            private: true,
+        };
+        assert_eq!(image.asset_name(), "cybozu-setup-hw-ghcr.io-cybozu-go-setup-hw-1.20.1.img");
+        assert_eq!(image.reference(), "ghcr.io/cybozu-go/setup-hw:1.20.1");
+    }
+}

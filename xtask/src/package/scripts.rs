@@ -192,6 +192,24 @@ done
             output
         }
 
+        /// Runs the preinst of our package as dpkg runs it, on the database of packages that the root has.
+        fn preinst(&self, args: &[&str]) -> Output {
+            let control = self.dir.join("control");
+            let mut command = Command::new("dpkg-deb");
+            run::capture(command.arg("-e").arg(self.ours("2026.11.21-1")).arg(&control)).unwrap();
+            let path = std::env::var("PATH").unwrap();
+            Command::new("sh")
+                .arg(control.join("preinst"))
+                .args(args)
+                .env("PATH", format!("{}:{path}", self.dir.join("bin").display()))
+                .env("SITE", self.root())
+                .env("DPKG_ROOT", self.root())
+                .env("DPKG_ADMINDIR", self.root().join("var/lib/dpkg"))
+                .env("DPKG_MAINTSCRIPT_PACKAGE", "neco")
+                .output()
+                .unwrap()
+        }
+
         fn install(&self, package: &Path) {
             assert!(self.dpkg("--install", package).status.success());
         }
@@ -317,6 +335,33 @@ done
         assert_eq!(site.enabled(), before);
         assert_eq!(site.state(), format!("installed {ORIGINAL}"));
         assert!(!site.has_note());
+    }
+
+    #[test]
+    fn what_dpkg_has_never_heard_of_is_left_alone() {
+        let site = Site::new("unheard-of");
+        // What lies there is of another, who knows no dpkg: a unit that is gone in ours would be its loss, not ours.
+        fs::create_dir_all(site.root().join("lib/systemd/system")).unwrap();
+        let unit = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
+        site.lay("lib/systemd/system/of-another.service", unit);
+        let daemons = "neco-updater.service neco-worker.service";
+        fs::create_dir_all(site.root().join("var/lib/neco")).unwrap();
+        site.lay("var/lib/neco/units-to-start", daemons);
+        let output = site.preinst(&["upgrade", ORIGINAL, "2026.11.21-1"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", output.status);
+        assert_eq!(said, "");
+        // The note of an earlier try goes as ever, and no other takes its place.
+        assert!(!site.has_note() && site.enabled().is_empty());
+    }
+
+    #[test]
+    fn a_database_that_dpkg_cannot_read_stops_an_upgrade() {
+        let site = Site::new("unreadable");
+        site.install(&site.original());
+        site.lay("var/lib/dpkg/status", "This is no database.\n");
+        let output = site.preinst(&["upgrade", ORIGINAL, "2026.11.21-1"]);
+        assert!(!output.status.success(), "an unreadable list counts as an empty one");
     }
 
     #[test]

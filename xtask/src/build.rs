@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::exit::{Doing, Done, Failure};
+use crate::folder;
 use crate::run;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
@@ -83,11 +84,6 @@ impl Programs {
         Self::build(workspace, tools, Profile::Dev, &[&[DCTEST]])
     }
 
-    /// Builds what is shipped, and then, by a command of its own, the program that runs virtual data centres.
-    pub(crate) fn with_dctest(workspace: &Workspace, tools: &Tools) -> Done<Self> {
-        Self::build(workspace, tools, Profile::Dev, &[&SHIPPED, &[DCTEST]])
-    }
-
     /// Builds what is shipped, with the program that measures, all of it as it is released.
     pub(crate) fn with_bench(workspace: &Workspace, tools: &Tools) -> Done<Self> {
         Self::build(workspace, tools, Profile::Release, &[&SHIPPED, &[BENCH]])
@@ -134,7 +130,8 @@ impl Programs {
     }
 }
 
-/// Builds the suites that drivers keep, as programs to be run on another machine, and copies them to `dir`.
+/// Builds the suites that drivers keep, as programs to be run on another machine, and copies them to `dir`; nothing else is
+/// there then.
 pub(crate) fn suites(workspace: &Workspace, tools: &Tools, dir: &Path) -> Done {
     let mut command = workspace.cargo();
     tools.lend(&mut command);
@@ -150,7 +147,8 @@ pub(crate) fn suites(workspace: &Workspace, tools: &Tools, dir: &Path) -> Done {
             .ok_or_else(|| Failure::failed(format!("cargo has not built the suite {suite}")))?;
         copy_if_changed(from, &dir.join(suite))?;
     }
-    Ok(())
+    // All that lies there is run, and one that was renamed is a suite no more.
+    folder::keep_only(dir, &SUITES.map(|(_, suite)| suite))
 }
 
 /// Builds packages and returns their executables by name.

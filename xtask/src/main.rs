@@ -5,6 +5,7 @@
 mod args;
 mod build;
 mod exit;
+mod folder;
 mod git;
 mod layers;
 mod lock;
@@ -21,33 +22,40 @@ use std::process::ExitCode;
 use crate::exit::Failure;
 use crate::verbs::Verb;
 
+/// Who speaks where no verb does.
+const SELF: &str = "xtask";
+
 fn main() -> ExitCode {
     match dispatch() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("xtask: {}", failure.message);
+        Err((by, failure)) => {
+            eprintln!("{by}: {}", failure.message);
             failure.exit.into()
         }
     }
 }
 
-fn dispatch() -> exit::Done {
+/// Runs the verb that the command line names; a failure comes with the name of the verb whose it is.
+fn dispatch() -> Result<(), (&'static str, Failure)> {
     let mut words = Vec::new();
     for word in std::env::args_os().skip(1) {
         words.push(word.into_string().map_err(|word| {
-            Failure::usage(format!("the argument {} is not valid UTF-8", word.display()))
+            let message = format!("the argument {} is not valid UTF-8", word.display());
+            (SELF, Failure::usage(message))
         })?);
     }
     match words.split_first() {
-        None => Err(Failure::usage(format!("which verb?\n{}", verbs::overview()))),
+        None => Err((SELF, Failure::usage(format!("which verb?\n{}", verbs::overview())))),
         Some((word, _)) if matches!(word.as_str(), "help" | "-h" | "--help") => {
             println!("{}", verbs::overview());
             Ok(())
         }
-        Some((word, rest)) => Verb::named(word)
-            .ok_or_else(|| {
-                Failure::usage(format!("there is no verb `{word}`\n{}", verbs::overview()))
-            })?
-            .run(rest.to_vec()),
+        Some((word, rest)) => match Verb::named(word) {
+            Some(verb) => verb.run(rest.to_vec()).map_err(|failure| (verb.name(), failure)),
+            None => {
+                let message = format!("there is no verb `{word}`\n{}", verbs::overview());
+                Err((SELF, Failure::usage(message)))
+            }
+        },
     }
 }

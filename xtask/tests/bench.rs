@@ -15,7 +15,7 @@ fn a_machine_that_lacks_something_is_told_before_anything_is_built() {
     assert_eq!(output.status.code(), Some(77), "{complained}");
     let reason =
         "there is no dpkg-deb on this machine; install it, on Debian by: apt-get install dpkg";
-    assert_eq!(complained, format!("xtask: {reason}\n"));
+    assert_eq!(complained, format!("bench: {reason}\n"));
     let object: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
     let expected = serde_json::json!({ "format": 1, "outcome": "failed", "reason": reason });
     assert_eq!(object, expected);

@@ -37,6 +37,9 @@ pub(crate) enum Quality {
     Bad,
 }
 
+/// Held while something is packed into a folder.
+pub(crate) const LOCK: &str = ".lock";
+
 /// What the worker of a bad package is.
 const DYING_WORKER: &str = "#!/bin/sh\n\
 echo 'neco-worker: this package is broken on purpose' >&2\n\
@@ -74,7 +77,7 @@ pub(crate) fn pack_with(
     fs::create_dir_all(out).doing(|| format!("cannot create {}", out.display()))?;
     let file = out.join(format!("neco_{version}_amd64.deb"));
     // Two verbs at once would fill the same folder.
-    let _lock = lock::hold(&out.join(".lock"))?;
+    let _lock = lock::hold(&out.join(LOCK))?;
     let epoch = source_date(workspace, version)?;
 
     let mut tree = Tree::create(out.join(format!(".neco_{version}.stage")))?;

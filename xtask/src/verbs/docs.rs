@@ -39,6 +39,6 @@ pub(super) fn run(args: Vec<String>) -> Done {
         )));
     }
     fs::write(&file, page).doing(|| format!("cannot write {}", file.display()))?;
-    eprintln!("xtask: wrote docs/etcd.md");
+    eprintln!("docs: wrote docs/etcd.md");
     Ok(())
 }

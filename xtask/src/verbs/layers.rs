@@ -22,7 +22,7 @@ pub(super) fn run(args: Vec<String>) -> Done {
         return Ok(());
     }
     for violation in &survey.violations {
-        eprintln!("xtask: {violation}");
+        eprintln!("layers: {violation}");
     }
     Err(Failure::failed(format!("layers: {} rules broken", survey.violations.len())))
 }

@@ -50,7 +50,7 @@ impl Verb {
         Self::ALL.into_iter().find(|verb| verb.name() == word)
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Setup => "setup",
             Self::Playground => "playground",
@@ -85,7 +85,7 @@ impl Verb {
 
     /// These hand their arguments, `--help` among them, to another program.
     fn passes_help_on(self) -> bool {
-        matches!(self, Self::Playground | Self::Dc | Self::Dctest | Self::AsUser)
+        matches!(self, Self::Playground | Self::Dc | Self::AsUser)
     }
 
     pub(crate) fn run(self, args: Vec<String>) -> Done {

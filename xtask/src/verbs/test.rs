@@ -33,7 +33,7 @@ pub(super) fn run(args: Vec<String>) -> Done {
     args.end()?;
     let (count, outcome) = all_tests(&chosen, all);
     if let Err(failure) = &outcome {
-        eprintln!("xtask: {}", failure.message);
+        eprintln!("test: {}", failure.message);
     }
     println!("{count}");
     match outcome {

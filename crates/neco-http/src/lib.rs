@@ -4,11 +4,15 @@
 //!   nobody where it came from.
 //! - [`shown`] is an address as it may stand in logs and errors.
 //! - [`is_loopback`] says whether an address stays on this machine.
+//! - [`read_capped`] reads a body that is no larger than it may be.
 //!
 //! What is asked, how long to wait and what a refusal means is the business of each client.
 
+mod body;
+
 use std::sync::Once;
 
+pub use body::{BodyError, read_capped};
 pub use reqwest::Url;
 
 /// Begins a client that asks `to`, through `proxy` if there is one. It follows no redirect and tells nobody where it came

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use neco_base::{Backoff, Secret};
-use neco_http::shown;
+use neco_http::{BodyError, shown};
 use neco_schema::{Environment, NecoVersion};
 use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK};
 use reqwest::{Response, StatusCode, Url};
@@ -473,21 +473,15 @@ fn is_at(release: &ListedRelease, segments: &[&str]) -> bool {
 /// Reads a body of at most `limit` bytes into memory.
 pub(crate) async fn read_capped(
     url: &Url,
-    mut response: Response,
+    response: Response,
     limit: u64,
 ) -> Result<Vec<u8>, ReleaseError> {
-    let too_large = || ReleaseError::TooLarge { url: shown(url), limit, announced: false };
-    if response.content_length().is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|source| broken(url, source))? {
-        if (body.len() + chunk.len()) as u64 > limit {
-            return Err(too_large());
+    neco_http::read_capped(response, limit).await.map_err(|error| match error {
+        BodyError::TooLarge { limit } => {
+            ReleaseError::TooLarge { url: shown(url), limit, announced: false }
         }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+        BodyError::Broken(source) => broken(url, source),
+    })
 }
 
 /// The target of `rel="next"` in a Link header.

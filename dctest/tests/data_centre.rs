@@ -2,7 +2,10 @@
 //!
 //! They need root, what `cargo xtask dc check` asks for, and some seconds each.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -47,26 +50,35 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// One that is taken down however the test ends.
+/// A name that nobody else has: these tests may run twice at a time.
+fn named(name: &str) -> String {
+    format!("{name}-{}", std::process::id())
+}
+
+/// One that is taken down however the test ends, also if it is killed.
 struct DataCentre {
-    name: &'static str,
+    name: String,
     dirs: Dirs,
+    driver: Child,
 }
 
 impl DataCentre {
-    fn up(name: &'static str, description: &str) -> Self {
+    fn up(name: &str, description: &str) -> Self {
         let file = tempfile::NamedTempFile::new().expect("room");
         fs::write(file.path(), description).expect("room");
-        let centre = Self { name, dirs: top().instance(name) };
-        let file = file.path().display().to_string();
-        let last = said(&["up", &file, "--name", name, "--output", "json"]);
-        let told: Value = serde_json::from_str(last.lines().last().expect("a line")).expect("JSON");
+        let name = named(name);
+        let dirs = top().instance(&name);
+        let mut centre = Self { driver: tied(&name, file.path()), name, dirs };
+        let mut line = String::new();
+        let said = centre.driver.stdout.as_mut().expect("a pipe");
+        BufReader::new(said).read_line(&mut line).expect("a line");
+        let told: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(told["outcome"], "ready");
         centre
     }
 
     fn dc(&self, words: &[&str]) -> String {
-        said(&[&["--name", self.name], words].concat())
+        said(&[&["--name", &self.name], words].concat())
     }
 
     fn fails(&self, words: &[&str]) -> String {
@@ -74,7 +86,7 @@ impl DataCentre {
     }
 
     fn fails_with(&self, code: i32, words: &[&str]) -> String {
-        let output = run(&[&["--name", self.name], words].concat());
+        let output = run(&[&["--name", &self.name], words].concat());
         assert_eq!(output.status.code(), Some(code), "{words:?}");
         String::from_utf8(output.stderr).expect("text")
     }
@@ -89,14 +101,16 @@ impl DataCentre {
 
     /// Whether a machine gets an answer from an address.
     fn reaches(&self, machine: &str, address: &str) -> bool {
-        let words = ["--name", self.name, "sh", machine, "--", "ping", "-q", "-c1", "-W1", address];
+        let words =
+            ["--name", &self.name, "sh", machine, "--", "ping", "-q", "-c1", "-W1", address];
         run(&words).status.success()
     }
 }
 
 impl Drop for DataCentre {
     fn drop(&mut self) {
-        let _ = run(&["down", "--name", self.name]);
+        drop(self.driver.stdin.take());
+        let _ = self.driver.wait();
     }
 }
 
@@ -254,21 +268,22 @@ fn two_run_side_by_side_with_the_same_addresses() {
     for centre in [&one, &other] {
         centre.dc(&["sh", "boot-0", "--", "sh", "-c", &format!("echo {} > /name", centre.name)]);
     }
-    assert_eq!(one.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-one\n");
-    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-other\n");
-    let again = run(&["up", "--name", "t-one"]);
+    assert_eq!(one.dc(&["ssh", "boot-0", "--", "cat", "/name"]), format!("{}\n", one.name));
+    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), format!("{}\n", other.name));
+    let again = run(&["up", "--name", &one.name]);
     let complained = String::from_utf8_lossy(&again.stderr).into_owned();
-    assert!(complained.contains("a data centre t-one runs already"), "{complained}");
+    let already = format!("a data centre {} runs already", one.name);
+    assert!(complained.contains(&already), "{complained}");
     one.dc(&["down"]);
     assert_eq!(left(&one.dirs), Vec::<String>::new());
-    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), "t-other\n");
+    assert_eq!(other.dc(&["ssh", "boot-0", "--", "cat", "/name"]), format!("{}\n", other.name));
 }
 
 /// Starts one that ends with its driver.
 fn tied(name: &str, file: &Path) -> Child {
     let file = file.display().to_string();
     let mut command = dc(&["up", &file, "--tied", "--name", name, "--output", "json"]);
-    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     child.expect("it starts")
 }
 
@@ -277,7 +292,8 @@ fn tied(name: &str, file: &Path) -> Child {
 fn whoever_is_killed_nothing_stays_behind() {
     let file = tempfile::NamedTempFile::new().expect("room");
     fs::write(file.path(), ONE).expect("room");
-    let dirs = top().instance("t-killed");
+    let name = named("t-killed");
+    let dirs = top().instance(&name);
     let ready = |dirs: &Dirs| {
         let words = ["--name", &dirs.name, "status"];
         until("a data centre that is ready", || run(&words).status.success());
@@ -285,7 +301,7 @@ fn whoever_is_killed_nothing_stays_behind() {
 
     // The driver, in the middle of the start and after it.
     for in_the_middle in [true, false] {
-        let mut driver = tied("t-killed", file.path());
+        let mut driver = tied(&name, file.path());
         if in_the_middle {
             until("a record", || matches!(Record::read(&dirs), Ok(Some(_))));
         } else {
@@ -298,7 +314,7 @@ fn whoever_is_killed_nothing_stays_behind() {
 
     // Those that hold it: what they leave on the disk the next one sweeps away.
     for victim in ["warden", "outer"] {
-        let mut driver = tied("t-killed", file.path());
+        let mut driver = tied(&name, file.path());
         ready(&dirs);
         let record = Record::read(&dirs).expect("a record").expect("a record");
         if victim == "warden" {
@@ -307,11 +323,107 @@ fn whoever_is_killed_nothing_stays_behind() {
             record.outer.kill()
         }
         until("the end of its processes", || !record.outer.lives() && !record.warden.lives());
-        said(&["down", "--name", "t-killed"]);
+        said(&["down", "--name", &name]);
         until("nothing of it", || left(&dirs).is_empty());
         driver.kill().expect("it can be killed");
         driver.wait().expect("it has ended");
     }
+}
+
+/// The namespaces of a process (namespaces(7)).
+fn spaces(pid: u32) -> BTreeSet<PathBuf> {
+    let kinds = ["cgroup", "ipc", "mnt", "net", "pid", "uts"].into_iter();
+    kinds.filter_map(|kind| fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()).collect()
+}
+
+/// All processes of this host, each with its parent.
+fn processes() -> Vec<(u32, u32)> {
+    let entries = fs::read_dir("/proc").expect("processes").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // Its name, which may be anything, ends with the last bracket.
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+        Some((pid, parent))
+    })
+    .collect()
+}
+
+/// The namespaces of everybody below a process that are not those of this one.
+fn spaces_below(pid: u32) -> BTreeSet<PathBuf> {
+    let (processes, mut below) = (processes(), vec![pid]);
+    let mut at = 0;
+    while let Some(&parent) = below.get(at) {
+        let children = processes.iter().filter(|(_, its)| *its == parent).map(|(pid, _)| *pid);
+        below.extend(children);
+        at += 1;
+    }
+    let all: BTreeSet<PathBuf> = below.into_iter().flat_map(spaces).collect();
+    &all - &spaces(std::process::id())
+}
+
+/// A package that is one only as far as stories need it that install nothing.
+fn hollow_package(dir: &Path) {
+    let tree = dir.join("tree");
+    for (path, text) in [
+        (
+            "DEBIAN/control",
+            "Package: neco\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: none\n",
+        ),
+        ("DEBIAN/md5sums", ""),
+        ("usr/share/neco/artifacts.toml", ""),
+        ("usr/share/neco/recipe.toml", ""),
+        ("usr/share/neco/components/none.toml", ""),
+        ("usr/share/neco/templates/none.j2", ""),
+    ] {
+        let path = tree.join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("room");
+        fs::write(path, text).expect("room");
+    }
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-b"]).arg(&tree).arg(dir.join("neco.deb"));
+    let built = build.output().expect("dpkg-deb");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+}
+
+#[test]
+#[ignore = "needs root and boots machines; `cargo xtask test --all` runs it"]
+fn a_driver_of_stories_that_is_killed_leaves_nothing() {
+    let room = tempfile::tempdir().expect("room");
+    hollow_package(room.path());
+    // A story that would go on for long.
+    let suite = room.path().join("suites/lasting");
+    fs::create_dir(room.path().join("suites")).expect("room");
+    fs::write(&suite, "#!/bin/sh\ntouch /run/lasts\nsleep 600\n").expect("room");
+    fs::set_permissions(&suite, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let (name, before) = (named("t-told"), network());
+    let dirs = top().instance(&name);
+    let mut command = dc(&["--name", &name, "stories", "drivers-keep-their-contracts"]);
+    command.env("NECO_PACKAGES", room.path()).env("NECO_BIN_DIR", room.path());
+    command.env("NECO_SUITES", suite.parent().expect("a folder"));
+    let mut driver =
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    until("the story to be in the middle", || {
+        let ended = driver.try_wait().expect("it can be asked");
+        assert_eq!(ended, None, "the driver has ended");
+        let words = ["--name", &name, "sh", "boot-0", "--", "test", "-e", "/run/lasts"];
+        run(&words).status.success()
+    });
+    let record = Record::read(&dirs).expect("a record").expect("a record");
+    let spaces_then = spaces_below(u32::try_from(record.outer.pid).expect("positive"));
+    // Those of the data centre, and more of each machine.
+    assert!(spaces_then.len() > 12, "{spaces_then:?}");
+
+    driver.kill().expect("it runs");
+    driver.wait().expect("it has ended");
+    until("nothing of it", || left(&dirs).is_empty());
+    until("the end of its namespaces", || {
+        let now: BTreeSet<PathBuf> =
+            processes().into_iter().flat_map(|(pid, _)| spaces(pid)).collect();
+        now.is_disjoint(&spaces_then)
+    });
+    assert_eq!(network(), before);
+    fs::remove_dir_all(top().0.join("results").join(&name)).expect("it is there");
 }
 
 #[test]
@@ -319,14 +431,16 @@ fn whoever_is_killed_nothing_stays_behind() {
 fn a_machine_that_does_not_boot_is_told_within_its_deadline_with_what_it_said() {
     let file = tempfile::NamedTempFile::new().expect("room");
     fs::write(file.path(), format!("{ONE}limits: {{ boot: 100ms }}\n")).expect("room");
-    let output = run(&["up", &file.path().display().to_string(), "--name", "t-never"]);
+    let name = named("t-never");
+    let output = run(&["up", &file.path().display().to_string(), "--name", &name]);
     assert_eq!(output.status.code(), Some(1));
     let complained = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(complained.contains("boot: ") && complained.contains("boot-0"), "{complained}");
-    let kept = top().artefacts("t-never");
+    let kept = top().artefacts(&name);
     assert!(complained.contains(&kept.display().to_string()), "{complained}");
     assert!(kept.join("boot-0/console.log").is_file() && kept.join("routers/core.conf").is_file());
-    assert_eq!(left(&top().instance("t-never")), Vec::<String>::new());
+    assert_eq!(left(&top().instance(&name)), Vec::<String>::new());
+    fs::remove_dir_all(kept).expect("it is there");
 }
 
 #[test]

@@ -110,6 +110,24 @@ impl Site {
         self.ask(machine, &all).await
     }
 
+    /// The names of the members that have started, as a machine tells them; of one that has not, its addresses.
+    ///
+    /// # Errors
+    /// etcd does not answer there.
+    pub async fn etcd_members(&self, machine: &Machine) -> Result<Vec<String>> {
+        let told = self.etcdctl(machine, &["member", "list", "--write-out=json"]).await?;
+        let told: serde_json::Value =
+            serde_json::from_str(&told).context("reading what etcdctl says")?;
+        let members = told["members"].as_array().context("etcdctl tells no members")?;
+        let name = |member: &serde_json::Value| {
+            let name = member["name"].as_str().filter(|name| !name.is_empty());
+            name.map_or_else(|| member["peerURLs"].to_string(), str::to_owned)
+        };
+        let mut names: Vec<String> = members.iter().map(name).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// The server whose member leads.
     ///
     /// # Errors

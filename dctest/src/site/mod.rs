@@ -3,11 +3,13 @@
 mod audit;
 mod etcd;
 mod installation;
+mod measure;
 mod neco;
 mod proxy;
 mod shell;
 mod workshop;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,7 @@ use crate::plan::address::Subnet;
 use crate::plan::topology::{Place, Topology};
 
 pub use self::etcd::UNIT as ETCD_UNIT;
+pub use self::measure::Running;
 pub use self::neco::{Report, Server, UPDATE, Update};
 pub use self::workshop::{Draft, Flavour, Keys, Workshop};
 
@@ -74,6 +77,8 @@ pub struct Site {
     pub machines: Vec<Machine>,
     /// Makes and publishes packages.
     pub workshop: Workshop,
+    /// What was measured since the suite looked last.
+    pub figures: BTreeMap<String, f64>,
     /// The version that was installed first, once one was.
     first: Option<NecoVersion>,
     centre: DataCentre,
@@ -114,6 +119,7 @@ impl Site {
             dirs,
             machines,
             workshop,
+            figures: BTreeMap::new(),
             first: None,
             centre,
             _held: held,

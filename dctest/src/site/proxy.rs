@@ -40,8 +40,11 @@ impl Site {
             all.extend(words.map(|&word| word.to_owned()));
             run(&mut command(all), LIMIT).await?;
         }
-        let log = self.dirs.routers().join(LOG);
-        until("the proxy to listen", LIMIT, async || Ok(log.is_file().then_some(()))).await?;
+        let connect = format!("exec 3<>/dev/tcp/{ADDRESS}/{PORT}");
+        until("the proxy to listen", LIMIT, async || {
+            self.ask(self.machine(0), &["bash", "-c", &connect]).await.map(Some)
+        })
+        .await?;
         Ok(format!("http://{ADDRESS}:{PORT}"))
     }
 

@@ -1,6 +1,6 @@
 //! The key that signs releases is replaced while a server is off.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::instance::orders::Power;
 use crate::site::{Draft, Keys, Site, UPDATE};
@@ -8,11 +8,21 @@ use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "keys-rotate-with-one-server-off",
-    "a server that was off while the signing key was replaced trusts the release that brings the new key, and then those of the new key alone",
+    "a release of a key that nobody trusts is refused; a server that was off while the signing key was replaced trusts the release that brings the new key, and then those of the new key alone",
     |site| Box::pin(run(site)),
 );
 
 async fn run(site: &mut Site) -> Result<()> {
+    // Nobody trusts the new key as yet.
+    let old = site.version().await?;
+    let early = site.next_version();
+    site.workshop.publish(&Draft::sound(early.clone()).signed_by(Keys::Second)).await?;
+    let report = site.gives_up(&early, &old, UPDATE).await?;
+    let why = report.message(0)?;
+    ensure!(why.contains("no signature that can be accepted"), "boot server 0 says why: {why:?}");
+    for machine in &site.machines {
+        site.has_not_met(machine, &early).await?;
+    }
     let bridge = site.next_version();
     site.workshop.publish(&Draft::sound(bridge.clone()).signed_by(Keys::Both)).await?;
     let what = "the release with both signatures to be requested";

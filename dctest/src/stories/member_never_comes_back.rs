@@ -27,6 +27,8 @@ async fn run(site: &mut Site) -> Result<()> {
     site.machines.retain(|machine| machine.lrn != 2);
     // The request before lists the dead server.
     site.completes_anew(&update, UPDATE * 2).await?;
+    let members = site.etcd_members(&operator).await?;
+    ensure!(members == ["boot-0", "boot-1"], "members of etcd are {members:?}");
     let told =
         site.etcdctl(&operator, &["get", "--prefix", "--keys-only", "/neco/info/boot"]).await?;
     ensure!(!told.contains("/bootservers/2"), "boot server 2 is registered still: {told}");

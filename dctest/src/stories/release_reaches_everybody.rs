@@ -1,13 +1,14 @@
 //! A release published on the mirror reaches all three servers in lock-step through real dpkg, one server first.
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
 
-use crate::site::{Draft, Machine, Site, UPDATE};
+use crate::site::{Machine, Running, Site, UPDATE};
 use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "release-reaches-everybody",
-    "a release on the mirror is installed by dpkg on one server first, then on the others, by daemons that replace themselves",
+    "a release on the mirror is installed by dpkg on one server first, then on the others, by daemons that replace themselves; one that changes nothing starts nothing else anew",
     |site| Box::pin(run(site)),
 ).in_core();
 
@@ -16,9 +17,7 @@ async fn run(site: &mut Site) -> Result<()> {
     for machine in &site.machines {
         before.push(site.unit(machine, "neco-worker.service", "MainPID").await?);
     }
-    let version = site.next_version();
-    site.workshop.publish(&Draft::sound(version.clone())).await?;
-    site.has_completed(&version, UPDATE).await?;
+    site.update(UPDATE).await?;
     for (machine, pid) in site.machines.iter().zip(before) {
         let now = site.unit(machine, "neco-worker.service", "MainPID").await?;
         ensure!(now != pid, "{}: process {pid} is the worker still", machine.name);
@@ -33,7 +32,31 @@ async fn run(site: &mut Site) -> Result<()> {
             first.ended
         );
     }
+    changes_nothing(site).await
+}
+
+/// A second release, which has nothing new but its version: how long that takes is measured, and nothing but Neco is
+/// started anew for it.
+async fn changes_nothing(site: &mut Site) -> Result<()> {
+    let before = running(site).await?;
+    let version = site.update(UPDATE).await?;
+    let after = running(site).await?;
+    let took = site.took(&version).await?;
+    site.note("seconds of an update that changes nothing", took.as_secs_f64());
+    for (machine, (before, after)) in site.machines.iter().zip(before.iter().zip(&after)) {
+        ensure!(before.contains_key("serf.service"), "{}: Serf is not looked at", machine.name);
+        for (unit, run) in before {
+            let now = after.get(unit);
+            let name = &machine.name;
+            ensure!(now == Some(run), "{name}: {unit} was {run}, and is {now:?} now");
+        }
+    }
     Ok(())
+}
+
+/// What runs on each machine.
+async fn running(site: &Site) -> Result<Vec<Running>> {
+    try_join_all(site.machines.iter().map(|machine| site.running(machine))).await
 }
 
 /// When the unit that installs said its first and its last word, in microseconds.

@@ -3,6 +3,7 @@
 
 mod results;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -140,7 +141,8 @@ impl Suite<'_> {
     fn untold(&self, story: &Story, why: &str) -> Told {
         let artefacts = self.tools.top.artefacts(self.name);
         let outcome = Outcome::Failed { why: why.to_owned(), artefacts };
-        Told { name: story.name, about: story.about, seconds: 0.0, outcome }
+        let figures = BTreeMap::new();
+        Told { name: story.name, about: story.about, seconds: 0.0, figures, outcome }
     }
 
     /// Takes a data centre down; that it does not go away is a failure of its own.
@@ -152,6 +154,7 @@ impl Suite<'_> {
                 name: "down",
                 about: "nothing of a data centre is left",
                 seconds: begun.elapsed().as_secs_f64(),
+                figures: BTreeMap::new(),
                 outcome: Outcome::Failed { why: format!("{error:#}"), artefacts },
             });
         }
@@ -218,7 +221,9 @@ impl Suite<'_> {
         results.memory.extend(site.memory().await.unwrap_or_default());
         self.phase(results, story.name, begun);
         let seconds = begun.elapsed().as_secs_f64();
-        let told = |outcome| Told { name: story.name, about: story.about, seconds, outcome };
+        let figures = std::mem::take(&mut site.figures);
+        let told =
+            |outcome| Told { name: story.name, about: story.about, seconds, figures, outcome };
         let mut troubles = Vec::new();
         troubles.extend(outcome.err().map(|error| format!("{error:#}")));
         troubles.extend(healed.err().map(|error| format!("healing: {error:#}")));

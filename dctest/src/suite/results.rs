@@ -37,6 +37,8 @@ pub struct Told {
     pub about: &'static str,
     /// How long it took, with its verdict.
     pub seconds: f64,
+    /// What was measured in it.
+    pub figures: BTreeMap<String, f64>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -69,6 +71,9 @@ impl Results {
         let (passed, failed) = self.count();
         let stories = self.stories.iter().map(|told| {
             let mut story = json!({ "name": told.name, "seconds": told.seconds });
+            if !told.figures.is_empty() {
+                story["figures"] = json!(told.figures);
+            }
             match &told.outcome {
                 Outcome::Passed { verdict } => {
                     story["outcome"] = "passed".into();
@@ -134,7 +139,11 @@ mod tests {
     use super::*;
 
     fn results() -> Results {
-        let told = |name, outcome| Told { name, about: "", seconds: 1.5, outcome };
+        let figures = BTreeMap::from([("seconds of an update".to_owned(), 8.5)]);
+        let told = |name, outcome| {
+            let figures = figures.clone();
+            Told { name, about: "", seconds: 1.5, figures, outcome }
+        };
         let why = "boot-1 < boot-2 & \"others\"".to_owned();
         Results {
             stories: vec![
@@ -154,6 +163,7 @@ mod tests {
         assert_eq!(json["seconds"], 3.5);
         assert_eq!(json["phases"], json!([{ "phase": "down", "seconds": 0.5 }]));
         assert_eq!(json["stories"][1]["artefacts"], "kept/other");
+        assert_eq!(json["stories"][0]["figures"], json!({ "seconds of an update": 8.5 }));
         assert_eq!(json["memory"]["boot-0"], json!({ "anonymous": 40, "all": 61 }));
     }
 

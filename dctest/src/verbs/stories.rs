@@ -1,5 +1,6 @@
 //! `cargo xtask dctest`.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
@@ -8,6 +9,8 @@ use neco_dctest::instance::orders::Phase;
 use neco_dctest::site::Tools;
 use neco_dctest::stories::STORIES;
 use neco_dctest::suite::{self, Outcome, Results, Suite};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use super::{CANNOT_RUN, Output, lacks};
@@ -67,6 +70,8 @@ pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stor
     let given = |path: &Option<PathBuf>| {
         path.clone().context("start it as `cargo xtask dctest`, which builds what is installed")
     };
+    let dir = top.0.join("results").join(name);
+    let _alone = alone(&dir, name)?;
     let tools = Tools {
         top: top.clone(),
         program: program.to_owned(),
@@ -79,14 +84,6 @@ pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stor
         Output::Human => println!("{line}"),
     };
     let mut told = |phase: &Phase| tell(format!("{:<40} {:>6.2} s", phase.phase, phase.seconds));
-    let dir = top.0.join("results").join(name);
-    // Those of an earlier run are not to be taken for those of this one.
-    match std::fs::remove_dir_all(&dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("removing {}", dir.display()));
-        }
-        _ => {}
-    }
     let results = Suite { tools: &tools, name, told: &mut told }.run(&chosen).await;
     results.write(&dir)?;
     for line in summary(&results) {
@@ -102,15 +99,36 @@ pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stor
     Ok(u8::from(failed > 0))
 }
 
-/// The first package of a folder.
+/// Empties the folder for results, which those of an earlier run are not to be taken for. As long as what this gives is held,
+/// nobody else tells stories under this name, who would end the data centres of this run and take its folders.
+fn alone(dir: &Path, name: &str) -> Result<Flock<File>> {
+    std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    let opened = File::open(dir).with_context(|| format!("opening {}", dir.display()))?;
+    let held = match Flock::lock(opened, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => held,
+        Err((_, Errno::EWOULDBLOCK)) => {
+            bail!("stories are being told as {name} already; --name names others")
+        }
+        Err((_, error)) => return Err(error).with_context(|| format!("locking {}", dir.display())),
+    };
+    let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(held)
+}
+
+/// The package of a folder.
 fn package_in(dir: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?;
     let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     found.retain(|path| path.extension().is_some_and(|extension| extension == "deb"));
     found.sort();
-    match found.into_iter().next() {
-        Some(package) => Ok(package),
-        None => bail!("there is no package in {}", dir.display()),
+    match &found[..] {
+        [package] => Ok(package.clone()),
+        [] => bail!("there is no package in {}", dir.display()),
+        // One of them is an old one, and nobody can tell which.
+        several => bail!("{} has several packages: {several:?}; remove the folder", dir.display()),
     }
 }
 
@@ -125,6 +143,8 @@ fn summary(results: &Results) -> Vec<String> {
             }
         };
         lines.push(format!("  {mark} {:<38} {:>6.1} s  {said}", told.name, told.seconds));
+        let figures = told.figures.iter();
+        lines.extend(figures.map(|(figure, value)| format!("      {figure}: {value:.1}")));
     }
     let memory: Vec<String> = results
         .memory
@@ -138,4 +158,36 @@ fn summary(results: &Results) -> Vec<String> {
         lines.push(format!("  memory: {}", memory.join(", ")));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_tells_stories_under_a_name_and_begins_with_no_results() {
+        let dir = tempfile::tempdir().unwrap();
+        let results = dir.path().join("results/stories");
+        let first = alone(&results, "stories").unwrap();
+        std::fs::write(results.join("results.json"), "{}").unwrap();
+        let error = alone(&results, "stories").unwrap_err().to_string();
+        assert_eq!(error, "stories are being told as stories already; --name names others");
+        assert!(results.join("results.json").exists(), "the second run removes nothing");
+        alone(&results.with_file_name("others"), "others").unwrap();
+        drop(first);
+        let _second = alone(&results, "stories").unwrap();
+        assert!(!results.join("results.json").exists());
+    }
+
+    #[test]
+    fn of_two_packages_none_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = || package_in(dir.path()).unwrap_err().to_string();
+        assert!(error().starts_with("there is no package in "), "{}", error());
+        std::fs::write(dir.path().join("neco_1_amd64.deb"), "").unwrap();
+        std::fs::write(dir.path().join(".lock"), "").unwrap();
+        assert_eq!(package_in(dir.path()).unwrap(), dir.path().join("neco_1_amd64.deb"));
+        std::fs::write(dir.path().join("neco_2_amd64.deb"), "").unwrap();
+        assert!(error().contains(" has several packages: "), "{}", error());
+    }
 }

@@ -59,8 +59,7 @@ pub(super) fn run(args: Vec<String>) -> Done {
 /// Whether a program reads the answer: that holds for wrong words, too.
 fn asks_for_json(args: &[String]) -> bool {
     let joined = format!("--output={JSON}");
-    args.contains(&joined)
-        || args.windows(2).any(|pair| pair[0] == "--output" && pair[1] == JSON)
+    args.contains(&joined) || args.windows(2).any(|pair| pair[0] == "--output" && pair[1] == JSON)
 }
 
 /// What is done before stories are told.

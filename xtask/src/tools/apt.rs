@@ -80,6 +80,31 @@ impl Apt {
         Ok(files)
     }
 
+    /// Fetches a package, whatever it depends on, and what every Debian has: all that it needs to run below another root.
+    pub(super) fn download_whole(&self, package: &str) -> Done<Vec<PathBuf>> {
+        self.clean()?;
+        // apt offers those of other architectures that the machine knows, too.
+        let native = run::capture(Command::new("dpkg").arg("--print-architecture"))?;
+        let essential = format!("?and(?essential,?architecture({}))", native.trim());
+        let mut command = self.command("apt-get");
+        command.args(["-q", "--yes", "--download-only", "--no-install-recommends", "install"]);
+        run::capture(command.args([package, &essential]))?;
+        let from = self.dir.join("cache/archives");
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&from).doing(|| format!("cannot list {}", from.display()))? {
+            let path = entry.doing(|| format!("cannot list {}", from.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "deb") {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    /// Drops what [`Apt::download_whole`] has fetched.
+    pub(super) fn clean(&self) -> Done {
+        run::capture(self.command("apt-get").arg("clean")).map(drop)
+    }
+
     fn closure(&self, package: &str) -> Done<BTreeSet<String>> {
         let listing = run::capture(self.command("apt-cache").args([
             "depends",

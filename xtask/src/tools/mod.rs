@@ -1,11 +1,12 @@
 //! The programs that building and testing need besides Rust: etcd, etcdctl and protoc; and mmdebstrap, which virtual data
-//! centres are made with.
+//! centres are made with, and lintian.
 //!
 //! The system's are used where they work. Missing ones are fetched as Debian packages and unpacked
 //! under `target/tools/`: nothing is installed, no service starts, no root is needed. Every verb
 //! that builds asks for them first; once they are there, asking costs three short processes.
 
 mod apt;
+mod lintian;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -17,6 +18,7 @@ use crate::exit::{Doing, Done, Failure};
 use crate::workspace::Workspace;
 use crate::{lock, run};
 use apt::Apt;
+pub(crate) use lintian::Lintian;
 
 /// Set to `1`, the system's programs are passed over, so that the unpacked ones can be tried on a
 /// machine that has both.

@@ -19,12 +19,20 @@ Runs everything that must hold before a change lands.
 usage: cargo xtask ci
 
 Format, layers, lints, generated pages, tests, dependencies' licences and sources, the playground,
-and, when root, the playground once more as an unprivileged user; in a virtual data centre, where the
-machine can run one, the suites of the drivers and the stories of installation, upgrade and power cut.
-Every phase runs, whatever the ones before it said. The last line is the count of tests, `N passed, N failed`.";
+and, when root, the playground once more as an unprivileged user; lintian's verdict on a package; in a
+virtual data centre the suites of the drivers and the stories of installation, upgrade and power cut.
+The user's playground, lintian and the data centre are left out, and that is said, where the machine
+cannot run them. Every phase runs, whatever the ones before it said. The last line is the count of
+tests, `N passed, N failed`.";
 
 /// A playground that has not ended by then hangs.
 const PLAYGROUND_LIMIT: &str = "15m";
+
+/// As [`PLAYGROUND_LIMIT`], for what lintian takes half a minute for; it may have to be brought.
+const LINT_LIMIT: &str = "10m";
+
+/// Of the package that lintian looks at: one file, whatever the commit.
+const LINT_VERSION: &str = "2026.11.21-40000";
 
 /// What is told on real machines before a change lands.
 const STORIES: [&str; 4] = [
@@ -42,7 +50,15 @@ struct Phases {
 }
 
 impl Phases {
+    /// Runs what every machine must be able to run: without it nothing would be proven.
     fn run(&mut self, name: &'static str, work: impl FnOnce() -> Done) {
+        self.run_where_possible(name, || {
+            work().map_err(|failure| Failure { exit: Exit::Failed, ..failure })
+        });
+    }
+
+    /// Runs what some machines cannot run: that is said and is no verdict.
+    fn run_where_possible(&mut self, name: &'static str, work: impl FnOnce() -> Done) {
         println!("\n── {name}");
         let begun = Instant::now();
         let outcome = work();
@@ -80,7 +96,7 @@ impl Phases {
     }
 }
 
-/// Whether it is the machine's fault: that is said and is no verdict.
+/// Whether it is the machine's fault.
 fn cannot_run(failure: &Failure) -> bool {
     failure.exit == Exit::CannotRun
 }
@@ -104,12 +120,16 @@ pub(super) fn run(args: Vec<String>) -> Done {
         outcome
     });
     phases.run("deny", || deny?.check(&workspace));
-    phases.run("playground", || verb(&["playground"]));
+    phases.run("playground", || verb(&["playground"], PLAYGROUND_LIMIT));
     if is_root() {
-        phases.run("playground as a user", || verb(&["as-user", "playground"]));
+        phases.run_where_possible("playground as a user", || {
+            verb(&["as-user", "playground"], PLAYGROUND_LIMIT)
+        });
     }
-
-    phases.run("dctest", || stories(&STORIES));
+    phases.run_where_possible("lintian", || lintian(&workspace));
+    phases.run_where_possible("dctest", || {
+        verb(&[&["dctest"], &STORIES[..]].concat(), STORIES_LIMIT)
+    });
 
     let failed = phases.failed();
     print!("{}", phases.summary());
@@ -139,28 +159,30 @@ fn clippy(workspace: &Workspace) -> Done {
     lint(&suites.collect::<Vec<_>>())
 }
 
-/// Tells stories in a virtual data centre, where this machine can run one.
-fn stories(names: &[&str]) -> Done {
-    let program = run::this_program()?;
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=30s", STORIES_LIMIT]).arg(program).arg("dctest").args(names);
-    let status = command.status().doing(|| format!("cannot start `{}`", run::shown(&command)))?;
-    if status.code() == Some(Exit::CannotRun as i32) {
-        let message = "`cargo xtask dc check` says what it lacks".to_owned();
-        return Err(Failure { exit: Exit::CannotRun, message });
-    }
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::failed(format!("`{}` failed: {status}", run::shown(&command))))
+/// Lets lintian look at a package of the programs that the tests have run, packed quickly.
+fn lintian(workspace: &Workspace) -> Done {
+    let out = workspace.target.join("lint").display().to_string();
+    let words = ["deb", "--lint", "--fast", "--profile", "dev", "--version", LINT_VERSION];
+    verb(&[&words[..], &["--out", &out]].concat(), LINT_LIMIT)
 }
 
 /// Another verb, as a process of its own that is not waited for forever.
-fn verb(words: &[&str]) -> Done {
-    let program = run::this_program()?;
+fn verb(words: &[&str], limit: &str) -> Done {
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=30s", PLAYGROUND_LIMIT]).arg(program).args(words);
-    run::succeed(&mut command)
+    command.args(["--kill-after=30s", limit]).arg(run::this_program()?).args(words);
+    ended(&mut command)
+}
+
+/// Runs a verb; that the machine cannot run it, which the verb has said, is told from a failure.
+fn ended(command: &mut Command) -> Done {
+    let status = command.status().doing(|| format!("cannot start `{}`", run::shown(command)))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == Exit::CannotRun as i32 => {
+            Err(Failure::cannot_run("what it lacks stands above"))
+        }
+        _ => Err(Failure::failed(format!("`{}` failed: {status}", run::shown(command)))),
+    }
 }
 
 fn shown(took: Duration) -> String {
@@ -193,12 +215,23 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_cannot_run_is_said_and_fails_nothing() {
+    fn what_a_machine_cannot_run_fails_nothing_but_what_every_machine_must_run() {
         let mut phases = Phases { ended: Vec::new() };
-        let message = "no namespaces".to_owned();
-        phases.run("dctest", || Err(Failure { exit: Exit::CannotRun, message }));
+        phases.run_where_possible("dctest", || Err(Failure::cannot_run("no namespaces")));
         assert_eq!(phases.failed(), Vec::<&str>::new());
         assert!(phases.summary().contains("cannot run on this machine"), "{}", phases.summary());
+        phases.run("test", || Err(Failure::cannot_run("no dpkg-deb: no test ran")));
+        assert_eq!(phases.failed(), ["test"]);
+    }
+
+    #[test]
+    fn a_verb_tells_that_the_machine_cannot_run_it_by_its_exit_code() {
+        let ends_with = |code: &str| ended(Command::new("sh").args(["-c", "exit $0", code]));
+        ends_with("0").unwrap();
+        assert_eq!(ends_with("77").unwrap_err().exit, Exit::CannotRun);
+        let failure = ends_with("64").unwrap_err();
+        assert_eq!(failure.exit, Exit::Failed);
+        assert!(failure.message.contains("exit status: 64"), "{}", failure.message);
     }
 
     #[test]

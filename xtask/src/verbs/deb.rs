@@ -1,13 +1,10 @@
 //! `cargo xtask deb`.
 
-use std::process::Command;
-
 use crate::args::Args;
 use crate::build::{Profile, Programs};
-use crate::exit::{Done, Failure};
+use crate::exit::Done;
 use crate::package::{self, Compression, Quality, Version};
-use crate::run;
-use crate::tools::{Tools, need};
+use crate::tools::{Lintian, Tools};
 use crate::workspace::Workspace;
 
 pub(super) const HELP: &str = "\
@@ -17,11 +14,11 @@ usage: cargo xtask deb [OPTIONS]
 
   --version V             YYYY.MM.DD-N; default: day of the last commit, number of commits
   --profile dev|release   default: release
-  --fast                  pack with zstd -1 instead of xz, for tests
+  --fast                  pack with zstd -1 instead of xz, for tests; with --lint gzip -1, which lintian knows
   --out DIR               default: target/deb
   --bad                   pack a worker that dies at start, to see what an update makes of it
-  --lint                  let lintian look at it, and fail for what it calls an error or a warning;
-                          77 where lintian is not installed
+  --lint                  let lintian look at it, and fail for what it calls an error or a warning; where it
+                          is not installed it is unpacked under target/tools, or, where it cannot be, 77
 
 Prints the path of the package. The same commit makes the same package.";
 
@@ -30,29 +27,28 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let version = args.value("--version")?.map(|text| Version::parse(&text)).transpose()?;
     let profile = args.value("--profile")?;
     let profile = Profile::named(profile.as_deref().unwrap_or("release"))?;
-    let compression = if args.flag("--fast") { Compression::Zstd } else { Compression::Xz };
+    let fast = args.flag("--fast");
     let quality = if args.flag("--bad") { Quality::Bad } else { Quality::Sound };
     let lint = args.flag("--lint");
     let out = args.value("--out")?;
     args.end()?;
-    if lint && compression == Compression::Zstd {
-        return Err(Failure::usage("lintian does not know the compression of --fast"));
-    }
-    if lint {
-        need("lintian", "lintian")?;
-    }
+    let compression = match (fast, lint) {
+        (false, _) => Compression::Xz,
+        (true, false) => Compression::Zstd,
+        (true, true) => Compression::Gzip,
+    };
 
     package::needs()?;
     let workspace = Workspace::find()?;
     let version = version.map_or_else(|| Version::of_last_commit(&workspace), Ok)?;
     let out = out.map_or_else(|| workspace.target.join("deb"), Into::into);
     let tools = Tools::bring(&workspace)?;
+    // What cannot be had is told before anything is built.
+    let lintian = lint.then(|| Lintian::bring(&tools)).transpose()?;
     let programs = Programs::shipped(&workspace, &tools, profile)?;
     let file = package::pack(&workspace, &programs, &version, compression, quality, &out)?;
-    if lint {
-        let mut lintian = Command::new("lintian");
-        lintian.args(["--allow-root", "--no-cfg", "--fail-on", "error,warning"]);
-        run::succeed(lintian.args(["--tag-display-limit", "0"]).arg(&file))?;
+    if let Some(lintian) = lintian {
+        lintian.judge(&file)?;
     }
     println!("{}", file.display());
     Ok(())

@@ -25,8 +25,7 @@ async fn run(site: &mut Site) -> Result<()> {
     }
     let bridge = site.next_version();
     site.workshop.publish(&Draft::sound(bridge.clone()).signed_by(Keys::Both)).await?;
-    let what = "the release with both signatures to be requested";
-    site.until_status(what, UPDATE, |report| report.under_way(&bridge).is_some()).await?;
+    site.begins(&bridge).await?;
     // The first server installs; this one has not begun.
     site.power(2, Power::Cut).await?;
     site.until_status("the other servers to have installed it", UPDATE, |report| {

@@ -1,5 +1,7 @@
 //! What errors on the bus mean.
 
+use std::time::Duration;
+
 use zbus::DBusError as _;
 
 use crate::{Job, UnitError, UnitName};
@@ -9,6 +11,8 @@ use crate::{Job, UnitError, UnitName};
 pub(super) enum Said {
     /// There was no answer: the bus or systemd is away, or went away.
     Lost(zbus::Error),
+    /// There was no answer for so long.
+    Nothing(Duration),
     /// systemd knows no such unit, or no file of it.
     NotFound(String),
     /// The unit is masked.
@@ -74,6 +78,7 @@ impl Said {
         let call = call.to_owned();
         match self {
             Self::Lost(source) => UnitError::Lost { call, source: source.into() },
+            Self::Nothing(after) => UnitError::NoAnswer { call, after },
             Self::Odd(source) => UnitError::Answer { call, source: source.into() },
             Self::GoingDown(why) => UnitError::GoingDown { call, why },
             Self::NotFound(why) | Self::Masked(why) | Self::Exists(why) | Self::Refused(why) => {

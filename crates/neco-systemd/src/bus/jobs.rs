@@ -34,6 +34,14 @@ const DUMPED: i32 = 3;
 /// With these, systemd's own process ends when it cannot make itself the program.
 const NOT_EXECUTED: std::ops::RangeInclusive<i32> = 200..=245;
 
+/// A job that systemd took.
+pub(super) struct Begun {
+    job: OwnedObjectPath,
+    removed: JobRemovedStream,
+    /// The jobs that have ended since, each with systemd's word for it.
+    ended: BTreeMap<String, String>,
+}
+
 impl Session {
     /// Starts, stops or restarts a unit.
     pub(super) async fn run(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
@@ -48,7 +56,8 @@ impl Session {
                     _ => self.manager.start_unit(name, REPLACE).await,
                 }
             };
-            let word = self.end_of(asked).await.map_err(|said| said.about_job(unit, job))?;
+            let begun = self.begin(asked).await.map_err(|said| said.about_job(unit, job))?;
+            let word = self.end_of(begun, unit, job).await?;
             let Err(error) = self.judge(unit, job, &word).await else { return Ok(()) };
             // A timer, say, has started something meanwhile that requires this unit.
             let is_displaced = job == Job::Stop && word == CANCELED;
@@ -61,39 +70,57 @@ impl Session {
                 return Err(error);
             }
             patience -= 1;
-            let reset = self.manager.reset_failed_unit(name).await;
-            reset.map_err(|error| Said::from(error).about_job(unit, job))?;
+            let reset = self.answer(self.manager.reset_failed_unit(name)).await;
+            reset.map_err(|said| said.about_job(unit, job))?;
         }
     }
 
     /// Has systemd tell the bus what becomes of jobs.
     pub(super) async fn listen(&self) -> Result<(), UnitError> {
-        self.manager.subscribe().await.map_err(|error| self.error(error))
+        self.answer(self.manager.subscribe()).await.map_err(|said| said.about(&self.call))
     }
 
-    /// Asks for a job and waits for systemd's word for its end; [`listen`](Self::listen) comes before.
-    pub(super) async fn end_of(
+    /// Asks for a job; [`listen`](Self::listen) comes before.
+    pub(super) async fn begin(
         &self,
         asked: impl Future<Output = zbus::Result<OwnedObjectPath>>,
-    ) -> Result<String, Said> {
+    ) -> Result<Begun, Said> {
         // Before the job can be there, or its end may be missed.
-        let mut removed = self.manager.receive_job_removed().await?;
+        let mut removed = self.answer(self.manager.receive_job_removed()).await?;
         let mut ended = BTreeMap::new();
         let mut asked = pin!(asked);
         // Signals are read meanwhile, because the answer may wait behind them.
-        let job = loop {
-            tokio::select! {
-                biased;
-                answer = &mut asked => break answer?,
-                signal = next_end(&mut removed) => ended.extend([signal?]),
+        let answered = async {
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut asked => break Ok::<_, Said>(answer?),
+                    signal = next_end(&mut removed) => ended.extend([signal?]),
+                }
             }
         };
-        loop {
-            if let Some(word) = ended.remove(job.as_str()) {
-                return Ok(word);
+        let job = self.answer(answered).await?;
+        Ok(Begun { job, removed, ended })
+    }
+
+    /// Waits for systemd's word for the end of a job.
+    pub(super) async fn end_of(
+        &self,
+        begun: Begun,
+        unit: &UnitName,
+        job: Job,
+    ) -> Result<String, UnitError> {
+        let Begun { job: path, mut removed, mut ended } = begun;
+        let word = async {
+            loop {
+                if let Some(word) = ended.remove(path.as_str()) {
+                    return Ok(word);
+                }
+                ended.extend([next_end(&mut removed).await?]);
             }
-            ended.extend([next_end(&mut removed).await?]);
-        }
+        };
+        let word: Result<_, Said> = self.outcome(unit, job, word).await?;
+        word.map_err(|said| said.about_job(unit, job))
     }
 
     /// What systemd's word for the end of a job means.
@@ -120,7 +147,8 @@ impl Session {
             other => other.to_owned(),
         };
         // Whatever it is that does not work while everything ends, it says nothing about the unit.
-        if self.manager.system_state().await.is_ok_and(|state| state == "stopping") {
+        let state = self.answer(self.manager.system_state()).await;
+        if state.is_ok_and(|state| state == "stopping") {
             let call = format!("{job} {unit}");
             return Err(UnitError::GoingDown { call, why: result });
         }

@@ -3,6 +3,8 @@
 mod answers;
 mod jobs;
 mod proxies;
+#[cfg(test)]
+mod scripted;
 mod session;
 mod transient;
 
@@ -11,14 +13,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::session::Session;
+use self::session::{Patience, Session};
 use crate::{Job, UnitError, UnitName, UnitState, Units};
 
 /// The machine's systemd.
 ///
 /// Every call makes a connection of its own, so that there is none that could have been lost meanwhile: whoever calls
 /// again when an error asks for another try rides out an absence of the bus or of systemd (which leaves it for a
-/// moment when it executes itself anew) of any length. Every call has a deadline, and dropping it leaves nothing.
+/// moment when it executes itself anew) of any length. Dropping a call leaves nothing.
+///
+/// Every wait has a deadline. A bus or a systemd that is there and does not answer is told from a job that takes long: the
+/// first is found out within [`ANSWER`](Self::ANSWER) and asks for another try, and only the end of a job, and that of
+/// reading all unit files anew, may take as long as [`DEADLINE`](Self::DEADLINE).
 ///
 /// What counts as success is what `systemctl` takes for it:
 ///
@@ -33,7 +39,7 @@ use crate::{Job, UnitError, UnitName, UnitState, Units};
 /// as when a timer starts something that requires the unit, is asked for again some times.
 #[derive(Clone, Debug)]
 pub struct Systemd {
-    deadline: Duration,
+    patience: Patience,
     booted: PathBuf,
     /// The address of the bus; the system's if there is none.
     address: Option<String>,
@@ -50,7 +56,7 @@ impl Systemd {
     /// systemd's own default, because systemd knows better why they failed.
     pub const DEADLINE: Duration = Duration::from_secs(240);
 
-    /// How long systemd may take to answer what causes no job.
+    /// How long the bus may take to be connected to, and systemd to answer: also that it took a job.
     pub const ANSWER: Duration = Duration::from_secs(30);
 
     /// The folder that systemd makes when it boots a machine.
@@ -63,7 +69,8 @@ impl Systemd {
 
     /// As [`new`](Self::new); a job that takes longer than `deadline` is awaited no more.
     pub fn with_deadline(deadline: Duration) -> Self {
-        Self { deadline, booted: PathBuf::from(Self::BOOTED), address: None }
+        let patience = Patience { answer: deadline.min(Self::ANSWER), job: deadline };
+        Self { patience, booted: PathBuf::from(Self::BOOTED), address: None }
     }
 
     async fn connect(&self, call: &str) -> Result<Session, UnitError> {
@@ -71,78 +78,55 @@ impl Systemd {
             let path = self.booted.clone();
             return Err(UnitError::NotBooted { call: call.to_owned(), path });
         }
-        Session::open(self.address.as_deref(), call).await
+        Session::open(self.address.as_deref(), call, self.patience).await
     }
 
-    /// Asks for something that causes no job.
-    async fn ask<T>(
-        &self,
-        call: &str,
-        within: Duration,
-        act: impl AsyncFnOnce(Session) -> Result<T, UnitError>,
-    ) -> Result<T, UnitError> {
-        let asked = async { act(self.connect(call).await?).await };
-        match tokio::time::timeout(within, asked).await {
-            Ok(answer) => answer,
-            Err(_) => Err(UnitError::NoAnswer { call: call.to_owned(), after: within }),
-        }
+    /// Connects for a job.
+    async fn connect_for(&self, unit: &UnitName, job: Job) -> Result<Session, UnitError> {
+        self.connect(&format!("{job} {unit}")).await
     }
 
-    /// Asks for a job and waits for its end.
-    async fn job(
-        &self,
-        unit: &UnitName,
-        job: Job,
-        act: impl AsyncFnOnce(Session) -> Result<(), UnitError>,
-    ) -> Result<(), UnitError> {
-        let call = format!("{job} {unit}");
-        let ended = async { act(self.connect(&call).await?).await };
-        match tokio::time::timeout(self.deadline, ended).await {
-            Ok(result) => result,
-            Err(_) => Err(UnitError::TimedOut { unit: unit.clone(), job, after: self.deadline }),
-        }
+    async fn run(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
+        self.connect_for(unit, job).await?.run(unit, job).await
     }
 }
 
 #[async_trait]
 impl Units for Systemd {
     async fn daemon_reload(&self) -> Result<(), UnitError> {
-        const CALL: &str = "daemon-reload";
-        self.ask(CALL, self.deadline, async |session| {
-            session.manager.reload().await.map_err(|error| session.error(error))
-        })
-        .await
+        let session = self.connect("daemon-reload").await?;
+        // One that answers nothing is not waited for as long as one that reads many files.
+        session.listen().await?;
+        session.reload().await.map_err(|said| said.about(&session.call))
     }
 
     async fn enable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.job(unit, Job::Enable, async |session| session.enable(unit).await).await
+        self.connect_for(unit, Job::Enable).await?.enable(unit).await
     }
 
     async fn disable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.job(unit, Job::Disable, async |session| session.disable(unit).await).await
+        self.connect_for(unit, Job::Disable).await?.disable(unit).await
     }
 
     async fn start(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.job(unit, Job::Start, async |session| session.run(unit, Job::Start).await).await
+        self.run(unit, Job::Start).await
     }
 
     async fn stop(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.job(unit, Job::Stop, async |session| session.run(unit, Job::Stop).await).await
+        self.run(unit, Job::Stop).await
     }
 
     async fn restart(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.job(unit, Job::Restart, async |session| session.run(unit, Job::Restart).await).await
+        self.run(unit, Job::Restart).await
     }
 
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         crate::units::check_transient(unit, argv)?;
-        self.job(unit, Job::Start, async |session| session.start_transient(unit, argv).await).await
+        self.connect_for(unit, Job::Start).await?.start_transient(unit, argv).await
     }
 
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        let call = format!("look at {unit}");
-        let within = self.deadline.min(Self::ANSWER);
-        self.ask(&call, within, async |session| session.state(unit).await).await
+        self.connect(&format!("look at {unit}")).await?.state(unit).await
     }
 }
 
@@ -152,21 +136,50 @@ mod tests {
 
     use neco_schema::Severity;
 
+    use super::scripted::Scripted;
     use super::*;
 
     fn vault() -> UnitName {
         "vault.service".parse().expect("a name")
     }
 
-    fn at(folder: &Path, deadline: Duration) -> Systemd {
+    const LONG: Duration = Duration::from_secs(10);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn at(folder: &Path, answer: Duration, job: Duration) -> Systemd {
         let address = format!("unix:path={}/bus", folder.display());
-        Systemd { deadline, booted: folder.to_owned(), address: Some(address) }
+        let patience = Patience { answer, job };
+        Systemd { patience, booted: folder.to_owned(), address: Some(address) }
+    }
+
+    /// Every call but a daemon-reload.
+    async fn calls(systemd: &Systemd) -> Vec<(&'static str, Result<(), UnitError>)> {
+        let argv = ["/bin/true".to_owned()];
+        vec![
+            ("enable vault.service", systemd.enable(&vault()).await),
+            ("disable vault.service", systemd.disable(&vault()).await),
+            ("start vault.service", systemd.start(&vault()).await),
+            ("stop vault.service", systemd.stop(&vault()).await),
+            ("restart vault.service", systemd.restart(&vault()).await),
+            ("start vault.service", systemd.start_transient(&vault(), &argv).await),
+            ("look at vault.service", systemd.state(&vault()).await.map(drop)),
+        ]
+    }
+
+    async fn assert_unanswered(systemd: &Systemd, context: &str) {
+        let answers = tokio::time::timeout(LONG, calls(systemd)).await.expect(context);
+        for (call, result) in answers {
+            let error = result.expect_err("silence");
+            let words = format!("systemd did not answer `{call}` within 50ms");
+            assert_eq!(error.to_string(), words, "{context}");
+            assert_eq!(error.severity(), Severity::TryAgain);
+        }
     }
 
     #[tokio::test]
     async fn a_machine_that_systemd_did_not_boot_is_named_as_such() {
         let folder = tempfile::tempdir().expect("a folder");
-        let mut systemd = at(folder.path(), Systemd::DEADLINE);
+        let mut systemd = at(folder.path(), SHORT, LONG);
         systemd.booted = folder.path().join("absent");
         let error = systemd.start(&vault()).await.expect_err("no systemd");
         let begin = "cannot start vault.service: this machine was not booted by systemd (";
@@ -177,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn where_there_is_no_bus_the_error_says_where_it_was_looked_for() {
         let folder = tempfile::tempdir().expect("a folder");
-        let systemd = at(folder.path(), Systemd::DEADLINE);
+        let systemd = at(folder.path(), SHORT, LONG);
         let error = systemd.daemon_reload().await.expect_err("no bus");
         let begin = format!(
             "cannot daemon-reload: there is no system bus at unix:path={}/bus",
@@ -188,21 +201,54 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bus_that_says_nothing_holds_nobody_beyond_the_deadline() {
+    async fn a_bus_that_says_nothing_is_no_job_that_takes_long() {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = tokio::net::UnixListener::bind(folder.path().join("bus")).expect("a socket");
-        let systemd = at(folder.path(), Duration::from_millis(50));
-        let error = systemd.state(&vault()).await.expect_err("silence");
-        assert_eq!(
-            error.to_string(),
-            "systemd did not answer `look at vault.service` within 50ms",
-            "what is asked quickly does not wait longer than a job"
-        );
-        let error = systemd.start(&vault()).await.expect_err("silence");
-        assert!(matches!(error, UnitError::TimedOut { job: Job::Start, .. }), "{error}");
+        let systemd = at(folder.path(), SHORT, LONG);
+        assert_unanswered(&systemd, "it accepts").await;
+        let error = systemd.daemon_reload().await.expect_err("silence");
+        assert_eq!(error.to_string(), "systemd did not answer `daemon-reload` within 50ms");
         drop(listener);
         let error = systemd.start(&vault()).await.expect_err("nobody listens");
         assert!(matches!(error, UnitError::NoBus { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_systemd_that_falls_silent_is_no_job_that_takes_long() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("bus");
+        let systemd = at(folder.path(), SHORT, LONG);
+        for (answered, context) in [
+            (&[][..], "the bus lets in, and no more"),
+            (&["Hello"], "there is nothing behind the bus"),
+            (&["Hello", "AddMatch", "GetNameOwner", "Subscribe", "LoadUnit"], "it takes no job"),
+        ] {
+            let _bus = Scripted::bind(&socket, answered);
+            assert_unanswered(&systemd, context).await;
+        }
+        let _bus = Scripted::bind(&socket, &["Hello"]);
+        let error = systemd.daemon_reload().await.expect_err("silence");
+        assert_eq!(error.to_string(), "systemd did not answer `daemon-reload` within 50ms");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_was_taken_has_the_time_of_a_job() {
+        const ANSWERED: &[&str] = &["Hello", "AddMatch", "GetNameOwner", "Subscribe", "StartUnit"];
+        let folder = tempfile::tempdir().expect("a folder");
+        let _bus = Scripted::bind(&folder.path().join("bus"), ANSWERED);
+        let systemd = at(folder.path(), Systemd::ANSWER, SHORT);
+        let error = systemd.start(&vault()).await.expect_err("it never ends");
+        assert_eq!(error.to_string(), "start vault.service did not end within 50ms");
+        assert!(matches!(error, UnitError::TimedOut { job: Job::Start, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn reading_all_unit_files_anew_may_take_longer_than_an_answer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let _bus = Scripted::bind(&folder.path().join("bus"), &["Hello", "Subscribe"]);
+        let systemd = at(folder.path(), Systemd::ANSWER, SHORT);
+        let error = systemd.daemon_reload().await.expect_err("it never ends");
+        assert_eq!(error.to_string(), "systemd did not answer `daemon-reload` within 50ms");
     }
 
     #[tokio::test]
@@ -210,7 +256,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let listener = tokio::net::UnixListener::bind(folder.path().join("bus")).expect("a socket");
         let hang_up = tokio::spawn(async move { drop(listener.accept().await) });
-        let error = at(folder.path(), Systemd::ANSWER).state(&vault()).await.expect_err("gone");
+        let error = at(folder.path(), LONG, LONG).state(&vault()).await.expect_err("gone");
         assert!(matches!(error, UnitError::Lost { .. }), "{error}");
         assert_eq!(error.severity(), Severity::TryAgain);
         hang_up.await.expect("ended");

@@ -1,7 +1,9 @@
 //! One call's connection to systemd.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
 use zbus::connection::Builder;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant};
@@ -17,6 +19,18 @@ pub(super) struct Session {
     pub(super) manager: ManagerProxy<'static>,
     /// The call, in words for errors.
     pub(super) call: String,
+    patience: Patience,
+    /// When the job's time is over.
+    until: Instant,
+}
+
+/// How long a call waits for what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// For an answer.
+    pub(super) answer: Duration,
+    /// For the end of a job.
+    pub(super) job: Duration,
 }
 
 /// The properties that one of a unit's interfaces had at one moment.
@@ -26,26 +40,59 @@ pub(super) struct Seen {
 }
 
 impl Session {
-    pub(super) async fn open(address: Option<&str>, call: &str) -> Result<Self, UnitError> {
-        let failed = |error| connecting(error, call);
-        let bus = address.map_or_else(Builder::system, Builder::address);
-        let connection = bus.build().await.map_err(failed)?;
-        let manager = ManagerProxy::builder(&connection)
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await
-            .map_err(failed)?;
-        Ok(Self { connection, manager, call: call.to_owned() })
+    pub(super) async fn open(
+        address: Option<&str>,
+        call: &str,
+        patience: Patience,
+    ) -> Result<Self, UnitError> {
+        let connected = async {
+            let bus = address.map_or_else(Builder::system, Builder::address);
+            let connection = bus.build().await?;
+            let manager = ManagerProxy::builder(&connection)
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await?;
+            Ok((connection, manager))
+        };
+        let Ok(connected) = timeout(patience.answer, connected).await else {
+            return Err(Said::Nothing(patience.answer).about(call));
+        };
+        let (connection, manager) = connected.map_err(|error| connecting(error, call))?;
+        let until = Instant::now() + patience.job;
+        Ok(Self { connection, manager, call: call.to_owned(), patience, until })
     }
 
-    /// What an error means that is not about a job.
-    pub(super) fn error(&self, error: zbus::Error) -> UnitError {
-        Said::from(error).about(&self.call)
+    /// Waits for systemd's answer, for as long as an answer may take.
+    pub(super) async fn answer<T, E>(
+        &self,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Said>
+    where
+        Said: From<E>,
+    {
+        within(self.patience.answer, asked).await
+    }
+
+    /// Waits for what comes of a job, until its time is over.
+    pub(super) async fn outcome<T>(
+        &self,
+        unit: &UnitName,
+        job: Job,
+        outcome: impl Future<Output = T>,
+    ) -> Result<T, UnitError> {
+        let late = |_| UnitError::TimedOut { unit: unit.clone(), job, after: self.patience.job };
+        tokio::time::timeout_at(self.until, outcome).await.map_err(late)
+    }
+
+    /// Has systemd read all unit files anew. It answers when that is done, which may take longer than any other answer.
+    pub(super) async fn reload(&self) -> Result<(), Said> {
+        within(self.patience.job, self.manager.reload()).await
     }
 
     /// systemd's path to a unit; one that does not exist has a path too.
     pub(super) async fn path(&self, unit: &UnitName) -> Result<OwnedObjectPath, UnitError> {
-        self.manager.load_unit(unit.as_str()).await.map_err(|error| self.error(error))
+        let path = self.answer(self.manager.load_unit(unit.as_str())).await;
+        path.map_err(|said| said.about(&self.call))
     }
 
     /// Looks at an interface of a unit, such as `Unit` or `Service`.
@@ -62,7 +109,8 @@ impl Session {
                 .await?;
             unit.get_all(&format!("org.freedesktop.systemd1.{interface}")).await
         };
-        let properties = asked.await.map_err(|error| self.error(error))?;
+        let asked: Result<_, Said> = self.answer::<_, zbus::Error>(asked).await;
+        let properties = asked.map_err(|said| said.about(&self.call))?;
         Ok(Seen { properties, call: self.call.clone() })
     }
 
@@ -70,8 +118,7 @@ impl Session {
         let seen = self.look(&self.path(unit).await?, "Unit").await?;
         // systemd keeps the state of a file as the unit's property until the next reload, and looks at the disk when
         // it is asked this way.
-        let file = self.manager.get_unit_file_state(unit.as_str()).await;
-        let file_state = match file.map_err(Said::from) {
+        let file_state = match self.answer(self.manager.get_unit_file_state(unit.as_str())).await {
             Ok(word) => word,
             Err(Said::NotFound(_)) => String::new(),
             Err(other) => return Err(other.about(&self.call)),
@@ -86,27 +133,28 @@ impl Session {
     }
 
     pub(super) async fn enable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        let failed = |error| Said::from(error).about_job(unit, Job::Enable);
-        let enabled = self.manager.enable_unit_files(&[unit.as_str()], false, false).await;
+        let failed = |said: Said| said.about_job(unit, Job::Enable);
+        let names = [unit.as_str()];
+        let enabled = self.answer(self.manager.enable_unit_files(&names, false, false)).await;
         let (_installable, changes) = enabled.map_err(failed)?;
         // As `systemctl` does: until then the running systemd does not know what wants the unit.
         if !changes.is_empty() {
-            self.manager.reload().await.map_err(failed)?;
+            self.reload().await.map_err(failed)?;
         }
         Ok(())
     }
 
     pub(super) async fn disable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        let disabled = self.manager.disable_unit_files(&[unit.as_str()], false).await;
-        let changes = match disabled.map_err(Said::from) {
+        let failed = |said: Said| said.about_job(unit, Job::Disable);
+        let names = [unit.as_str()];
+        let changes = match self.answer(self.manager.disable_unit_files(&names, false)).await {
             Ok(changes) => changes,
             Err(Said::NotFound(_)) => return Ok(()),
-            Err(other) => return Err(other.about_job(unit, Job::Disable)),
+            Err(other) => return Err(failed(other)),
         };
         // A masked unit is reported, not changed.
         if changes.iter().any(|(kind, ..)| kind == "unlink") {
-            let reloaded = self.manager.reload().await;
-            reloaded.map_err(|error| Said::from(error).about_job(unit, Job::Disable))?;
+            self.reload().await.map_err(failed)?;
         }
         Ok(())
     }
@@ -130,6 +178,17 @@ impl Seen {
         T: TryFrom<OwnedVariant>,
     {
         self.properties.get(name)?.try_clone().ok()?.try_into().ok()
+    }
+}
+
+/// Waits so long for an answer.
+async fn within<T, E>(limit: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, Said>
+where
+    Said: From<E>,
+{
+    match timeout(limit, asked).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Said::Nothing(limit)),
     }
 }
 

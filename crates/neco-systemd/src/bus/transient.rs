@@ -27,15 +27,16 @@ impl Session {
         loop {
             let properties = properties(unit, argv);
             let asked = self.manager.start_transient_unit(name, REPLACE, &properties, &[]);
-            match self.end_of(asked).await {
-                Ok(word) => {
+            match self.begin(asked).await {
+                Ok(begun) => {
+                    let word = self.end_of(begun, unit, Job::Start).await?;
                     let mut judged = self.judge(unit, Job::Start, &word).await;
                     // A command may end before systemd sees that it began; its own end is no failed start.
                     if judged.is_err() && self.has_run(unit).await? {
                         judged = Ok(());
                     }
                     // The end of the connection does the same, but perhaps after the next call's beginning.
-                    let _ = self.manager.unref_unit(name).await;
+                    let _ = self.answer(self.manager.unref_unit(name)).await;
                     return judged;
                 }
                 Err(Said::Exists(_)) => {}
@@ -46,11 +47,11 @@ impl Session {
                 return Ok(());
             }
             self.refuse_a_file(unit).await?;
-            match self.manager.reset_failed_unit(name).await.map_err(Said::from) {
+            match self.answer(self.manager.reset_failed_unit(name)).await {
                 Ok(()) | Err(Said::NotFound(_)) => {}
                 Err(other) => return Err(other.about_job(unit, Job::Start)),
             }
-            tokio::time::sleep(retry.pause()).await;
+            self.outcome(unit, Job::Start, tokio::time::sleep(retry.pause())).await?;
         }
     }
 

@@ -1,0 +1,59 @@
+//! A bus for tests that falls silent where it is told to.
+
+use std::path::Path;
+
+use futures::StreamExt;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+use zbus::connection::Builder;
+use zbus::{Connection, Guid, ObjectPath};
+
+/// A bus with a systemd that answers some methods, and no others. Dropping it ends it.
+pub(super) struct Scripted {
+    socket: std::path::PathBuf,
+    accepting: JoinHandle<()>,
+}
+
+impl Scripted {
+    /// One that listens at `socket` and answers the methods `answered`.
+    pub(super) fn bind(socket: &Path, answered: &'static [&'static str]) -> Self {
+        let listener = UnixListener::bind(socket).expect("a socket");
+        let accepting = tokio::spawn(async move {
+            // Dropped with this task, they end.
+            let mut clients = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                clients.spawn(serve(stream, answered));
+            }
+        });
+        Self { socket: socket.to_owned(), accepting }
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        let _ = std::fs::remove_file(&self.socket);
+    }
+}
+
+async fn serve(stream: UnixStream, answered: &[&str]) {
+    let Ok(stream) = stream.into_std() else { return };
+    let bus = Builder::unix_stream(stream).server(Guid::generate()).p2p().build_message_stream();
+    // A client that has lost its patience may be gone.
+    let Ok(mut calls) = bus.await else { return };
+    let connection = Connection::from(&calls);
+    while let Some(Ok(call)) = calls.next().await {
+        let header = call.header();
+        let Some(member) = header.member().filter(|member| answered.contains(&member.as_str()))
+        else {
+            continue;
+        };
+        let path = ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/1");
+        let _ = match member.as_str() {
+            "Hello" => connection.reply(&header, &":1.1").await,
+            "GetNameOwner" => connection.reply(&header, &":1.0").await,
+            "LoadUnit" | "StartUnit" => connection.reply(&header, &path).await,
+            _ => connection.reply(&header, &()).await,
+        };
+    }
+}

@@ -25,6 +25,15 @@ impl Image {
         format!("{}:{}", self.repository, self.tag)
     }
 
+    /// The full name of its private variant, where it has one; its own otherwise.
+    pub fn private_reference(&self) -> String {
+        if self.private {
+            format!("{}-secret:{}", self.repository, self.tag)
+        } else {
+            self.reference()
+        }
+    }
+
     /// What its archive is called among sabakan's assets, such as `cybozu-serf-ghcr.io-cybozu-serf-0.10.1.7.img`. It tells
     /// the public repository also where the private variant lies in it.
     pub fn asset_name(&self) -> String {
@@ -60,5 +69,8 @@ mod tests {
         };
         assert_eq!(image.asset_name(), "cybozu-setup-hw-ghcr.io-cybozu-go-setup-hw-1.20.1.img");
         assert_eq!(image.reference(), "ghcr.io/cybozu-go/setup-hw:1.20.1");
+        assert_eq!(image.private_reference(), "ghcr.io/cybozu-go/setup-hw-secret:1.20.1");
+        let public = Image { private: false, ..image };
+        assert_eq!(public.private_reference(), public.reference());
     }
 }

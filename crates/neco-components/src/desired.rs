@@ -1,12 +1,14 @@
 //! What a component should look like on one server.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-use neco_artifacts::Image;
+use neco_artifacts::Deb;
 use neco_toml::Name;
+use serde::Serialize;
 
 use crate::digest::Parts;
-use crate::{Component, ContentDigest, Facts, Restart, UnitRole, UnitSpec};
+use crate::{Component, ContentDigest, Facts, FileSpec, InstallTools, Restart, UnitRole, UnitSpec};
 
 /// What a component should look like on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,12 @@ pub struct Desired {
     pub component: Name,
     /// When its unit is restarted.
     pub restart: Restart,
+    /// The full name of its image, if it runs one.
+    pub image: Option<String>,
+    /// How the image installs its client programs on the server.
+    pub tools: Option<InstallTools>,
+    /// The Debian package that brings it.
+    pub package: Option<Deb>,
     /// Its files, those of units last.
     pub files: Vec<DesiredFile>,
     /// Its units.
@@ -36,12 +44,17 @@ pub struct DesiredFile {
     pub owner: Option<String>,
     /// Its group, by name or number; that of whoever runs the worker if unset.
     pub group: Option<String>,
+    /// Whether one that exists is left alone, whatever it holds.
+    pub create_only: bool,
+    /// A command that must accept the file before it gets its name; the word `{}` stands for it. Empty: none.
+    pub validate: Vec<String>,
     /// What it is for.
     pub kind: FileKind,
 }
 
 /// What a file is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum FileKind {
     /// The program reads it.
     Plain,
@@ -56,8 +69,10 @@ pub struct DesiredUnit {
     pub name: String,
     /// What is to become of it.
     pub role: UnitRole,
-    /// The digest of everything it is started with: its file, the component's files, the image. Written to the journal
-    /// when it is started.
+    /// Files without which it does not run.
+    pub needs: Vec<PathBuf>,
+    /// The digest of everything it is started with: its file, the component's files, the image, the package, and what it
+    /// [watches](Desired::watching). Written to the journal when it is started.
     pub digest: ContentDigest,
 }
 
@@ -76,8 +91,11 @@ pub struct RenderError {
 
 impl Desired {
     /// Renders `component` for the server that `facts` are about.
+    ///
+    /// # Errors
+    /// A template asks for something that this server does not have.
     pub fn render(component: &Component, facts: &Facts) -> Result<Self, RenderError> {
-        let image = component.image.as_ref().map(Image::reference);
+        let image = component.image.as_ref().map(|image| facts.reference(image));
         let context = facts.context(component.name.as_str(), image.clone());
         let render = |template: &str| {
             component.templates.render(template, &context).map_err(|source| RenderError {
@@ -88,23 +106,17 @@ impl Desired {
         };
         let mut files = Vec::new();
         for file in &component.files {
-            let content = render(&file.template)?;
-            files.push(DesiredFile {
-                path: file.path.clone(),
-                digest: ContentDigest::of(&content),
-                content,
-                mode: file.mode,
-                owner: file.owner.clone(),
-                group: file.group.clone(),
-                kind: FileKind::Plain,
-            });
+            files.push(DesiredFile::new(file, render(&file.template)?));
         }
-        let everything = files.iter().fold(
-            Parts::new("neco unit").part(image.unwrap_or_default()),
-            |parts, file| {
-                parts.part(file.path.as_os_str().as_encoded_bytes()).part(file.digest.as_str())
-            },
-        );
+        let mut everything = Parts::new("neco unit").part(image.as_deref().unwrap_or_default());
+        for file in &files {
+            let path = file.path.as_os_str().as_encoded_bytes();
+            everything = everything.part(path).part(file.digest.as_str());
+        }
+        if let Some(package) = &component.package {
+            everything =
+                everything.part("package").part(package.name.as_str()).part(&package.release);
+        }
         let mut units = Vec::new();
         for unit in &component.units {
             let content = unit.template.as_deref().map(render).transpose()?;
@@ -113,19 +125,40 @@ impl Desired {
             units.push(DesiredUnit {
                 name: unit.name.clone(),
                 role: unit.role,
+                needs: unit.needs.clone(),
                 digest: digest.digest(),
             });
-            files.extend(content.map(|content| DesiredFile {
-                path: unit.path(),
-                digest: ContentDigest::of(&content),
-                content,
-                mode: 0o644,
-                owner: None,
-                group: None,
-                kind: FileKind::Unit,
-            }));
+            files.extend(content.map(|content| DesiredFile::of_unit(unit, content)));
         }
-        Ok(Self { component: component.name.clone(), restart: component.restart, files, units })
+        // Stable: files of units come last, in their order.
+        files.sort_by_key(|file| file.kind == FileKind::Unit);
+        Ok(Self {
+            component: component.name.clone(),
+            restart: component.restart,
+            image,
+            tools: component.tools.clone(),
+            package: component.package.clone(),
+            files,
+            units,
+        })
+    }
+
+    /// The same, where units are also started with files that come with a package: their digests by path, `None` for one
+    /// that is missing. Without any of them nothing changes.
+    #[must_use]
+    pub fn watching(mut self, files: &BTreeMap<PathBuf, Option<ContentDigest>>) -> Self {
+        if files.is_empty() {
+            return self;
+        }
+        for unit in self.units.iter_mut().filter(|unit| !unit.name.ends_with(".timer")) {
+            let mut parts = Parts::new("neco unit that watches").part(unit.digest.as_str());
+            for (path, digest) in files {
+                let digest = digest.as_ref().map_or("missing", ContentDigest::as_str);
+                parts = parts.part(path.as_os_str().as_encoded_bytes()).part(digest);
+            }
+            unit.digest = parts.digest();
+        }
+        self
     }
 
     /// The unit that is kept running, if there is one.
@@ -134,8 +167,38 @@ impl Desired {
     }
 
     /// The file at `path`.
-    pub fn file(&self, path: impl AsRef<std::path::Path>) -> Option<&DesiredFile> {
+    pub fn file(&self, path: impl AsRef<Path>) -> Option<&DesiredFile> {
         self.files.iter().find(|file| file.path == path.as_ref())
+    }
+}
+
+impl DesiredFile {
+    fn new(file: &FileSpec, content: String) -> Self {
+        Self {
+            path: file.path.clone(),
+            digest: ContentDigest::of(&content),
+            content,
+            mode: file.mode,
+            owner: file.owner.clone(),
+            group: file.group.clone(),
+            create_only: file.create_only,
+            validate: file.validate.clone(),
+            kind: file.kind,
+        }
+    }
+
+    fn of_unit(unit: &UnitSpec, content: String) -> Self {
+        Self {
+            path: unit.path(),
+            digest: ContentDigest::of(&content),
+            content,
+            mode: 0o644,
+            owner: None,
+            group: None,
+            create_only: false,
+            validate: Vec::new(),
+            kind: FileKind::Unit,
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use neco_toml::Name;
+
 use crate::{
     ContentDigest, Desired, DesiredFile, DesiredUnit, FileKind, Observed, ObservedFile,
     ObservedUnit, Restart, UnitRole,
@@ -10,6 +12,27 @@ use crate::{
 /// One way in which a server is not as desired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Difference {
+    /// Its image is not there.
+    Image {
+        /// Its full name.
+        reference: String,
+    },
+    /// The client programs of its image are not installed, or those of another.
+    Tools {
+        /// The image whose programs are, if any.
+        from: Option<String>,
+        /// The image whose programs should be.
+        to: String,
+    },
+    /// Its Debian package is not installed, or another release of it.
+    Package {
+        /// Its name.
+        name: Name,
+        /// The release that is, if any.
+        from: Option<String>,
+        /// The release that should be.
+        to: String,
+    },
     /// In a file.
     File {
         /// Which.
@@ -84,39 +107,73 @@ pub enum UnitChange {
 /// Something to do, in the order in which it is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Fetch an image.
+    Pull(String),
+    /// Run an image once, so that it installs its client programs.
+    InstallTools(String),
     /// Replace a file as a whole: content, mode, owner.
     Write(PathBuf),
     /// Tell systemd that unit files changed.
     Reload,
+    /// Install a Debian package.
+    InstallPackage(Name),
     /// Make a unit start at boot.
     Enable(String),
     /// Start a unit that does not run.
     Start(String),
     /// Restart a unit that runs.
     Restart(String),
+    /// Tell a unit that runs to read its files again.
+    ReloadUnit(String),
 }
 
-/// In what `observed` is not as `desired`: files in their order, then units. Empty when there is nothing to do.
+/// In what `observed` is not as `desired`: image, client programs and package, files in their order, then units. Empty when
+/// there is nothing to do.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
-    let files = desired.files.iter().flat_map(|file| {
+    let mut differences = Vec::new();
+    if let Some(image) = desired.image.as_ref().filter(|_| !observed.image) {
+        differences.push(Difference::Image { reference: image.clone() });
+    }
+    if let (Some(_), Some(image)) = (&desired.tools, &desired.image)
+        && observed.tools.as_ref() != Some(image)
+    {
+        let (from, to) = (observed.tools.clone(), image.clone());
+        differences.push(Difference::Tools { from, to });
+    }
+    if let Some(package) = &desired.package
+        && observed.package.as_ref() != Some(&package.release)
+    {
+        let (from, to) = (observed.package.clone(), package.release.clone());
+        differences.push(Difference::Package { name: package.name.clone(), from, to });
+    }
+    for file in &desired.files {
         let changes = file_changes(file, observed.files.get(&file.path));
-        changes.into_iter().map(|change| Difference::File { path: file.path.clone(), change })
-    });
-    let units = desired.units.iter().flat_map(|unit| {
-        let changes = unit_changes(desired.restart, unit, observed.units.get(&unit.name));
-        changes.into_iter().map(|change| Difference::Unit { unit: unit.name.clone(), change })
-    });
-    files.chain(units).collect()
+        let changed = |change| Difference::File { path: file.path.clone(), change };
+        differences.extend(changes.into_iter().map(changed));
+    }
+    for unit in &desired.units {
+        let changes = unit_changes(desired.restart, unit, observed);
+        let changed = |change| Difference::Unit { unit: unit.name.clone(), change };
+        differences.extend(changes.into_iter().map(changed));
+    }
+    differences
 }
 
-/// What is to be done about `differences`, in order: write files, reload, enable, then start or restart.
+/// What is to be done about `differences`, in order: bring the image and its client programs, write files, reload, install
+/// the package, enable, then start or restart.
 pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
     let differs = |file: &&DesiredFile| {
         differences.iter().any(|d| matches!(d, Difference::File { path, .. } if *path == file.path))
     };
     let written: Vec<&DesiredFile> = desired.files.iter().filter(differs).collect();
-    let mut effects: Vec<Effect> =
-        written.iter().map(|file| Effect::Write(file.path.clone())).collect();
+    let mut effects = Vec::new();
+    let first = differences.iter().filter_map(|difference| match difference {
+        Difference::Image { reference } => Some(Effect::Pull(reference.clone())),
+        Difference::Tools { to, .. } => Some(Effect::InstallTools(to.clone())),
+        _ => None,
+    });
+    effects.extend(first);
+    effects.extend(written.iter().map(|file| Effect::Write(file.path.clone())));
     let units = |wanted: fn(&UnitChange) -> bool| {
         differences.iter().filter_map(move |difference| match difference {
             Difference::Unit { unit, change } if wanted(change) => Some(unit.clone()),
@@ -127,18 +184,27 @@ pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
     if unit_written || units(|c| matches!(c, UnitChange::NotReloaded)).next().is_some() {
         effects.push(Effect::Reload);
     }
+    // What a package starts by itself finds its files, and what is added to its units.
+    effects.extend(differences.iter().filter_map(|difference| match difference {
+        Difference::Package { name, .. } => Some(Effect::InstallPackage(name.clone())),
+        _ => None,
+    }));
     effects.extend(units(|c| matches!(c, UnitChange::NotEnabled)).map(Effect::Enable));
     effects.extend(units(|c| matches!(c, UnitChange::NotActive)).map(Effect::Start));
     let restarts =
         |c: &UnitChange| matches!(c, UnitChange::StartedWith { .. } | UnitChange::RestartsAlways);
-    effects.extend(units(restarts).map(Effect::Restart));
+    let again = match desired.restart {
+        Restart::Reload => Effect::ReloadUnit,
+        Restart::WhenChanged | Restart::Always | Restart::Never => Effect::Restart,
+    };
+    effects.extend(units(restarts).map(again));
     effects
 }
 
 fn file_changes(desired: &DesiredFile, observed: Option<&ObservedFile>) -> Vec<FileChange> {
     let Some(observed) = observed else { return vec![FileChange::Missing] };
     let mut changes = Vec::new();
-    if observed.digest != desired.digest {
+    if observed.digest != desired.digest && !desired.create_only {
         let (from, to) = (observed.digest.clone(), desired.digest.clone());
         changes.push(FileChange::Content { from, to });
     }
@@ -157,13 +223,9 @@ fn file_changes(desired: &DesiredFile, observed: Option<&ObservedFile>) -> Vec<F
     changes
 }
 
-fn unit_changes(
-    restart: Restart,
-    desired: &DesiredUnit,
-    observed: Option<&ObservedUnit>,
-) -> Vec<UnitChange> {
+fn unit_changes(restart: Restart, desired: &DesiredUnit, all: &Observed) -> Vec<UnitChange> {
     let absent = ObservedUnit::default();
-    let observed = observed.unwrap_or(&absent);
+    let observed = all.units.get(&desired.name).unwrap_or(&absent);
     let mut changes = Vec::new();
     if observed.needs_reload {
         changes.push(UnitChange::NotReloaded);
@@ -174,15 +236,18 @@ fn unit_changes(
     if !observed.enabled {
         changes.push(UnitChange::NotEnabled);
     }
+    if !observed.active && !all.lets_run(desired) {
+        return changes;
+    }
     let same = observed.started_with.as_ref() == Some(&desired.digest);
     match restart {
         _ if !observed.active => changes.push(UnitChange::NotActive),
         Restart::Always => changes.push(UnitChange::RestartsAlways),
-        Restart::WhenChanged if !same => {
+        Restart::WhenChanged | Restart::Reload if !same => {
             let (from, to) = (observed.started_with.clone(), desired.digest.clone());
             changes.push(UnitChange::StartedWith { from, to });
         }
-        Restart::WhenChanged | Restart::Never => {}
+        Restart::WhenChanged | Restart::Reload | Restart::Never => {}
     }
     changes
 }
@@ -190,6 +255,17 @@ fn unit_changes(
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Image { reference } => write!(f, "image {reference} is missing"),
+            Self::Tools { from: None, to } => write!(f, "client programs of {to} are missing"),
+            Self::Tools { from: Some(from), to } => {
+                write!(f, "client programs of {from} become those of {to}")
+            }
+            Self::Package { name, from: None, to } => {
+                write!(f, "package {name} {to} is not installed")
+            }
+            Self::Package { name, from: Some(from), to } => {
+                write!(f, "package {name} {from} becomes {to}")
+            }
             Self::File { path, change } => write!(f, "{}: {change}", path.display()),
             Self::Unit { unit, change } => write!(f, "{unit}: {change}"),
         }
@@ -224,11 +300,15 @@ impl std::fmt::Display for UnitChange {
 impl std::fmt::Display for Effect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Pull(image) => write!(f, "pull {image}"),
+            Self::InstallTools(image) => write!(f, "install the client programs of {image}"),
             Self::Write(path) => write!(f, "write {}", path.display()),
+            Self::InstallPackage(name) => write!(f, "install package {name}"),
             Self::Reload => f.write_str("daemon-reload"),
             Self::Enable(unit) => write!(f, "enable {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),
             Self::Restart(unit) => write!(f, "restart {unit}"),
+            Self::ReloadUnit(unit) => write!(f, "reload {unit}"),
         }
     }
 }

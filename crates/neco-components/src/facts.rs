@@ -1,8 +1,11 @@
 //! What a template may ask about the server it is rendered for.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use neco_artifacts::Image;
 use neco_schema::{Lrn, NecoVersion};
+use neco_toml::Name;
 use serde::Serialize;
 
 /// What a template may ask about the server it is rendered for.
@@ -24,6 +27,8 @@ pub struct Facts {
     pub os_version: String,
     /// The serial number of the machine.
     pub serial: String,
+    /// The images of which this server runs the private variant, because it can log in where that lies.
+    pub variants: BTreeSet<Name>,
 }
 
 /// A boot server, as a template sees it.
@@ -83,7 +88,17 @@ impl Facts {
             os_name: "Ubuntu".to_owned(),
             os_version: "22.04".to_owned(),
             serial: "rehearsal".to_owned(),
+            variants: BTreeSet::new(),
         })
+    }
+
+    /// The full name of an image as this server runs it.
+    pub fn reference(&self, image: &Image) -> String {
+        if self.variants.contains(&image.name) {
+            image.private_reference()
+        } else {
+            image.reference()
+        }
     }
 
     /// The variables of a template of `component`: servers ascend whatever their order here.

@@ -119,14 +119,20 @@ fn texts(
 /// The files that the steps of a recipe name, as far as it can be read; what is wrong with it is said later.
 fn data_names(recipe: &str) -> Vec<String> {
     let (table, _) = DeTable::parse_recoverable(recipe);
-    let steps = table.get_ref().get("step").and_then(|steps| steps.get_ref().as_array());
-    let data = steps
-        .into_iter()
+    let steps = tables(table.get_ref(), "step");
+    let parts = steps.iter().flat_map(|step| tables(step, "part"));
+    let named = steps.iter().copied().chain(parts).filter_map(|table| table.get("data"));
+    named
+        .filter_map(|data| data.get_ref().as_array())
         .flatten()
-        .filter_map(|step| step.get_ref().as_table()?.get("data")?.get_ref().as_array());
-    data.flatten()
         .filter_map(|name| name.get_ref().as_str())
         .filter(|name| crate::step::is_file_name(name))
         .map(str::to_owned)
         .collect()
+}
+
+/// The tables of a list within a table.
+fn tables<'t>(table: &'t DeTable<'t>, list: &str) -> Vec<&'t DeTable<'t>> {
+    let list = table.get(list).and_then(|list| list.get_ref().as_array());
+    list.into_iter().flatten().filter_map(|item| item.get_ref().as_table()).collect()
 }

@@ -1,9 +1,9 @@
 //! What a component looks like on one server now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::{ContentDigest, Desired};
+use crate::{ContentDigest, Desired, DesiredUnit};
 
 /// What a component looks like on one server now. What does not exist is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,6 +12,14 @@ pub struct Observed {
     pub files: BTreeMap<PathBuf, ObservedFile>,
     /// Units by full name.
     pub units: BTreeMap<String, ObservedUnit>,
+    /// The files without which a unit does not run, as far as they exist.
+    pub needs: BTreeSet<PathBuf>,
+    /// Whether the image is there.
+    pub image: bool,
+    /// The image whose client programs were installed last.
+    pub tools: Option<String>,
+    /// The release whose package was installed last; `None` also where the package is not installed whole any more.
+    pub package: Option<String>,
 }
 
 /// A file as it is.
@@ -42,6 +50,11 @@ pub struct ObservedUnit {
 }
 
 impl Observed {
+    /// Whether everything is there that `unit` needs to run.
+    pub fn lets_run(&self, unit: &DesiredUnit) -> bool {
+        unit.needs.iter().all(|path| self.needs.contains(path))
+    }
+
     /// What would be observed if everything were as `desired` and freshly started.
     pub fn fulfilling(desired: &Desired) -> Self {
         let files = desired.files.iter().map(|file| {
@@ -63,6 +76,13 @@ impl Observed {
             };
             (unit.name.clone(), observed)
         });
-        Self { files: files.collect(), units: units.collect() }
+        Self {
+            files: files.collect(),
+            units: units.collect(),
+            needs: desired.units.iter().flat_map(|unit| unit.needs.clone()).collect(),
+            image: desired.image.is_some(),
+            tools: desired.tools.as_ref().and(desired.image.clone()),
+            package: desired.package.as_ref().map(|package| package.release.clone()),
+        }
     }
 }

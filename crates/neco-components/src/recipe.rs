@@ -1,6 +1,6 @@
 //! The recipe: everything that one version does to a boot server, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::digest::Parts;
 use crate::templates::Templates;
-use crate::{Component, ContentDigest, Facts, Group, LoadError, Phase, Sources, Step, Work};
+use crate::{
+    Component, ContentDigest, Facts, Group, LoadError, Part, Phase, Probe, Sources, Step, Work,
+};
 
 /// Everything that one version does to a boot server: the steps in order, with the components, templates, images and data
 /// they use. A recipe that exists is consistent.
@@ -57,7 +59,9 @@ impl Recipe {
         for (stem, text) in &sources.components {
             let file = format!("components/{stem}.toml");
             let document = Document { file: &file, text };
-            if let Some(component) = Component::read(stem, document, images, &templates, &report) {
+            if let Some(component) =
+                Component::read(stem, document, &artifacts, &templates, &report)
+            {
                 components.insert(component.name.clone(), component);
             }
         }
@@ -126,9 +130,9 @@ impl Recipe {
         self.artifacts.images.get(name)
     }
 
-    /// The images that a step is about, in the order in which it names them.
-    pub fn images_of<'r>(&'r self, step: &'r Step) -> impl Iterator<Item = &'r Image> {
-        step.images.iter().filter_map(|name| self.artifacts.images.get(name))
+    /// The images that a part of a step is about, in the order in which it names them.
+    pub fn images_of<'r>(&'r self, part: &'r Part) -> impl Iterator<Item = &'r Image> {
+        part.images.iter().filter_map(|name| self.artifacts.images.get(name))
     }
 
     /// The content of a data file that some step names.
@@ -136,38 +140,56 @@ impl Recipe {
         self.data.get(name).map(String::as_str)
     }
 
-    /// The digest of everything a step reads here: its data and its images. A step that was done once for the cluster is
-    /// done again when this changes.
-    pub fn inputs_of(&self, step: &Step) -> ContentDigest {
-        let parts = step.data.iter().fold(Parts::new("neco step inputs"), |parts, name| {
+    /// The digest of everything a part of a step reads here: its data and its images. What was done once for the cluster
+    /// is done again when this changes.
+    pub fn inputs_of(&self, part: &Part) -> ContentDigest {
+        let parts = part.data.iter().fold(Parts::new("neco step inputs"), |parts, name| {
             parts.part("data").part(name).part(self.data(name).unwrap_or_default())
         });
-        let images = self.images_of(step);
+        let images = self.images_of(part);
         images.fold(parts, |parts, image| parts.part("image").part(image.reference())).digest()
     }
 
     /// The actions that the steps name; all of them must be known to whoever follows the recipe.
     pub fn actions(&self) -> impl Iterator<Item = &Name> {
-        self.steps.iter().filter_map(|step| match &step.work {
+        self.steps.iter().flat_map(|step| &step.parts).filter_map(|part| match &part.work {
             Work::Action { action } => Some(action),
             Work::Component { .. } | Work::None { .. } => None,
         })
     }
 
-    /// Reports every action that is not among `known`, so that no effect begins before all of them are.
-    pub fn check_actions(&self, known: &[&str]) -> Result<(), Problems> {
+    /// Reports every action of a step that is not among `actions`, and every check of a component that is not among
+    /// `checks`, so that no effect begins before all of them are known.
+    ///
+    /// # Errors
+    /// There is at least one.
+    pub fn check_actions(&self, actions: &[&str], checks: &[&str]) -> Result<(), Problems> {
         let report = Report::default();
+        let unknown = |kind: &str, name: &Name, known: &[&str], file, line, field| {
+            if !known.contains(&name.as_str()) {
+                let what = format!("this version has no {kind} {name}");
+                let remedy = match known {
+                    [] => format!("remove the {kind}"),
+                    known => format!("write one of: {}", known.join(", ")),
+                };
+                report.add(Problem { file, line, field, what, remedy });
+            }
+        };
         for (number, step) in self.steps() {
-            if let Work::Action { action } = &step.work
-                && !known.contains(&action.as_str())
-            {
-                report.add(Problem {
-                    file: Self::FILE.to_owned(),
-                    line: Some(step.line),
-                    field: format!("step[{number}].action"),
-                    what: format!("this version has no action {action}"),
-                    remedy: format!("write one of: {}", known.join(", ")),
-                });
+            for part in &step.parts {
+                if let Work::Action { action } = &part.work {
+                    let file = Self::FILE.to_owned();
+                    let field = format!("step[{number}].action");
+                    unknown("action", action, actions, file, Some(step.line), field);
+                }
+            }
+        }
+        for component in self.components() {
+            for probe in component.ready.iter().flat_map(|ready| &ready.probes) {
+                if let Probe::Check { check } = probe {
+                    let file = format!("components/{}.toml", component.name);
+                    unknown("check", check, checks, file, None, "ready.check".to_owned());
+                }
             }
         }
         report.conclude(())
@@ -236,7 +258,7 @@ fn check_paths(components: &BTreeMap<Name, Component>, report: &Report) {
 fn rehearse(components: &BTreeMap<Name, Component>, templates: &Templates, report: &Report) {
     let Some(facts) = Facts::rehearsal() else { return };
     for component in components.values() {
-        let image = component.image.as_ref().map(Image::reference);
+        let image = component.image.as_ref().map(|image| facts.reference(image));
         let context = facts.context(component.name.as_str(), image);
         let files = component.files.iter().map(|file| &file.template);
         let units = component.units.iter().filter_map(|unit| unit.template.as_ref());
@@ -304,11 +326,18 @@ fn check_step(
         let what = format!("step {} stands on line {} already", step.name, other.line);
         table.problem("name", &what, "give every step a name of its own");
     }
-    for image in step.images.iter().filter(|image| !images.contains_key(*image)) {
+    for image in
+        step.parts.iter().flat_map(|part| &part.images).filter(|image| !images.contains_key(*image))
+    {
         let what = format!("there is no image {image}");
         table.problem("images", &what, "add an [[image]] of that name to artifacts.toml");
     }
-    for data in step.data.iter().filter(|data| !sources.data.contains_key(*data)) {
+    for data in step
+        .parts
+        .iter()
+        .flat_map(|part| &part.data)
+        .filter(|data| !sources.data.contains_key(*data))
+    {
         table.problem("data", &format!("there is no file {data}"), "put it beside the recipe");
     }
 }
@@ -322,30 +351,32 @@ fn read_group(table: &Fields<'_>, steps: &[Step]) -> Option<Group> {
             table.problem(field, &format!("there is no step {}", found.value), remedy);
             return None;
         };
-        match &steps[position].work {
-            Work::Component { component, phase: found } if *found == phase => {
-                Some((u32::try_from(position + 1).ok()?, component))
-            }
-            _ => {
-                let what = format!("step {} does not do that", found.value);
-                table.problem(field, &what, remedy);
-                None
-            }
+        let components: Vec<&Name> = steps[position].components(phase).collect();
+        if components.is_empty() {
+            let what = format!("step {} does not do that", found.value);
+            table.problem(field, &what, remedy);
+            return None;
         }
+        Some((u32::try_from(position + 1).ok()?, components))
     };
     let stop = step("stop", Phase::Stop, "name a step with phase = \"stop\"");
     let apply = step("apply", Phase::Apply, "name a step with phase = \"apply\"");
     let (name, (stop, stopped), (apply, applied)) = (name?.value, stop?, apply?);
-    if stopped != applied {
-        let what = format!("the group stops {stopped} and applies {applied}");
-        table.problem("apply", &what, "name steps of the same component");
+    let sorted = |names: &[&Name]| names.iter().map(|&name| name.clone()).collect::<BTreeSet<_>>();
+    if sorted(&stopped) != sorted(&applied) {
+        let listed = |names: &[&Name]| {
+            names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" and ")
+        };
+        let what = format!("the group stops {} and applies {}", listed(&stopped), listed(&applied));
+        table.problem("apply", &what, "name steps of the same components");
         return None;
     }
     if stop >= apply {
         table.problem("apply", "comes before the stop", "order the steps: stop, then apply");
         return None;
     }
-    Some(Group { name, component: stopped.clone(), stop, apply })
+    let components = applied.into_iter().cloned().collect();
+    Some(Group { name, components, stop, apply })
 }
 
 fn check_group(table: &Fields<'_>, group: &Group, earlier: &[Group]) {
@@ -364,7 +395,7 @@ fn check_group(table: &Fields<'_>, group: &Group, earlier: &[Group]) {
 /// What is stopped must be started again by somebody.
 fn check_stops(document: Document<'_>, steps: &[Step], groups: &[Group], report: &Report) {
     for (number, step) in (1..).zip(steps) {
-        let stops = matches!(step.work, Work::Component { phase: Phase::Stop, .. });
+        let stops = step.components(Phase::Stop).next().is_some();
         if stops && !groups.iter().any(|group| group.stop == number) {
             report.add(Problem {
                 file: document.file.to_owned(),

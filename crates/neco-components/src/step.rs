@@ -12,14 +12,8 @@ use crate::{Component, Scope};
 pub struct Step {
     /// Its name, for people.
     pub name: Name,
-    /// What is done.
-    pub work: Work,
-    /// Who does it, and when.
-    pub scope: StepScope,
-    /// The images it is about, names of `artifacts.toml`.
-    pub images: Vec<Name>,
-    /// The files it reads, beside the recipe.
-    pub data: Vec<String>,
+    /// What is done, one after another; at least one.
+    pub parts: Vec<Part>,
     /// Whether what it does cannot be undone by an older version.
     pub one_way: bool,
     /// How long it may take without progress, where it differs from the default.
@@ -29,7 +23,20 @@ pub struct Step {
     pub line: usize,
 }
 
-/// What a step does.
+/// One of the things that a step does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// What is done.
+    pub work: Work,
+    /// Who does it, and when.
+    pub scope: StepScope,
+    /// The images it is about, names of `artifacts.toml`.
+    pub images: Vec<Name>,
+    /// The files it reads, beside the recipe.
+    pub data: Vec<String>,
+}
+
+/// What a part of a step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Work {
@@ -62,7 +69,7 @@ pub enum Phase {
     Apply,
 }
 
-/// Who does a step, and when.
+/// Who does a part of a step, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StepScope {
@@ -80,16 +87,16 @@ pub enum StepScope {
     },
 }
 
-/// The steps between which a service is down on all servers.
+/// The steps between which services are down on all servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Group {
     /// Its name, at `group/<name>`.
     pub name: Name,
-    /// The component that is stopped and applied.
-    pub component: Name,
-    /// The number of the step that stops it, counted from 1.
+    /// The components that are stopped and applied, in the order in which they are applied; at least one.
+    pub components: Vec<Name>,
+    /// The number of the step that stops them, counted from 1.
     pub stop: u32,
-    /// The number of the step that starts it again; greater than `stop`.
+    /// The number of the step that starts them again; greater than `stop`.
     pub apply: u32,
 }
 
@@ -100,8 +107,56 @@ impl Step {
         component: impl Fn(&str) -> Option<&'c Component>,
     ) -> Option<Self> {
         let name = fields.required_parsed::<Name>("name", "name the step, such as \"stop-vault\"");
-        let kinds = ["component", "action", "effect"];
-        if kinds.iter().filter(|kind| fields.has(kind)).count() != 1 {
+        let step = name.as_ref().map(|name| &name.value);
+        let mut whole = true;
+        let mut parts = Vec::new();
+        if fields.has("part") {
+            if Part::KINDS.iter().any(|kind| fields.has(kind)) {
+                let what = "a step has parts, or does one thing itself";
+                fields.problem("part", what, "write everything it does as [[step.part]]");
+                // Known in any case, so that the same mistake is not reported twice.
+                let _ = Part::read(fields, step, &component);
+            }
+            for table in fields.tables("part") {
+                let part = Part::read(&table, step, &component);
+                whole &= part.is_some();
+                if matches!(part, Some(Part { work: Work::None { .. }, .. })) {
+                    table.problem("effect", "a part does something", "remove it");
+                }
+                parts.extend(part);
+                table.finish();
+            }
+        } else {
+            let part = Part::read(fields, step, &component);
+            whole &= part.is_some();
+            parts.extend(part);
+        }
+        let one_way = fields.boolean("one-way").unwrap_or(false);
+        let timeout = fields.duration("timeout");
+        let line = fields.line();
+        let (name, whole) = (name?.value, whole && !parts.is_empty());
+        whole.then_some(Self { name, parts, one_way, timeout, line })
+    }
+
+    /// The components that this step stops or applies, in order.
+    pub fn components(&self, wanted: Phase) -> impl Iterator<Item = &Name> {
+        self.parts.iter().filter_map(move |part| match &part.work {
+            Work::Component { component, phase } if *phase == wanted => Some(component),
+            _ => None,
+        })
+    }
+}
+
+impl Part {
+    const KINDS: [&str; 3] = ["component", "action", "effect"];
+
+    /// Reads what one table says is done, in the step of that name.
+    fn read<'c>(
+        fields: &Fields<'_>,
+        step: Option<&Name>,
+        component: &impl Fn(&str) -> Option<&'c Component>,
+    ) -> Option<Self> {
+        if Self::KINDS.iter().filter(|kind| fields.has(kind)).count() != 1 {
             fields.problem(
                 "",
                 "a step has exactly one of component, action and effect",
@@ -128,13 +183,12 @@ impl Step {
                     fields.problem("phase", &what, "give it a [unit], or remove this step");
                 }
                 let acting = if phase == Phase::Stop { Scope::All } else { known.scope };
-                scope =
-                    read_scope(fields, acting, Some(&known.name), name.as_ref().map(|n| &n.value));
+                scope = read_scope(fields, acting, Some(&known.name), step);
             }
             found.map(|found| Work::Component { component: found.value, phase })
         } else if fields.has("action") {
             let acting = fields.choice("scope", &Scope::WORDS).unwrap_or(Scope::All);
-            scope = read_scope(fields, acting, None, name.as_ref().map(|n| &n.value));
+            scope = read_scope(fields, acting, None, step);
             images = read_list(fields, "images", "names of images");
             data = read_data(fields);
             fields.parsed::<Name>("action").map(|action| Work::Action { action: action.value })
@@ -150,26 +204,7 @@ impl Step {
         } else {
             None
         };
-        let one_way = fields.boolean("one-way").unwrap_or(false);
-        let timeout = fields.duration("timeout");
-        Some(Self {
-            name: name?.value,
-            work: work?,
-            scope: scope?,
-            images,
-            data,
-            one_way,
-            timeout,
-            line: fields.line(),
-        })
-    }
-
-    /// The component that this step is about, if it is about one.
-    pub fn component(&self) -> Option<&Name> {
-        match &self.work {
-            Work::Component { component, .. } => Some(component),
-            Work::Action { .. } | Work::None { .. } => None,
-        }
+        Some(Self { work: work?, scope: scope?, images, data })
     }
 }
 

@@ -10,7 +10,7 @@ mod store;
 
 pub use outage::Outage;
 pub use settings::{Settings, SettingsProblem, check_setting};
-pub use source::{ConfiguredSource, SourceError, Sources, release_source, secret};
+pub use source::{ConfiguredSource, SourceError, Sources, github_token, release_source, secret};
 pub use store::{ConnectError, connect, connect_renewing, store_options, wait_for_store};
 
 /// An error with its causes, in one line.

@@ -20,7 +20,10 @@ pub fn secret(stored: &KeyValue) -> Option<Secret> {
 }
 
 /// The token for the API of releases, if there is one.
-async fn github_token(store: &dyn Store) -> Result<Option<Secret>, StoreError> {
+///
+/// # Errors
+/// etcd does not answer.
+pub async fn github_token(store: &dyn Store) -> Result<Option<Secret>, StoreError> {
     let key = Key::Config(ConfigKey::GithubToken);
     let snapshot = store.read(&[Range::from(&key)], None).await?;
     Ok(snapshot.kvs.get(&key.to_string()).and_then(secret))

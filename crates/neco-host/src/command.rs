@@ -87,6 +87,19 @@ pub(crate) enum OnDrop {
     Leave,
 }
 
+/// Runs a command of the host in the C locale, without input and in a process group of its own; on the deadline, or when the
+/// call is dropped, it is killed. The first of `argv` is the program; there is at least that.
+///
+/// # Errors
+/// It cannot be started, or does not end in time. One that ends without success is no error here.
+pub async fn run_command(argv: &[&str], within: Duration) -> Result<CommandOutput, CommandError> {
+    if argv.is_empty() {
+        let source = io::ErrorKind::InvalidInput.into();
+        return Err(CommandError::Start { argv: Vec::new(), source });
+    }
+    run(argv, &[], within, OnDrop::Kill).await
+}
+
 /// Runs `argv` in the C locale without input and in a process group of its own; on the deadline the group is killed.
 ///
 /// Output goes to memory files, not pipes: a daemon that a maintainer script leaves behind does not hold the

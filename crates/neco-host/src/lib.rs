@@ -17,7 +17,7 @@ mod root;
 mod verify;
 
 pub use cache::{CACHE_DIRECTORY, PackageCache};
-pub use command::{CommandError, CommandOutput};
+pub use command::{CommandError, CommandOutput, run_command};
 pub use detached::{DetachError, DetachedProcess, EnabledUnit, RunDetached};
 #[cfg(feature = "testing")]
 pub use detached::{FakeDetached, FakeUnit};

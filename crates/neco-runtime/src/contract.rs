@@ -87,6 +87,8 @@ async fn a_pull_transfers_once_and_its_progress_grows_to_the_end(bench: &impl Be
         bench.runtime().pull(&image(bench, "1"), &report).await.expect("pulled"),
         Pulled::Fetched
     );
+    assert!(bench.runtime().has(&image(bench, "1")).await.expect("an answer"));
+    assert!(!bench.runtime().has(&image(bench, "2")).await.expect("an answer"));
     let first = std::mem::take(&mut *seen.lock().expect("no panic"));
     assert!(first.is_sorted_by_key(|progress| progress.done), "{first:?}");
     let last = first.last().expect("at least one report");

@@ -113,6 +113,10 @@ impl ContainerRuntime for Fake {
         Ok(pulled)
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        Ok(self.act(|containers, _| containers.has(image)))
+    }
+
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
         let call = format!("run {}", spec.image);
         self.pass(call.clone(), failed(call, &spec.command))?;

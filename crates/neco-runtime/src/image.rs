@@ -42,17 +42,6 @@ impl ImageRef {
             _ => "docker.io",
         }
     }
-
-    /// What to fetch and run in place of this image: where the image has a `private` variant and there is a `login` for its
-    /// registry, that variant, which lies in the repository of the same name with `-secret` at its end.
-    #[must_use]
-    pub fn variant(&self, private: bool, login: bool) -> Self {
-        if private && login {
-            Self(format!("{}-secret:{}", self.repository(), self.tag()))
-        } else {
-            self.clone()
-        }
-    }
 }
 
 impl std::str::FromStr for ImageRef {

@@ -145,6 +145,10 @@ impl ContainerRuntime for Recorder {
         .await
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        Ok(self.ledger.read()?.has(image))
+    }
+
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
         let call = format!("run {}", spec.image);
         self.pass(call.clone(), failed(call, &spec.command)).await?;

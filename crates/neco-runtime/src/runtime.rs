@@ -19,6 +19,9 @@ pub trait ContainerRuntime: Send + Sync {
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, RuntimeError>;
 
+    /// Whether `image` is on this machine under this very name.
+    async fn has(&self, image: &ImageRef) -> Result<bool, RuntimeError>;
+
     /// Runs a container: waits for the end of its command and removes it, or leaves it running where `spec` gives it a
     /// name. A container of that name that does not run any more is removed first.
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError>;

@@ -26,6 +26,7 @@ pub trait Bench: Sync {
 
 const WANTED: &str =
     "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
+const RELOADING: &str = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
 const TRIGGERED: &str = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
 const YEARLY: &str = "[Timer]\nOnCalendar=yearly\n[Install]\nWantedBy=timers.target\n";
 
@@ -42,6 +43,7 @@ pub async fn holds<B: Bench>(new: impl Fn() -> B) {
     a_failing_start_says_why_and_leaves_the_unit_failed(&new()).await;
     a_failing_stop_leaves_the_unit_active(&new()).await;
     a_failing_restart_leaves_the_unit_failed_and_can_be_repeated(&new()).await;
+    a_reload_goes_on_where_the_unit_can_and_restarts_where_it_cannot(&new()).await;
     an_active_unit_whose_file_is_gone_can_be_stopped(&new()).await;
     a_masked_unit_takes_no_start_and_says_so(&new()).await;
     a_timer_waits_while_what_it_triggers_does_not_run(&new()).await;
@@ -195,6 +197,23 @@ async fn a_failing_restart_leaves_the_unit_failed_and_can_be_repeated(bench: &im
     bench.fail(Job::Start, &vault(), None);
     units.restart(&vault()).await.expect("restarted");
     assert_eq!(active(bench).await, ActiveState::Active);
+    units.stop(&vault()).await.expect("stopped");
+}
+
+async fn a_reload_goes_on_where_the_unit_can_and_restarts_where_it_cannot(bench: &impl Bench) {
+    let units = bench.units();
+    bench.write_unit(&vault(), RELOADING);
+    units.daemon_reload().await.expect("reloaded");
+    units.reload(&vault()).await.expect("one that does not run is started");
+    let run = bench.run_of(&vault());
+    assert!(run.is_some());
+    units.reload(&vault()).await.expect("reloaded");
+    assert_eq!(bench.run_of(&vault()), run, "it goes on running");
+    bench.write_unit(&vault(), WANTED);
+    units.daemon_reload().await.expect("reloaded");
+    units.reload(&vault()).await.expect("restarted");
+    assert_eq!(active(bench).await, ActiveState::Active);
+    assert_ne!(bench.run_of(&vault()), run, "it cannot read its files again");
     units.stop(&vault()).await.expect("stopped");
 }
 

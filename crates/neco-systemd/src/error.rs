@@ -23,6 +23,8 @@ pub enum Job {
     Stop,
     /// Stop it if it runs, and start it.
     Restart,
+    /// Have it read its files again.
+    Reload,
 }
 
 impl std::fmt::Display for Job {
@@ -33,6 +35,7 @@ impl std::fmt::Display for Job {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Reload => "reload",
         })
     }
 }

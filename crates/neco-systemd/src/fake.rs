@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_sandbox::Entry;
 
 use crate::manager::{Definition, Manager};
-use crate::{Job, UnitEffect, UnitError, UnitName, UnitRecord, UnitState, Units};
+use crate::{ActiveState, Job, UnitEffect, UnitError, UnitName, UnitRecord, UnitState, Units};
 
 /// Units in memory, with scripted failures. Clones share the units.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,9 @@ struct Machine {
     manager: Manager,
     files: BTreeMap<UnitName, String>,
     failures: Vec<Failure>,
+    late: Vec<Late>,
+    /// How units are whose job has not ended in time.
+    meanwhile: BTreeMap<UnitName, ActiveState>,
     effects: Vec<Entry<UnitEffect>>,
 }
 
@@ -29,6 +33,15 @@ struct Failure {
     unit: UnitName,
     message: String,
     left: Option<u32>,
+}
+
+/// A job that does not end in time.
+#[derive(Debug)]
+struct Late {
+    job: Job,
+    unit: UnitName,
+    meanwhile: ActiveState,
+    left: u32,
 }
 
 impl Fake {
@@ -54,6 +67,13 @@ impl Fake {
         self.with(|machine| machine.failures.push(failure));
     }
 
+    /// The next `times` times that `job` is asked of `unit`, it does not end in time, and changes nothing. Until another job of
+    /// the unit has ended, it is seen as `meanwhile`.
+    pub fn be_late(&self, job: Job, unit: &UnitName, meanwhile: ActiveState, times: u32) {
+        let late = Late { job, unit: unit.clone(), meanwhile, left: times };
+        self.with(|machine| machine.late.push(late));
+    }
+
     /// Forgets all scripted failures.
     pub fn heal(&self) {
         self.with(|machine| machine.failures.clear());
@@ -72,7 +92,7 @@ impl Fake {
     /// A simulated reboot: enabled units become active, with their present files, and all others inactive.
     pub fn boot(&self) {
         self.with(|machine| {
-            let Machine { manager, files, failures, effects } = machine;
+            let Machine { manager, files, failures, effects, .. } = machine;
             manager.boot(
                 |unit| definition(files, unit),
                 |unit| failure(failures, unit, Job::Start),
@@ -83,7 +103,8 @@ impl Fake {
 
     fn job(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
         self.with(|machine| {
-            let Machine { manager, files, failures, effects } = machine;
+            machine.pass(unit, job)?;
+            let Machine { manager, files, failures, effects, .. } = machine;
             let fault = failure(failures, unit, job);
             let disk = definition(files, unit);
             manager.apply(unit, job, disk, fault, &mut |effect| note(effects, effect))
@@ -92,6 +113,20 @@ impl Fake {
 
     fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
         act(&mut self.machine.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Machine {
+    /// Lets a job pass that ends in time.
+    fn pass(&mut self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
+        let fits = |late: &&mut Late| late.job == job && late.unit == *unit && late.left > 0;
+        let Some(late) = self.late.iter_mut().find(fits) else {
+            self.meanwhile.remove(unit);
+            return Ok(());
+        };
+        late.left -= 1;
+        self.meanwhile.insert(unit.clone(), late.meanwhile.clone());
+        Err(UnitError::TimedOut { unit: unit.clone(), job, after: Duration::ZERO })
     }
 }
 
@@ -145,9 +180,13 @@ impl Units for Fake {
         self.job(unit, Job::Restart)
     }
 
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.job(unit, Job::Reload)
+    }
+
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         self.with(|machine| {
-            let Machine { manager, files, failures, effects } = machine;
+            let Machine { manager, files, failures, effects, .. } = machine;
             let fault = failure(failures, unit, Job::Start);
             let disk = definition(files, unit);
             manager.start_transient(unit, argv, disk, fault, &mut |effect| note(effects, effect))
@@ -155,8 +194,14 @@ impl Units for Fake {
     }
 
     async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        Ok(self
-            .with(|machine| machine.manager.state(unit, definition(&machine.files, unit).as_ref())))
+        self.with(|machine| {
+            let disk = definition(&machine.files, unit);
+            let mut state = machine.manager.state(unit, disk.as_ref());
+            if let Some(active) = machine.meanwhile.get(unit) {
+                state.active.clone_from(active);
+            }
+            Ok(state)
+        })
     }
 }
 
@@ -206,5 +251,20 @@ mod tests {
         }
         fake.start(&vault).await.expect("healed");
         assert!(fake.record(&vault).expect("known").active);
+    }
+
+    #[tokio::test]
+    async fn a_late_job_changes_nothing_and_shows_its_unit_as_it_is_told_to() {
+        let fake = Fake::new();
+        let vault: UnitName = "vault.service".parse().expect("a name");
+        fake.write(&vault, "[Install]\n");
+        fake.be_late(Job::Start, &vault, ActiveState::Activating, 1);
+        let error = fake.start(&vault).await.expect_err("it is late");
+        assert!(matches!(error, UnitError::TimedOut { .. }), "{error}");
+        let state = fake.state(&vault).await.expect("a state");
+        assert_eq!(state.active, ActiveState::Activating);
+        assert!(fake.effects().is_empty());
+        fake.start(&vault).await.expect("started");
+        assert!(fake.state(&vault).await.expect("a state").is_active());
     }
 }

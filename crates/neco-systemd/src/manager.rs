@@ -76,6 +76,11 @@ pub enum UnitEffect {
         /// SHA-256 of the definition it was started with.
         digest: String,
     },
+    /// A unit was told to read its files again.
+    Reload {
+        /// Which.
+        unit: UnitName,
+    },
     /// A job failed.
     Failed {
         /// Which unit.
@@ -107,6 +112,7 @@ impl UnitEffect {
             Self::StartTransient { unit, .. } => format!("start transient {unit}"),
             Self::Stop { unit } => format!("stop {unit}"),
             Self::Restart { unit, .. } => format!("restart {unit}"),
+            Self::Reload { unit } => format!("reload {unit}"),
             Self::Failed { unit, job, .. } => format!("failed to {job} {unit}"),
         }
     }
@@ -120,6 +126,9 @@ pub(crate) struct Definition {
     /// An empty file forbids to start the unit.
     #[serde(default)]
     masked: bool,
+    /// Whether it says how the unit reads its files again.
+    #[serde(default)]
+    reloads: bool,
 }
 
 impl Definition {
@@ -129,9 +138,12 @@ impl Definition {
             let _ = write!(hex, "{byte:02x}");
             hex
         });
-        let installable =
-            text.split(|byte| *byte == b'\n').any(|line| line.trim_ascii() == b"[Install]");
-        Self { digest, installable, masked: text.is_empty() }
+        let says = |begin: &[u8]| {
+            let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+            lines.any(|line| line.starts_with(begin))
+        };
+        let (installable, reloads) = (says(b"[Install]"), says(b"ExecReload="));
+        Self { digest, installable, masked: text.is_empty(), reloads }
     }
 }
 
@@ -310,11 +322,14 @@ impl UnitRecord {
             Job::Disable => (true, !self.enabled),
             Job::Start => (self.loaded.is_some(), self.active),
             Job::Stop => (self.loaded.is_some() || self.active, !self.active),
-            Job::Restart => (self.loaded.is_some(), false),
+            Job::Restart | Job::Reload => (self.loaded.is_some(), false),
         };
         if !present {
             return Err(UnitError::NotFound { unit: unit.clone(), job });
         }
+        let reloads = self.active && self.loaded.as_ref().is_some_and(|loaded| loaded.reloads);
+        // As systemd does with one that cannot, or does not run.
+        let job = if job == Job::Reload && !reloads { Job::Restart } else { job };
         let definition = if job == Job::Enable { disk } else { self.loaded.as_ref() };
         let forbidden = matches!(job, Job::Enable | Job::Start | Job::Restart);
         if forbidden && definition.is_some_and(|definition| definition.masked) {
@@ -344,6 +359,9 @@ impl UnitRecord {
             Job::Stop => {
                 self.active = false;
                 note(UnitEffect::Stop { unit });
+            }
+            Job::Reload => {
+                note(UnitEffect::Reload { unit });
             }
             Job::Start | Job::Restart => {
                 (self.active, self.failed) = (true, false);

@@ -188,6 +188,10 @@ impl Units for Recorder {
         self.job(unit, Job::Restart).await
     }
 
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.job(unit, Job::Reload).await
+    }
+
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         let fault = self.fault(unit, Job::Start).await?;
         let (unit, argv) = (unit.clone(), argv.to_vec());

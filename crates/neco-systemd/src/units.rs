@@ -13,10 +13,10 @@ pub trait Units: Send + Sync {
     /// Reads all unit files anew.
     async fn daemon_reload(&self) -> Result<(), UnitError>;
 
-    /// Makes `unit` start at boot. A unit that says nothing about boot stays as it is.
+    /// Makes `unit` start at boot, also after a power cut right after this. A unit that says nothing about boot stays as it is.
     async fn enable(&self, unit: &UnitName) -> Result<(), UnitError>;
 
-    /// Makes `unit` not start at boot; nothing happens to one that has no file.
+    /// Makes `unit` not start at boot, also after a power cut right after this; nothing happens to one that has no file.
     async fn disable(&self, unit: &UnitName) -> Result<(), UnitError>;
 
     /// Starts `unit` unless it is active.
@@ -27,6 +27,10 @@ pub trait Units: Send + Sync {
 
     /// Stops `unit` if it is active, and starts it.
     async fn restart(&self, unit: &UnitName) -> Result<(), UnitError>;
+
+    /// Has `unit` read its files again, as its `ExecReload=` says, and go on running. One that says nothing of the kind is
+    /// restarted, and one that is not active is started.
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError>;
 
     /// Starts a command as the service `unit`, apart from this process: it goes on whatever happens to its caller,
     /// and is forgotten when it ends, however it ends. While anything runs under that name, nothing happens, so that

@@ -147,6 +147,29 @@ impl<'a> Fields<'a> {
         texts
     }
 
+    /// The whole numbers of a list; empty when the field is absent.
+    pub fn numbers(&self, field: &'static str) -> Vec<Found<i64>> {
+        let Some((value, _)) = self.take(field) else { return Vec::new() };
+        let Some(list) = value.as_array() else {
+            self.wrong_type(field, value, "a list of numbers");
+            return Vec::new();
+        };
+        let mut numbers = Vec::new();
+        for item in list {
+            let number = item
+                .get_ref()
+                .as_integer()
+                .and_then(|number| i64::from_str_radix(number.as_str(), number.radix()).ok());
+            match number {
+                Some(value) => {
+                    numbers.push(Found { value, line: self.document.line(item.span().start) });
+                }
+                None => self.wrong_type(field, item.get_ref(), "a list of numbers"),
+            }
+        }
+        numbers
+    }
+
     /// The text of `field` as a `T` whose error says what is wrong and what would be right.
     pub fn parsed<T>(&self, field: &'static str) -> Option<Found<T>>
     where

@@ -7,7 +7,7 @@ use neco_host::fs::FileSystem;
 use neco_host::{
     DetachedProcess, Dpkg, PackageManager, RealFs, Root, RunDetached, Sandbox, SandboxFs,
 };
-use neco_runtime::{ContainerRuntime, Docker, DockerConfig};
+use neco_runtime::{ContainerRuntime, Docker, DockerConfig, Logins};
 use neco_systemd::{Systemd, Units};
 
 use crate::install::{Daemons, SandboxDaemons, SystemdDaemons, SystemdDetached};
@@ -22,6 +22,8 @@ pub struct Drivers {
     pub units: Arc<dyn Units>,
     /// Its containers.
     pub runtime: Arc<dyn ContainerRuntime>,
+    /// Who it is to registries of images.
+    pub logins: Arc<dyn Logins>,
     /// Its packages.
     pub packages: Arc<dyn PackageManager>,
     /// What outlives its daemons.
@@ -36,12 +38,11 @@ impl Drivers {
     pub fn real(root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let units: Arc<dyn Units> = Arc::new(Systemd::new());
         let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(units, say));
-        let docker = Docker::default();
+        let logins: Arc<dyn Logins> = Arc::new(DockerConfig::new(DockerConfig::OF_ROOT));
         Self {
             fs: Arc::new(RealFs),
-            runtime: Arc::new(
-                docker.with_logins(Arc::new(DockerConfig::new(DockerConfig::OF_ROOT))),
-            ),
+            runtime: Arc::new(Docker::default().with_logins(Arc::clone(&logins))),
+            logins,
             packages: Arc::new(Dpkg::system()),
             detached: Arc::new(SystemdDetached::new(root.clone(), Arc::clone(&patient))),
             daemons: Arc::new(SystemdDaemons::new(Arc::clone(&patient))),
@@ -55,6 +56,7 @@ impl Drivers {
             fs: Arc::new(SandboxFs::new(root.clone())),
             units: Arc::new(neco_systemd::Recorder::new(root.path())),
             runtime: Arc::new(neco_runtime::Recorder::new(root.path()).with_pull_time(pull_time)),
+            logins: Arc::new(DockerConfig::new(root.join(DockerConfig::OF_ROOT))),
             packages: Arc::new(Sandbox::new(root.clone())),
             detached: Arc::new(DetachedProcess::new(root.clone())),
             daemons: Arc::new(SandboxDaemons::new(root.path().to_owned())),

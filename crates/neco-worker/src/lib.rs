@@ -8,6 +8,7 @@
 
 mod act;
 mod context;
+mod debs;
 mod decision;
 mod drivers;
 mod engine;
@@ -25,6 +26,7 @@ mod steps;
 mod times;
 
 pub use context::{StepContext, StepError};
+pub use debs::{Debs, ReleasedDebs, SandboxDebs};
 pub use drivers::Drivers;
 pub use engine::{Engine, Exit, Identity};
 pub use installer::Installer;

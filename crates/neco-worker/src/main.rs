@@ -27,7 +27,8 @@ use neco_systemd::Systemd;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, UnitSetup};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
-    About, Drivers, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps, kept, wall,
+    About, Debs, Drivers, Engine, Exit, Identity, RecipeSteps, ReleasedDebs, SandboxDebs, Shared,
+    StepHost, Steps, kept, wall,
 };
 use tokio::sync::watch;
 
@@ -254,6 +255,8 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         fs: drivers.fs,
         units: drivers.units,
         runtime: drivers.runtime,
+        logins: drivers.logins,
+        debs: debs(cli, &root, &config, &store),
         shared: Arc::clone(&shared),
         about: about(&root, lrn),
     });
@@ -325,6 +328,15 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
             Ok(ExitCode::NothingYet)
         }
     }
+}
+
+/// The Debian packages beside Neco's own.
+fn debs(cli: &Cli, root: &Root, config: &Config, store: &Arc<dyn Store>) -> Arc<dyn Debs> {
+    if cli.sandbox {
+        return Arc::new(SandboxDebs::new(root.clone()));
+    }
+    let cache = config.cache.join(PACKAGES);
+    Arc::new(ReleasedDebs::new(config.release.clone(), Arc::clone(store), cache))
 }
 
 /// The arguments with which this program, copied aside, installs.

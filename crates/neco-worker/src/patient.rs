@@ -84,6 +84,10 @@ impl Units for PatientUnits {
         self.insist(|| self.units.restart(unit)).await
     }
 
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.insist(|| self.units.reload(unit)).await
+    }
+
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         self.insist(|| self.units.start_transient(unit, argv)).await
     }
@@ -137,6 +141,9 @@ mod tests {
             self.answer()
         }
         async fn restart(&self, _: &UnitName) -> Result<(), UnitError> {
+            self.answer()
+        }
+        async fn reload(&self, _: &UnitName) -> Result<(), UnitError> {
             self.answer()
         }
         async fn start_transient(&self, _: &UnitName, _: &[String]) -> Result<(), UnitError> {

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use neco_components::{Component, Phase, Recipe, Step, Work};
+use neco_components::{Component, Part, Phase, Recipe, Work};
 use neco_playground::{BootServer, Package, Site};
 use neco_schema::UpdateRequest;
 use neco_schema::journal::{Entry, Phase as When};
@@ -66,12 +66,18 @@ pub fn recipe_of(site: &Site, package: &Package) -> Recipe {
 #[must_use]
 pub fn kind(recipe: &Recipe, number: u32) -> String {
     let step = recipe.step(number).expect("a step");
-    let scope = match &step.scope {
+    let kinds: Vec<String> =
+        step.parts.iter().map(|part| kind_of_part(recipe, number, part)).collect();
+    kinds.join("; ")
+}
+
+fn kind_of_part(recipe: &Recipe, number: u32, part: &Part) -> String {
+    let scope = match &part.scope {
         neco_components::StepScope::All => "on all servers",
         neco_components::StepScope::OneAtATime { .. } => "one server at a time",
         neco_components::StepScope::OncePerCluster { .. } => "once for all",
     };
-    let work = match &step.work {
+    let work = match &part.work {
         Work::None { .. } => "nothing to do".to_owned(),
         Work::Action { action } => format!("action {action}"),
         Work::Component { phase: Phase::Stop, .. } => "stop of a group".to_owned(),
@@ -89,14 +95,19 @@ pub fn kind(recipe: &Recipe, number: u32) -> String {
 #[must_use]
 pub fn holds(new: &Recipe, old: &Recipe, number: u32) -> Vec<Vec<String>> {
     let step = new.step(number).expect("a step");
-    match &step.work {
+    step.parts.iter().flat_map(|part| holds_of_part(new, old, number, part)).collect()
+}
+
+fn holds_of_part(new: &Recipe, old: &Recipe, number: u32, part: &Part) -> Vec<Vec<String>> {
+    let step = new.step(number).expect("a step");
+    match &part.work {
         Work::None { .. } => vec![vec![format!("step {}", step.name)]],
         Work::Component { component, phase } => {
             let component = new.component(component.as_str()).expect("a component");
             of_component(component, *phase)
         }
         Work::Action { action } => match action.as_str() {
-            "fetch-images" => of_images(new, old, step),
+            "fetch-images" => of_images(new, old, part),
             "dhcp-json" => vec![vec!["write /var/lib/neco/published/dhcp.json".to_owned()]],
             "restart-etcd" => {
                 ["stop", "start"].map(|job| vec![format!("{job} {TURN_UNIT}")]).into()
@@ -109,13 +120,14 @@ pub fn holds(new: &Recipe, old: &Recipe, number: u32) -> Vec<Vec<String>> {
 }
 
 /// The first and the last of the images that are new.
-fn of_images(new: &Recipe, old: &Recipe, step: &Step) -> Vec<Vec<String>> {
+fn of_images(new: &Recipe, old: &Recipe, part: &Part) -> Vec<Vec<String>> {
     let there: Vec<String> = old
         .steps()
-        .flat_map(|(_, step)| old.images_of(step))
+        .flat_map(|(_, step)| &step.parts)
+        .flat_map(|part| old.images_of(part))
         .map(|image| image.reference())
         .collect();
-    let images = new.images_of(step).map(|image| image.reference());
+    let images = new.images_of(part).map(|image| image.reference());
     let pulls: Vec<String> = images
         .filter(|image| !there.contains(image))
         .map(|image| format!("pull {image}"))

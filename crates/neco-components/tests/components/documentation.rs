@@ -33,14 +33,20 @@ fn the_examples_load() {
             }
         }
     }
-    for template in
-        ["serf.json.j2", "serf.service.j2", "greet.j2", "greet.service.j2", "greet.timer.j2"]
-    {
+    for template in [
+        "serf.json.j2",
+        "serf.service.j2",
+        "greet.j2",
+        "greet.service.j2",
+        "greet.timer.j2",
+        "agent.sudoers.j2",
+        "agent.limits.conf.j2",
+    ] {
         sources.templates.insert(template.to_owned(), "x\n".to_owned());
     }
     sources.data.insert("dhcp.json".to_owned(), "{}".to_owned());
     let recipe = Recipe::parse(&sources).unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!((recipe.len(), recipe.groups().len(), recipe.components().count()), (7, 1, 2));
+    assert_eq!((recipe.len(), recipe.groups().len(), recipe.components().count()), (8, 1, 3));
 }
 
 #[test]

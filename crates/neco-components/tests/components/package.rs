@@ -31,6 +31,7 @@ fn facts(version: &str, lrn: u32, servers: &[u32]) -> Facts {
         os_name: "Ubuntu".to_owned(),
         os_version: "18.04".to_owned(),
         serial: "abc".to_owned(),
+        variants: std::collections::BTreeSet::new(),
     }
 }
 
@@ -76,27 +77,32 @@ fn the_recipe_has_the_steps_of_the_original() {
 fn the_recipe_has_every_kind_of_step() {
     let recipe = shipped();
     let step = |number| recipe.step(number).expect("a step");
-    let images: Vec<_> = recipe.images_of(step(1)).map(|image| image.name.to_string()).collect();
+    let part = |number: u32| match step(number).parts.as_slice() {
+        [part] => part,
+        parts => panic!("step {number} has {} parts", parts.len()),
+    };
+    let images: Vec<_> = recipe.images_of(part(1)).map(|image| image.name.to_string()).collect();
     assert_eq!(images, ["etcd", "promtail", "setup-hw", "sabakan", "serf", "vault"]);
     assert_eq!(step(1).timeout, Some(Duration::from_secs(3600)));
-    assert!(matches!(step(3).work, Work::Component { phase: Phase::Stop, .. }));
-    assert_eq!(step(3).scope, StepScope::All);
-    assert!(matches!(&step(6).scope, StepScope::OneAtATime { turn } if *turn == "serf"));
+    assert!(matches!(part(3).work, Work::Component { phase: Phase::Stop, .. }));
+    assert_eq!(part(3).scope, StepScope::All);
+    assert!(matches!(&part(6).scope, StepScope::OneAtATime { turn } if *turn == "serf"));
     assert!(
-        matches!(&step(15).scope, StepScope::OncePerCluster { contents } if contents == "dhcp.json")
+        matches!(&part(15).scope, StepScope::OncePerCluster { contents } if contents == "dhcp.json")
     );
-    assert!(matches!(&step(18).scope, StepScope::OneAtATime { turn } if *turn == "etcd"));
+    assert!(matches!(&part(18).scope, StepScope::OneAtATime { turn } if *turn == "etcd"));
     let group = &recipe.groups()[0];
     assert_eq!((group.name.as_str(), group.stop, group.apply), ("vault", 3, 4));
     assert_eq!(recipe.groups().len(), 1);
-    for (number, step) in recipe.steps() {
+    for (number, _) in recipe.steps() {
         assert_eq!(recipe.group_of(number).is_some(), number == 3 || number == 4);
-        if let Work::None { reason } = &step.work {
+        if let Work::None { reason } = &part(number).work {
             assert!(reason.starts_with("this package does not "), "{reason}");
         }
     }
-    recipe.check_actions(&["fetch-images", "dhcp-json", "restart-etcd"]).expect("all known");
-    let error = recipe.check_actions(&["fetch-images", "restart-etcd"]).expect_err("one unknown");
+    recipe.check_actions(&["fetch-images", "dhcp-json", "restart-etcd"], &[]).expect("all known");
+    let error =
+        recipe.check_actions(&["fetch-images", "restart-etcd"], &[]).expect_err("one unknown");
     assert!(error.to_string().contains("step[15].action: this version has no action dhcp-json"));
     let dhcp: serde_json::Value =
         serde_json::from_str(recipe.data("dhcp.json").expect("a file")).expect("JSON");

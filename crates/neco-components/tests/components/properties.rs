@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use neco_components::{
-    ContentDigest, Desired, DesiredFile, DesiredUnit, Difference, Effect, FileKind, Observed,
-    Restart, UnitRole, diff, effects,
+    ContentDigest, Deb, Desired, DesiredFile, DesiredUnit, Difference, Effect, FileKind,
+    InstallTools, Observed, Restart, UnitRole, diff, effects,
 };
 use proptest::prelude::*;
 
@@ -21,6 +21,8 @@ fn files() -> impl Strategy<Value = Vec<DesiredFile>> {
                     mode,
                     owner,
                     group,
+                    create_only: false,
+                    validate: Vec::new(),
                     kind: if unit { FileKind::Unit } else { FileKind::Plain },
                 }
             };
@@ -33,6 +35,7 @@ fn units() -> impl Strategy<Value = Vec<DesiredUnit>> {
         let unit = |(index, (content, running)): (usize, (String, bool))| DesiredUnit {
             name: format!("{index}.service"),
             role: if running { UnitRole::Running } else { UnitRole::Triggered },
+            needs: Vec::new(),
             digest: ContentDigest::of(content),
         };
         units.into_iter().enumerate().map(unit).collect()
@@ -40,11 +43,30 @@ fn units() -> impl Strategy<Value = Vec<DesiredUnit>> {
 }
 
 fn desired() -> impl Strategy<Value = Desired> {
-    let restart =
-        prop_oneof![Just(Restart::WhenChanged), Just(Restart::Never), Just(Restart::Always)];
-    (restart, files(), units()).prop_map(|(restart, files, units)| Desired {
+    let restart = prop_oneof![
+        Just(Restart::WhenChanged),
+        Just(Restart::Reload),
+        Just(Restart::Never),
+        Just(Restart::Always),
+    ];
+    let image = proptest::option::of("[ab]".prop_map(|tag| format!("registry/program:{tag}")));
+    let package = proptest::option::of("v[12]");
+    let all = (restart, image, any::<bool>(), package, files(), units());
+    all.prop_map(|(restart, image, tools, package, files, units)| Desired {
         component: "some".parse().expect("a name"),
         restart,
+        tools: image.as_ref().filter(|_| tools).map(|_| InstallTools {
+            command: vec!["/install-tools".to_owned()],
+            bind: "/host".into(),
+        }),
+        image,
+        package: package.map(|release| Deb {
+            name: "some".parse().expect("a name"),
+            owner: "o".to_owned(),
+            repository: "r".to_owned(),
+            release,
+            sha256: None,
+        }),
         files,
         units,
     })
@@ -74,7 +96,13 @@ fn carry_out(desired: &Desired, observed: &mut Observed, effects: &[Effect]) {
             Effect::Enable(unit) => {
                 observed.units.entry(unit.clone()).or_default().enabled = true;
             }
-            Effect::Start(unit) | Effect::Restart(unit) => {
+            Effect::Pull(_) => observed.image = true,
+            Effect::InstallTools(image) => {
+                assert!(observed.image, "an image is run before it is there");
+                observed.tools = Some(image.clone());
+            }
+            Effect::InstallPackage(_) => observed.package.clone_from(&fulfilled.package),
+            Effect::Start(unit) | Effect::Restart(unit) | Effect::ReloadUnit(unit) => {
                 let started = observed.units.entry(unit.clone()).or_default();
                 started.active = true;
                 started.started_with.clone_from(&fulfilled.units[unit].started_with);
@@ -157,7 +185,8 @@ proptest! {
         let first = effects(&after, &diff(&after, &observed));
         carry_out(&after, &mut observed, &first[..done.min(first.len())]);
         for effect in effects(&after, &diff(&after, &observed)) {
-            if let Effect::Start(unit) | Effect::Restart(unit) = &effect {
+            if let Effect::Start(unit) | Effect::Restart(unit) | Effect::ReloadUnit(unit) = &effect
+            {
                 prop_assert!(!observed.units.get(unit).is_some_and(|unit| unit.needs_reload));
             }
             carry_out(&after, &mut observed, &[effect]);

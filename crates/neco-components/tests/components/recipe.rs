@@ -254,13 +254,17 @@ fn turns_and_records_are_named_where_they_are_needed() {
     let mut sources = sources();
     sources.recipe = RECIPE.replace(none, "action = \"a\"\nscope = \"once-per-cluster\"");
     let recipe = Recipe::parse(&sources).expect("good");
-    let scope = &recipe.step(3).expect("a step").scope;
+    let scope = &recipe.step(3).expect("a step").parts[0].scope;
     assert!(matches!(scope, StepScope::OncePerCluster { contents } if contents == "end"));
     let vault = VAULT.replace("image =", "scope = \"one-at-a-time\"\nimage =");
     sources.components.insert("vault".to_owned(), vault);
     let recipe = Recipe::parse(&sources).expect("good");
-    assert_eq!(recipe.step(1).expect("a step").scope, StepScope::All, "a stop acts on all");
-    let scope = &recipe.step(2).expect("a step").scope;
+    assert_eq!(
+        recipe.step(1).expect("a step").parts[0].scope,
+        StepScope::All,
+        "a stop acts on all"
+    );
+    let scope = &recipe.step(2).expect("a step").parts[0].scope;
     assert!(matches!(scope, StepScope::OneAtATime { turn } if *turn == "vault"));
 }
 
@@ -388,7 +392,7 @@ fn a_step_that_is_done_once_depends_on_its_data_and_images() {
     sources.data.insert("x.json".to_owned(), "{}".to_owned());
     let inputs = |sources: &Sources| {
         let recipe = Recipe::parse(sources).unwrap_or_else(|problems| panic!("{problems}"));
-        recipe.inputs_of(recipe.step(3).expect("a step"))
+        recipe.inputs_of(&recipe.step(3).expect("a step").parts[0])
     };
     let before = inputs(&sources);
     assert_eq!(before, inputs(&sources));

@@ -1,6 +1,6 @@
 //! The real engine: dpkg.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,6 +67,36 @@ impl Dpkg {
             None => Err(not_installed(Installed::No)),
             Some(found) if found.is_complete() => Ok(found.version),
             Some(found) => Err(not_installed(found.broken())),
+        }
+    }
+
+    /// Whether a package of anybody is completely installed, in whatever version.
+    ///
+    /// # Errors
+    /// The data base cannot be asked.
+    pub async fn is_installed(&self, package: &str) -> Result<bool, PackageError> {
+        Ok(self.query(package).await?.is_some_and(|found| found.is_complete()))
+    }
+
+    /// Installs the file `path` of a package of somebody else, whose versions have any form. What was left half done before
+    /// is completed first. Whether the file is what it should be, the caller has seen to.
+    ///
+    /// # Errors
+    /// dpkg is locked, says no, or `package` is not completely installed after that.
+    pub async fn install_other(&self, package: &str, path: &Path) -> Result<(), PackageError> {
+        let text = path.to_str().ok_or_else(|| {
+            let source = std::io::ErrorKind::InvalidFilename.into();
+            CommandError::Start { argv: vec!["dpkg".to_owned()], source }
+        })?;
+        let output = self.run(&["--install", "--", text]).await?;
+        let found = self.query(package).await?;
+        match found {
+            Some(found) if output.status.success() && found.is_complete() => Ok(()),
+            found => Err(PackageError::Failed {
+                package: package.to_owned(),
+                output: Box::new(output),
+                now: found.map_or(Installed::No, Found::broken),
+            }),
         }
     }
 

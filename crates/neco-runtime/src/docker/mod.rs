@@ -122,6 +122,10 @@ impl ContainerRuntime for Docker {
         pull::pull(self, image, progress).await
     }
 
+    async fn has(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        pull::is_here(self, image).await
+    }
+
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
         run::run(self, spec).await
     }

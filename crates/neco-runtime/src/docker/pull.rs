@@ -58,7 +58,7 @@ pub(super) async fn pull(
 }
 
 /// Whether the image is on this machine under this very name.
-async fn is_here(docker: &Docker, image: &ImageRef) -> Result<bool, RuntimeError> {
+pub(super) async fn is_here(docker: &Docker, image: &ImageRef) -> Result<bool, RuntimeError> {
     let name = image.as_str();
     let asked = docker.connection.ask(|docker| async move { docker.inspect_image(name).await });
     match asked.await {

@@ -53,6 +53,7 @@ impl Session {
                 match job {
                     Job::Stop => self.manager.stop_unit(name, REPLACE).await,
                     Job::Restart => self.manager.restart_unit(name, REPLACE).await,
+                    Job::Reload => self.manager.reload_or_restart_unit(name, REPLACE).await,
                     _ => self.manager.start_unit(name, REPLACE).await,
                 }
             };

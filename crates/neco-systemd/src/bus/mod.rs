@@ -120,6 +120,10 @@ impl Units for Systemd {
         self.run(unit, Job::Restart).await
     }
 
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.run(unit, Job::Reload).await
+    }
+
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         crate::units::check_transient(unit, argv)?;
         self.connect_for(unit, Job::Start).await?.start_transient(unit, argv).await

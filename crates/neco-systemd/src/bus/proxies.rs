@@ -37,6 +37,9 @@ pub(super) trait Manager {
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
 
     #[zbus(no_autostart)]
+    fn reload_or_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+
+    #[zbus(no_autostart)]
     fn start_transient_unit(
         &self,
         name: &str,

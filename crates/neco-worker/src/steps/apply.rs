@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use neco_components::{Component, Desired, DesiredUnit, Effect as Change, Probe, diff, effects};
+use neco_components::{Component, Desired, DesiredUnit, Effect as Change, diff, effects};
 use neco_connect::one_line;
 use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
 use crate::context::{Pauses, StepContext, StepError};
-use crate::steps::host::{StepHost, unit_name};
+use crate::steps::host::{StepHost, image_ref, unit_name};
+use crate::steps::probe;
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -143,11 +144,30 @@ pub(crate) async fn perform(
     change: &Change,
 ) -> Result<(), StepError> {
     match change {
+        Change::Pull(image) => {
+            let parsed = image_ref(image)?;
+            let pulled = host.runtime.pull(&parsed, &|_| {}).await;
+            pulled
+                .map(|_| ())
+                .map_err(|error| StepError::failed(format!("pulling {image}"), &error))
+        }
+        Change::InstallTools(image) => {
+            let tools = desired.tools.as_ref().ok_or_else(|| {
+                StepError::Failed(format!("this is a bug: {image} has no client programs"))
+            })?;
+            host.install_tools(&desired.component, tools, image).await
+        }
+        Change::InstallPackage(name) => {
+            let package = desired.package.as_ref().ok_or_else(|| {
+                StepError::Failed(format!("this is a bug: package {name} is not desired"))
+            })?;
+            host.install_package(package).await
+        }
         Change::Write(path) => {
             let file = desired.file(path).ok_or_else(|| {
                 StepError::Failed(format!("this is a bug: {} is not desired", path.display()))
             })?;
-            host.write(file)
+            host.write(file).await
         }
         Change::Reload => host
             .units
@@ -166,6 +186,15 @@ pub(crate) async fn perform(
             // It runs, though it should not: with what, nobody knows.
             stop(host, unit).await?;
             start(host, unit, digest_of(desired, unit)).await
+        }
+        Change::ReloadUnit(unit) => {
+            let name = unit_name(unit)?;
+            let reloaded = host.units.reload(&name).await;
+            reloaded.map_err(|error| StepError::failed(format!("reloading {unit}"), &error))?;
+            match digest_of(desired, unit) {
+                Some(digest) => host.record(&[Entry::Started { unit: unit.clone(), digest }]),
+                None => Ok(()),
+            }
         }
     }
 }
@@ -292,12 +321,21 @@ pub(crate) async fn complete_restart(
     }
 }
 
-/// Waits until everything that the component promises holds.
+/// Waits until everything that the component promises holds. A unit that lacks what it needs does not run, and promises
+/// nothing.
 pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), StepError> {
     let Some(ready) = &component.ready else { return Ok(()) };
+    if let Some(unit) = component.running_unit()
+        && !host.lets_run(unit)?
+    {
+        return Ok(());
+    }
+    // What is not so yet, for whoever asks why it took too long.
+    let mut missing = String::new();
     let all = async {
         for probe in &ready.probes {
-            while !holds(host, probe).await? {
+            while let Some(why) = probe::trouble(host, probe).await? {
+                missing = format!("waiting for {probe}: {why}");
                 tokio::time::sleep(ASK_EVERY).await;
             }
         }
@@ -306,31 +344,16 @@ pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), 
     match tokio::time::timeout(ready.within, all).await {
         Ok(result) => result,
         Err(_) => Err(StepError::Failed(format!(
-            "{} was not ready within {:?}",
+            "{} was not ready within {:?}: {missing}",
             component.name, ready.within
         ))),
     }
 }
 
-async fn holds(host: &StepHost, probe: &Probe) -> Result<bool, StepError> {
-    match probe {
-        Probe::UnitActive(unit) => {
-            let name = unit_name(unit)?;
-            let state = host.units.state(&name).await;
-            Ok(state
-                .map_err(|error| StepError::failed(format!("state of {unit}"), &error))?
-                .is_active())
-        }
-        other => Err(StepError::Failed(format!("this version cannot probe {other:?}"))),
-    }
-}
-
-fn describe(change: &Change) -> String {
+/// A change in words, which journal and status tell.
+pub(crate) fn describe(change: &Change) -> String {
     match change {
-        Change::Write(path) => format!("write {}", path.display()),
         Change::Reload => "reload units".to_owned(),
-        Change::Enable(unit) => format!("enable {unit}"),
-        Change::Start(unit) => format!("start {unit}"),
-        Change::Restart(unit) => format!("restart {unit}"),
+        other => other.to_string(),
     }
 }

@@ -41,7 +41,7 @@ pub(crate) async fn dhcp_json(
 }
 
 /// Has `work` done by one server for all, unless it was done already for this version and these inputs.
-async fn once<F>(
+pub(crate) async fn once<F>(
     context: &StepContext,
     name: &str,
     inputs: &str,

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use neco_base::Backoff;
-use neco_components::Image;
 use neco_connect::one_line;
 use neco_runtime::ImageRef;
 use neco_schema::Severity;
 
 use crate::context::{StepContext, StepError};
-use crate::steps::host::StepHost;
+use crate::steps::host::{StepHost, image_ref};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "fetch-images";
@@ -24,12 +23,10 @@ const PULL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_
 pub(crate) async fn run(
     context: &StepContext,
     host: &StepHost,
-    images: impl Iterator<Item = &Image>,
+    images: impl Iterator<Item = String>,
 ) -> Result<(), StepError> {
-    for image in images {
-        let reference = image.reference();
-        let parsed: ImageRef =
-            reference.parse().map_err(|error| StepError::Failed(format!("{error}")))?;
+    for reference in images {
+        let parsed = image_ref(&reference)?;
         pull(context, host, &reference, &parsed).await?;
     }
     Ok(())

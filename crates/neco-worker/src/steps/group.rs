@@ -9,7 +9,8 @@ use crate::context::{StepContext, StepError};
 use crate::steps::apply;
 use crate::steps::host::{StepHost, unit_name};
 
-/// The stop step: if the component changes on any member, its unit is stopped and kept from starting at boot.
+/// The stop step: if any of the components changes on any member, their units are stopped, the last applied first, and kept
+/// from starting at boot.
 ///
 /// # Errors
 /// Cancelled at a safe point, or failed.
@@ -17,30 +18,29 @@ pub(crate) async fn stop(
     context: &StepContext,
     host: &StepHost,
     group: &GroupShape,
-    component: &Component,
+    components: &[&Component],
 ) -> Result<(), StepError> {
     let id = context.request.id();
-    let Some(unit) = component.running_unit() else {
-        return Err(StepError::Failed(format!(
-            "component {} of group {} has no unit",
-            component.name, group.name
-        )));
-    };
     let view = with_all_plans(context).await?;
     let changing: Vec<String> = view
         .plans
         .iter()
         .filter(|(lrn, plan)| context.request.is_member(**lrn) && plan.value.request == id)
-        .filter(|(_, plan)| plan.value.changes.iter().any(|name| name == component.name.as_str()))
+        .filter(|(_, plan)| {
+            let changes = |component: &&Component| {
+                plan.value.changes.iter().any(|name| name == component.name.as_str())
+            };
+            components.iter().any(changes)
+        })
         .map(|(lrn, _)| lrn.to_string())
         .collect();
     if changing.is_empty() {
-        context.doing(format!("{} changes nowhere and goes on running", component.name));
+        context.doing(format!("{} changes nowhere and goes on running", group.name));
         return Ok(());
     }
     context.doing(format!(
         "stopping {}: it changes on boot servers {}",
-        unit.name,
+        group.name,
         changing.join(", ")
     ));
     host.keep_group_facts(&group.name, &context.request)?;
@@ -50,11 +50,14 @@ pub(crate) async fn stop(
         request: id,
         revision: view.revision,
     }])?;
-    let what = format!("stop {}", unit.name);
-    context.effect_begins(&what, &view)?;
-    let done = stop_for_good(host, &unit.name).await;
-    context.effect_ends(&what, &view, done.is_ok())?;
-    done
+    for unit in components.iter().rev().filter_map(|component| component.running_unit()) {
+        let what = format!("stop {}", unit.name);
+        context.effect_begins(&what, &view)?;
+        let done = stop_for_good(host, &unit.name).await;
+        context.effect_ends(&what, &view, done.is_ok())?;
+        done?;
+    }
+    Ok(())
 }
 
 /// Stops a unit so that a reboot does not start the old beside the new.
@@ -106,8 +109,7 @@ pub(crate) async fn apply(
     context: &StepContext,
     host: &StepHost,
     group: &GroupShape,
-    component: &Component,
-    desired: &Desired,
+    members: &[(&Component, Desired)],
 ) -> Result<(), StepError> {
     let id = context.request.id();
     let open =
@@ -122,7 +124,10 @@ pub(crate) async fn apply(
                 group.name
             )));
         }
-        return apply::component(context, host, component, desired, None).await;
+        for (component, desired) in members {
+            apply::component(context, host, component, desired, None).await?;
+        }
+        return Ok(());
     }
     if context.decide_way(&group.name, Way::Forward).await? == Way::Back {
         // Somebody restores, and will say why when it has done so.
@@ -130,7 +135,7 @@ pub(crate) async fn apply(
         match context.wait_for_the_end(&why).await? {}
     }
     let view = context.fence().await?;
-    forward(host, component, desired, &mut |what, at| match at {
+    forward(host, members, &mut |what, at| match at {
         At::Begin => context.effect_begins(what, &view),
         At::End { succeeded } => context.effect_ends(what, &view, succeeded),
     })
@@ -148,11 +153,10 @@ pub(crate) async fn apply(
 /// The service does not start.
 pub(crate) async fn restore_forward(
     host: &StepHost,
-    component: &Component,
-    desired: &Desired,
+    members: &[(&Component, Desired)],
     request: &RequestId,
 ) -> Result<(), StepError> {
-    forward(host, component, desired, &mut |what, at| restoring(host, request, what, at)).await
+    forward(host, members, &mut |what, at| restoring(host, request, what, at)).await
 }
 
 /// How far an effect is when it is noted.
@@ -164,24 +168,24 @@ enum At {
 
 async fn forward(
     host: &StepHost,
-    component: &Component,
-    desired: &Desired,
+    members: &[(&Component, Desired)],
     note: &mut (dyn FnMut(&str, At) -> Result<(), StepError> + Send),
 ) -> Result<(), StepError> {
-    let observed = host.observe_now(desired).await?;
-    for change in effects(desired, &diff(desired, &observed)) {
-        let what = match &change {
-            Change::Write(path) => format!("write {}", path.display()),
-            Change::Reload => "reload units".to_owned(),
-            Change::Enable(unit) => format!("enable {unit}"),
-            Change::Start(unit) | Change::Restart(unit) => format!("start {unit}"),
-        };
-        note(&what, At::Begin)?;
-        let done = apply::perform(host, desired, &change).await;
-        note(&what, At::End { succeeded: done.is_ok() })?;
-        done?;
+    for (component, desired) in members {
+        let observed = host.observe_now(desired).await?;
+        for change in effects(desired, &diff(desired, &observed)) {
+            let what = match &change {
+                Change::Restart(unit) => format!("start {unit}"),
+                other => apply::describe(other),
+            };
+            note(&what, At::Begin)?;
+            let done = apply::perform(host, desired, &change).await;
+            note(&what, At::End { succeeded: done.is_ok() })?;
+            done?;
+        }
+        apply::ready(host, component).await?;
     }
-    apply::ready(host, component).await
+    Ok(())
 }
 
 /// Ends an open group by starting what ran before. The files are the old ones: the new are written after the way forward
@@ -191,29 +195,34 @@ async fn forward(
 /// The service does not start.
 pub(crate) async fn restore_back(
     host: &StepHost,
-    component: &Component,
+    components: &[&Component],
     request: &RequestId,
 ) -> Result<(), StepError> {
-    let Some(unit) = component.running_unit() else { return Ok(()) };
-    let name = unit_name(&unit.name)?;
-    let state = host
-        .units
-        .state(&name)
-        .await
-        .map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
-    if !state.exists() {
-        // It never ran here: there is nothing to go back to.
-        return Ok(());
+    for component in components {
+        let Some(unit) = component.running_unit() else { continue };
+        let name = unit_name(&unit.name)?;
+        let state = host
+            .units
+            .state(&name)
+            .await
+            .map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
+        if !state.exists() {
+            // It never ran here: there is nothing to go back to.
+            continue;
+        }
+        let what = format!("start {} as it was", unit.name);
+        restoring(host, request, &what, At::Begin)?;
+        host.units
+            .enable(&name)
+            .await
+            .map_err(|error| StepError::failed(format!("enabling {name}"), &error))?;
+        if host.lets_run(unit)? {
+            apply::start(host, &unit.name, None).await?;
+        }
+        restoring(host, request, &what, At::End { succeeded: true })?;
+        apply::ready(host, component).await?;
     }
-    let what = format!("start {} as it was", unit.name);
-    restoring(host, request, &what, At::Begin)?;
-    host.units
-        .enable(&name)
-        .await
-        .map_err(|error| StepError::failed(format!("enabling {name}"), &error))?;
-    apply::start(host, &unit.name, None).await?;
-    restoring(host, request, &what, At::End { succeeded: true })?;
-    apply::ready(host, component).await
+    Ok(())
 }
 
 fn restoring(host: &StepHost, request: &RequestId, what: &str, at: At) -> Result<(), StepError> {

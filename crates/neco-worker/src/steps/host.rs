@@ -1,26 +1,47 @@
 //! What steps use of this server: its files, units, containers and facts.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use neco_components::{
-    ContentDigest, Desired, DesiredFile, Facts, Observed, ObservedFile, ObservedUnit, ServerFacts,
+    Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image, InstallTools,
+    Name, Observed, ObservedFile, ObservedUnit, ServerFacts, UnitSpec,
 };
 use neco_connect::one_line;
 use neco_host::fs::{FileSystem, Owner};
 use neco_host::{Root, address, replace};
-use neco_runtime::ContainerRuntime;
+use neco_runtime::{ContainerRuntime, ImageRef, Logins, RunSpec};
 use neco_schema::journal::Entry;
 use neco_schema::{Lrn, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use serde::{Deserialize, Serialize};
 
 use crate::context::StepError;
+use crate::debs::Debs;
 use crate::shared::Shared;
 
 /// Where the facts of an open group wait for its end.
 const GROUPS: &str = "/var/lib/neco/groups";
+
+/// Where a file lies while a command looks at it.
+const CANDIDATES: &str = "/var/lib/neco/candidates";
+/// How long that may take.
+const VALIDATED_WITHIN: Duration = Duration::from_secs(30);
+/// Where it is noted what was installed.
+const INSTALLED: &str = "/var/lib/neco/installed";
+
+/// The note about the client programs of a component's image: the image.
+fn tools_note(component: &Name) -> PathBuf {
+    Path::new(INSTALLED).join("tools").join(component.as_str())
+}
+
+/// The note about a Debian package: its release.
+fn package_note(package: &Name) -> PathBuf {
+    Path::new(INSTALLED).join("packages").join(package.as_str())
+}
 
 /// The drivers and facts of this server.
 pub struct StepHost {
@@ -32,6 +53,10 @@ pub struct StepHost {
     pub units: Arc<dyn Units>,
     /// Its containers.
     pub runtime: Arc<dyn ContainerRuntime>,
+    /// Who it is to registries of images.
+    pub logins: Arc<dyn Logins>,
+    /// Its Debian packages beside Neco's own.
+    pub debs: Arc<dyn Debs>,
     /// The worker's shared state.
     pub shared: Arc<Shared>,
     /// What templates may ask about it.
@@ -87,6 +112,7 @@ impl StepHost {
             os_name: self.about.os_name.clone(),
             os_version: self.about.os_version.clone(),
             serial: self.about.serial.clone(),
+            variants: BTreeSet::new(),
         })
     }
 
@@ -116,6 +142,67 @@ impl StepHost {
             StepError::Failed(format!("{} is malformed: {error}", path.display()))
         })?;
         self.facts_for(&facts.version, &facts.servers)
+    }
+
+    /// What a component should look like here.
+    ///
+    /// # Errors
+    /// A template asks for something that this server does not have, or a file that it watches cannot be read.
+    pub fn desired(&self, component: &Component, facts: &Facts) -> Result<Desired, StepError> {
+        let desired = Desired::render(component, facts)
+            .map_err(|error| StepError::Failed(one_line(&error)))?;
+        let mut watched = BTreeMap::new();
+        for path in &component.watch {
+            let at = self.root.join(path);
+            let found = match self.fs.read(&at) {
+                Ok(content) => Some(ContentDigest::of(content)),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => {
+                    return Err(StepError::Failed(format!("reading {}: {error}", at.display())));
+                }
+            };
+            watched.insert(path.clone(), found);
+        }
+        Ok(desired.watching(&watched))
+    }
+
+    /// The images among `images` of which this server runs the private variant: it can log in where they lie.
+    ///
+    /// # Errors
+    /// The file of logins cannot be used.
+    pub async fn variants(
+        &self,
+        images: impl Iterator<Item = &Image>,
+    ) -> Result<BTreeSet<Name>, StepError> {
+        let mut variants = BTreeSet::new();
+        for image in images {
+            let reference = image_ref(&image.reference())?;
+            let login = self.logins.login(reference.registry()).await;
+            if login.map_err(StepError::Failed)?.is_some() {
+                variants.insert(image.name.clone());
+            }
+        }
+        Ok(variants)
+    }
+
+    /// Whether everything is there that a unit needs to run.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn lets_run(&self, unit: &UnitSpec) -> Result<bool, StepError> {
+        for path in &unit.needs {
+            if !self.exists(path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn exists(&self, path: &Path) -> Result<bool, StepError> {
+        let path = self.root.join(path);
+        let found = self.fs.metadata(&path);
+        let failed = |error| StepError::Failed(format!("looking at {}: {error}", path.display()));
+        found.map(|found| found.is_some()).map_err(failed)
     }
 
     /// What `desired` is compared with.
@@ -149,7 +236,67 @@ impl StepHost {
                 units.insert(unit.name.clone(), observed);
             }
         }
-        Ok(Observed { files, units })
+        let mut needs = BTreeSet::new();
+        for path in desired.units.iter().flat_map(|unit| &unit.needs) {
+            if self.exists(path)? {
+                needs.insert(path.clone());
+            }
+        }
+        let image = match &desired.image {
+            Some(image) => {
+                let has = self.runtime.has(&image_ref(image)?).await;
+                has.map_err(|error| StepError::failed(format!("looking for {image}"), &error))?
+            }
+            None => false,
+        };
+        let tools = match &desired.tools {
+            Some(_) => self.noted(&tools_note(&desired.component))?,
+            None => None,
+        };
+        let package = match &desired.package {
+            Some(package) => match self.debs.is_installed(package.name.as_str()).await {
+                Ok(true) => self.noted(&package_note(&package.name))?,
+                Ok(false) => None,
+                Err(error) => return Err(StepError::Failed(error)),
+            },
+            None => None,
+        };
+        Ok(Observed { files, units, needs, image, tools, package })
+    }
+
+    /// Runs an image once, so that it installs its client programs, and notes that.
+    pub(crate) async fn install_tools(
+        &self,
+        component: &Name,
+        tools: &InstallTools,
+        image: &str,
+    ) -> Result<(), StepError> {
+        let spec = RunSpec::new(image_ref(image)?)
+            .command(tools.command.clone())
+            .mount(self.root.join(InstallTools::FOLDER), &tools.bind);
+        let ran = self.runtime.run(&spec).await;
+        ran.map_err(|error| {
+            StepError::failed(format!("installing the client programs of {image}"), &error)
+        })?;
+        self.write_bytes(&tools_note(component), image.as_bytes(), 0o644)
+    }
+
+    /// Installs a Debian package, and notes of which release.
+    pub(crate) async fn install_package(&self, package: &Deb) -> Result<(), StepError> {
+        let what = format!("installing package {} {}", package.name, package.release);
+        let installed = self.debs.install(package).await;
+        installed.map_err(|why| StepError::Failed(format!("{what}: {why}")))?;
+        self.write_bytes(&package_note(&package.name), package.release.as_bytes(), 0o644)
+    }
+
+    /// What was noted when something was installed. A note is written after success, never before.
+    fn noted(&self, note: &Path) -> Result<Option<String>, StepError> {
+        let path = self.root.join(note);
+        match self.fs.read(&path) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StepError::Failed(format!("reading {}: {error}", path.display()))),
+        }
     }
 
     fn observe_file(&self, file: &DesiredFile) -> Result<Option<ObservedFile>, StepError> {
@@ -169,15 +316,41 @@ impl StepHost {
         }))
     }
 
-    /// Writes a file as desired, in one piece.
+    /// Writes a file as desired, in one piece, if the command that validates it accepts it.
     ///
     /// # Errors
-    /// The disk refuses; the old file is still there.
-    pub fn write(&self, file: &DesiredFile) -> Result<(), StepError> {
+    /// The command or the disk refuses; the old file is still there.
+    pub async fn write(&self, file: &DesiredFile) -> Result<(), StepError> {
+        self.validate(file).await?;
         let owner = if self.root.is_system() { owner_of(file)? } else { None };
         replace(&*self.fs, &self.root, &file.path, file.content.as_bytes(), file.mode, owner)
             .map(|_| ())
             .map_err(|error| StepError::failed(format!("writing {}", file.path.display()), &error))
+    }
+
+    /// Has the command of a file look at what is about to become it. In a sandbox there is no such command.
+    async fn validate(&self, file: &DesiredFile) -> Result<(), StepError> {
+        if file.validate.is_empty() || !self.root.is_system() {
+            return Ok(());
+        }
+        let name = file.path.file_name().unwrap_or_default();
+        let path = Path::new(CANDIDATES).join(name);
+        self.write_bytes(&path, file.content.as_bytes(), 0o600)?;
+        let place = self.root.join(&path).display().to_string();
+        let words = file.validate.iter().map(|word| match word.as_str() {
+            FileSpec::PLACE => place.as_str(),
+            word => word,
+        });
+        let words: Vec<&str> = words.collect();
+        let output = neco_host::run_command(&words, VALIDATED_WITHIN).await;
+        let _ = self.fs.remove(&self.root.join(&path));
+        let output = output.map_err(|error| {
+            StepError::failed(format!("validating {}", file.path.display()), &error)
+        })?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(StepError::Failed(format!("{} is not accepted: {output}", file.path.display())))
     }
 
     /// Writes a file of the worker's own, in one piece.
@@ -202,6 +375,11 @@ impl StepHost {
 /// A unit by its full name.
 pub(crate) fn unit_name(name: &str) -> Result<UnitName, StepError> {
     name.parse().map_err(|error| StepError::Failed(format!("{name}: {error}")))
+}
+
+/// An image by its full name.
+pub(crate) fn image_ref(reference: &str) -> Result<ImageRef, StepError> {
+    reference.parse().map_err(|error| StepError::Failed(format!("{error}")))
 }
 
 /// Owners are numbers here: names belong to a container's world, not to this server's.

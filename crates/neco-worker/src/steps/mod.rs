@@ -5,6 +5,7 @@ mod contents;
 mod fetch_images;
 mod group;
 mod host;
+mod probe;
 mod recipe;
 mod restart_etcd;
 

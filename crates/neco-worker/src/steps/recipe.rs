@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{
-    Component, Desired, Facts, Phase, Problems, Recipe, Step, StepScope, Work, diff,
+    Component, Difference, Facts, Part, Phase, Problems, Recipe, Step, StepScope, Work, diff,
 };
 use neco_plan::{GroupShape, RecipeShape};
 use neco_schema::journal::Effect;
@@ -16,6 +16,9 @@ use crate::steps::{PlanError, Steps, apply, contents, fetch_images, group, resta
 
 /// The actions that recipes may name.
 const ACTIONS: [&str; 3] = [fetch_images::NAME, contents::DHCP_JSON, restart_etcd::NAME];
+
+/// The checks that components may name.
+const CHECKS: [&str; 0] = [];
 
 /// A recipe on this server.
 pub struct RecipeSteps {
@@ -30,7 +33,7 @@ impl RecipeSteps {
     /// # Errors
     /// The recipe names actions that this version does not have.
     pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
-        recipe.check_actions(&ACTIONS)?;
+        recipe.check_actions(&ACTIONS, &CHECKS)?;
         Ok(Self { shape: recipe.shape(), recipe, host })
     }
 
@@ -46,30 +49,111 @@ impl RecipeSteps {
             .ok_or_else(|| StepError::Failed(format!("the recipe has no component {name}")))
     }
 
-    fn desired(&self, component: &Component, facts: &Facts) -> Result<Desired, StepError> {
-        Desired::render(component, facts)
-            .map_err(|error| StepError::Failed(neco_connect::one_line(&error)))
+    /// What templates may ask while `request` runs.
+    async fn facts(&self, request: &UpdateRequest) -> Result<Facts, StepError> {
+        self.with_variants(self.host.facts(request)?).await
+    }
+
+    /// The facts with the images of which this server runs the private variant.
+    async fn with_variants(&self, mut facts: Facts) -> Result<Facts, StepError> {
+        let images = self.recipe.artifacts().images.values().filter(|image| image.private);
+        facts.variants = self.host.variants(images).await?;
+        Ok(facts)
+    }
+
+    /// Does one part of a step.
+    async fn part(&self, context: &StepContext, step: &Step, part: &Part) -> Result<(), StepError> {
+        match &part.work {
+            Work::None { reason } => {
+                context.doing(format!("no effect: {reason}"));
+                Ok(())
+            }
+            Work::Component { phase: Phase::Stop, component } => Err(StepError::Failed(format!(
+                "step {} stops {component} outside of a group",
+                step.name
+            ))),
+            Work::Component { phase: Phase::Apply, component } => {
+                self.apply(context, part, self.component(component.as_str())?).await
+            }
+            Work::Action { action } => self.action(context, part, action.as_str()).await,
+        }
     }
 
     async fn apply(
         &self,
         context: &StepContext,
-        step: &Step,
+        part: &Part,
         component: &Component,
     ) -> Result<(), StepError> {
-        let desired = self.desired(component, &self.host.facts(&context.request)?)?;
-        if let Some(shape) = self.group_applied_in(context.step) {
-            return group::apply(context, &self.host, &shape, component, &desired).await;
+        let facts = self.facts(&context.request).await?;
+        let desired = self.host.desired(component, &facts)?;
+        match &part.scope {
+            StepScope::All => {
+                apply::component(context, &self.host, component, &desired, None).await
+            }
+            StepScope::OneAtATime { turn } => {
+                if diff(&desired, &self.host.observe_now(&desired).await?).is_empty() {
+                    return apply::as_it_should_be(context, &self.host, component).await;
+                }
+                context.take_turn(turn.as_str()).await?;
+                // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
+                let turn = Some(turn.as_str());
+                apply::component(context, &self.host, component, &desired, turn).await
+            }
+            StepScope::OncePerCluster { contents } => {
+                let inputs = self.recipe.digest().to_string();
+                let work = || apply::component(context, &self.host, component, &desired, None);
+                contents::once(context, contents, &inputs, work).await
+            }
         }
-        let StepScope::OneAtATime { turn } = &step.scope else {
-            return apply::component(context, &self.host, component, &desired, None).await;
-        };
-        if diff(&desired, &self.host.observe_now(&desired).await?).is_empty() {
-            return apply::as_it_should_be(context, &self.host, component).await;
+    }
+
+    async fn action(
+        &self,
+        context: &StepContext,
+        part: &Part,
+        action: &str,
+    ) -> Result<(), StepError> {
+        match action {
+            fetch_images::NAME => {
+                let facts = self.facts(&context.request).await?;
+                let images = self.recipe.images_of(part).map(|image| facts.reference(image));
+                fetch_images::run(context, &self.host, images).await
+            }
+            contents::DHCP_JSON => {
+                let data = self.recipe.data("dhcp.json").unwrap_or_default();
+                let inputs = self.recipe.inputs_of(part).as_str().to_owned();
+                contents::dhcp_json(context, &self.host, data, &inputs).await
+            }
+            restart_etcd::NAME => match &part.scope {
+                StepScope::OneAtATime { turn } => {
+                    restart_etcd::run(context, &self.host, turn.as_str()).await
+                }
+                _ => Err(StepError::Failed("etcd is restarted under a turn alone".to_owned())),
+            },
+            other => Err(StepError::Failed(format!("this version has no action {other}"))),
         }
-        context.take_turn(turn.as_str()).await?;
-        // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
-        apply::component(context, &self.host, component, &desired, Some(turn.as_str())).await
+    }
+
+    /// The components of a group, in the order in which they are applied.
+    fn members(&self, group: &GroupShape) -> Result<Vec<&Component>, StepError> {
+        let known = self.recipe.groups().iter().find(|known| known.name == *group.name.as_str());
+        let names = known.into_iter().flat_map(|group| &group.components);
+        names.map(|name| self.component(name.as_str())).collect()
+    }
+
+    /// Brings all components of a group to what is desired.
+    async fn apply_group(
+        &self,
+        context: &StepContext,
+        shape: &GroupShape,
+    ) -> Result<(), StepError> {
+        let facts = self.facts(&context.request).await?;
+        let mut members = Vec::new();
+        for component in self.members(shape)? {
+            members.push((component, self.host.desired(component, &facts)?));
+        }
+        group::apply(context, &self.host, shape, &members).await
     }
 
     fn group_applied_in(&self, step: u32) -> Option<GroupShape> {
@@ -93,16 +177,21 @@ impl Steps for RecipeSteps {
 
     async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
         let never = |error: StepError| PlanError::Never(error.to_string());
-        let facts = self.host.facts(request).map_err(never)?;
+        let facts = self.facts(request).await.map_err(never)?;
         let mut changes = Vec::new();
-        for (_, step) in self.recipe.steps() {
-            let Work::Component { component, phase: Phase::Apply } = &step.work else { continue };
-            let known = self.component(component.as_str()).map_err(never)?;
-            let desired = self.desired(known, &facts).map_err(never)?;
+        let applied = self.recipe.steps().flat_map(|(_, step)| step.components(Phase::Apply));
+        for name in applied {
+            let component = self.component(name.as_str()).map_err(never)?;
+            let desired = self.host.desired(component, &facts).map_err(never)?;
             let observed = self.host.observe_now(&desired).await;
             let observed = observed.map_err(|error| PlanError::NotYet(error.to_string()))?;
-            if !diff(&desired, &observed).is_empty() {
-                changes.push(component.to_string());
+            // What is only fetched beforehand takes nothing away from anybody.
+            let mut differences = diff(&desired, &observed).into_iter();
+            let fetched = |difference: &Difference| {
+                matches!(difference, Difference::Image { .. } | Difference::Tools { .. })
+            };
+            if differences.any(|difference| !fetched(&difference)) {
+                changes.push(name.to_string());
             }
         }
         Ok(changes)
@@ -111,45 +200,26 @@ impl Steps for RecipeSteps {
     async fn run(&self, context: &StepContext) -> Result<(), StepError> {
         let step = self.step(context.step)?;
         context.doing(step.name.to_string());
-        match &step.work {
-            Work::None { reason } => {
-                context.doing(format!("no effect: {reason}"));
-                Ok(())
+        let stops = self.group_stopped_in(context.step);
+        let applies = self.group_applied_in(context.step);
+        // The components of a group are stopped and applied together, in the place of the first.
+        let mut grouped = false;
+        for part in &step.parts {
+            match (&part.work, &stops, &applies) {
+                (Work::Component { .. }, Some(_), _) | (Work::Component { .. }, _, Some(_))
+                    if grouped => {}
+                (Work::Component { .. }, Some(shape), _) => {
+                    group::stop(context, &self.host, shape, &self.members(shape)?).await?;
+                    grouped = true;
+                }
+                (Work::Component { .. }, None, Some(shape)) => {
+                    self.apply_group(context, shape).await?;
+                    grouped = true;
+                }
+                _ => self.part(context, step, part).await?,
             }
-            Work::Component { component, phase } => {
-                let component = self.component(component.as_str())?;
-                match (phase, self.group_stopped_in(context.step)) {
-                    (Phase::Stop, Some(shape)) => {
-                        group::stop(context, &self.host, &shape, component).await
-                    }
-                    (Phase::Stop, None) => Err(StepError::Failed(format!(
-                        "step {} stops {} outside of a group",
-                        step.name, component.name
-                    ))),
-                    (Phase::Apply, _) => self.apply(context, step, component).await,
-                }
-            }
-            Work::Action { action } => match action.as_str() {
-                fetch_images::NAME => {
-                    fetch_images::run(context, &self.host, self.recipe.images_of(step)).await
-                }
-                contents::DHCP_JSON => {
-                    let data = self.recipe.data("dhcp.json").unwrap_or_default();
-                    let inputs = self.recipe.inputs_of(step).as_str().to_owned();
-                    contents::dhcp_json(context, &self.host, data, &inputs).await
-                }
-                restart_etcd::NAME => match &step.scope {
-                    StepScope::OneAtATime { turn } => {
-                        restart_etcd::run(context, &self.host, turn.as_str()).await
-                    }
-                    _ => Err(StepError::Failed(format!(
-                        "step {} restarts etcd without a turn",
-                        step.name
-                    ))),
-                },
-                other => Err(StepError::Failed(format!("this version has no action {other}"))),
-            },
         }
+        Ok(())
     }
 
     async fn restore(&self, group: &str, request: &RequestId, way: Way) -> Result<(), StepError> {
@@ -159,13 +229,17 @@ impl Steps for RecipeSteps {
                 "this recipe has no group {group}: start its service by hand"
             )));
         };
-        let component = self.component(shape.component.as_str())?;
+        let names = &shape.components;
+        let members: Vec<&Component> =
+            names.iter().map(|name| self.component(name.as_str())).collect::<Result<_, _>>()?;
         match way {
-            Way::Back => group::restore_back(&self.host, component, request).await,
+            Way::Back => group::restore_back(&self.host, &members, request).await,
             Way::Forward => {
-                let facts = self.host.facts_of_group(group)?;
-                let desired = self.desired(component, &facts)?;
-                group::restore_forward(&self.host, component, &desired, request).await
+                let facts = self.with_variants(self.host.facts_of_group(group)?).await?;
+                let desired = |component| Ok((component, self.host.desired(component, &facts)?));
+                let members: Vec<_> =
+                    members.into_iter().map(desired).collect::<Result<_, StepError>>()?;
+                group::restore_forward(&self.host, &members, request).await
             }
         }
     }

@@ -14,6 +14,7 @@ use neco_host::fs::RecordingFs;
 use neco_host::journal::{JournalStore, MemoryJournal};
 use neco_plan::invariants::{Auditor, KvChange, Rules, Stamp};
 use neco_plan::{Local, RecipeShape, View, operator_ranges};
+use neco_runtime::DockerConfig;
 use neco_schema::journal::{Entry, Phase};
 use neco_schema::{
     Condition, Control, Key, Lrn, NecoVersion, Op, Revision, Timestamp, Txn, UpdateRequest,
@@ -22,7 +23,9 @@ use neco_schema::{
 use neco_store::{MemoryStore, Store};
 use neco_systemd::{Recorder, Units};
 use neco_worker::sandbox::{self, SandboxSteps};
-use neco_worker::{About, Engine, Exit, Identity, RecipeSteps, Shared, StepHost, Steps};
+use neco_worker::{
+    About, Engine, Exit, Identity, RecipeSteps, SandboxDebs, Shared, StepHost, Steps,
+};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -261,6 +264,8 @@ impl Cluster {
                 faults: Arc::clone(&self.faults),
             }),
             runtime: Arc::new(server.containers()),
+            logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),
+            debs: Arc::new(SandboxDebs::new(Root::new(server.root.path()).unwrap())),
             shared: Arc::clone(&shared),
             about: About {
                 cluster: "test".to_owned(),

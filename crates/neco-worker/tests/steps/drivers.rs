@@ -187,6 +187,10 @@ impl Units for Told {
         self.tell(self.units.restart(unit)).await
     }
 
+    async fn reload(&self, unit: &UnitName) -> Result<(), UnitError> {
+        self.tell(self.units.reload(unit)).await
+    }
+
     async fn start_transient(&self, unit: &UnitName, argv: &[String]) -> Result<(), UnitError> {
         self.tell(self.units.start_transient(unit, argv)).await
     }

@@ -82,8 +82,12 @@ async fn workers_killed_inside_every_kind_of_step_do_it_again() {
     }
     // Each step has another victim; where one server works for all, whoever that is.
     let victims = |step: u32| -> Vec<&BootServer> {
-        let of_all =
-            matches!(&new.step(step).expect("a step").scope, StepScope::OncePerCluster { .. });
+        let of_all = new
+            .step(step)
+            .expect("a step")
+            .parts
+            .iter()
+            .any(|part| matches!(part.scope, StepScope::OncePerCluster { .. }));
         if of_all { scenario.servers().iter().collect() } else { vec![scenario.server(step % 3)] }
     };
     let change = |servers: &[&BootServer], calls: &[String], held: bool| {

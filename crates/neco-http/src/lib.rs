@@ -5,15 +5,25 @@
 //! - [`shown`] is an address as it may stand in logs and errors.
 //! - [`is_loopback`] says whether an address stays on this machine.
 //! - [`read_capped`] reads a body that is no larger than it may be.
+//! - [`next_hop`] says where a redirect leads, if it is followed; [`next_page`] where a list goes on, [`content_range`] where
+//!   a body does, [`retry_after`] when to ask again.
 //!
 //! What is asked, how long to wait and what a refusal means is the business of each client.
 
 mod body;
+mod link;
+mod range;
+mod redirect;
+mod retry_after;
 
 use std::sync::Once;
 
 pub use body::{BodyError, read_capped};
+pub use link::next_page;
+pub use range::content_range;
+pub use redirect::{is_redirect, next_hop};
 pub use reqwest::Url;
+pub use retry_after::{retry_after, server_now};
 
 /// Begins a client that asks `to`, through `proxy` if there is one. It follows no redirect and tells nobody where it came
 /// from: what goes along with a request, and what stands in its address, is for one host alone.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use neco_base::{Backoff, Secret};
-use neco_http::{BodyError, shown};
+use neco_http::{BodyError, next_page, shown};
 use neco_schema::{Environment, NecoVersion};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::error::ReleaseError;
@@ -427,8 +427,7 @@ impl GithubClient {
     }
 
     fn next_page(&self, url: &Url, headers: &HeaderMap) -> Result<Option<Url>, ReleaseError> {
-        let links = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-        let Some(target) = links.filter_map(next_link).next() else { return Ok(None) };
+        let Some(target) = next_page(headers) else { return Ok(None) };
         let refuse = |problem: String| ReleaseError::Redirect { url: shown(url), problem };
         let next =
             url.join(target).map_err(|_| refuse("to a next page that is no URL".to_owned()))?;
@@ -484,26 +483,6 @@ pub(crate) async fn read_capped(
     })
 }
 
-/// The target of `rel="next"` in a Link header.
-fn next_link(header: &str) -> Option<&str> {
-    let mut rest = header;
-    loop {
-        let (_, after) = rest.split_once('<')?;
-        let (target, after) = after.split_once('>')?;
-        // The parameters reach to the next link, which begins with `<`.
-        let parameters = after.split('<').next().unwrap_or_default();
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or_default();
-            name.trim().eq_ignore_ascii_case("rel")
-                && value.trim().trim_matches('"').split_whitespace().any(|rel| rel == "next")
-        });
-        if is_next {
-            return Some(target);
-        }
-        rest = after;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -518,17 +497,6 @@ mod tests {
         let many = unparsable(Environment::Dev, &tags(9)).expect("a remark");
         assert!(many.contains("\"release-x2\" and 6 more"), "{many}");
         assert!(many.contains("test-2026.11.21-40152") && !many.contains("x3"), "{many}");
-    }
-
-    #[test]
-    fn the_next_page_is_found_among_the_links() {
-        let both = r#"<https://h/r?page=1>; rel="prev", <https://h/r?page=3>; rel="next", <https://h/r?page=9>; rel="last""#;
-        assert_eq!(next_link(both), Some("https://h/r?page=3"));
-        assert_eq!(next_link(r#"<https://h/r?page=9>; rel="last""#), None);
-        assert_eq!(next_link("<x>; title=\"a\"; rel=next"), Some("x"));
-        for odd in ["", "<", "<x", "rel=next", "<x>", ">;rel=next<"] {
-            assert_eq!(next_link(odd), None, "{odd}");
-        }
     }
 
     #[test]

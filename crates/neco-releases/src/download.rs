@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use neco_base::Backoff;
-use neco_http::shown;
+use neco_http::{content_range, shown};
 use neco_schema::PackageRef;
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE,
-    RANGE,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_RANGE, RANGE,
 };
 use reqwest::{Response, StatusCode, Url};
 
@@ -411,21 +410,10 @@ impl<'a> Transfer<'a> {
 
 /// Whether an answer goes on at `offset` of the file that is wanted.
 fn continues(response: &Response, offset: u64, size: Option<u64>) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
     response.status() == StatusCode::PARTIAL_CONTENT
-        && range.and_then(content_range).is_some_and(|(first, total)| {
+        && content_range(response.headers()).is_some_and(|(first, total)| {
             first == offset && (total.is_none() || size.is_none() || total == size)
         })
-}
-
-/// The first byte and the size in a Content-Range.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
-    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let first = range.split_once('-')?.0.trim().parse().ok()?;
-    match total.trim() {
-        "*" => Some((first, None)),
-        total => Some((first, Some(total.parse().ok()?))),
-    }
 }
 
 fn octets() -> HeaderMap {
@@ -495,15 +483,6 @@ fn joined<T>(joined: Result<T, tokio::task::JoinError>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn content_ranges_are_read() {
-        assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
-        assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-        for odd in ["bytes */10", "5-9/10", "bytes 5/10", "bytes a-b/c", ""] {
-            assert_eq!(content_range(odd), None, "{odd}");
-        }
-    }
 
     #[test]
     fn a_request_and_a_release_that_disagree_are_told_before_any_transfer() {

@@ -4,14 +4,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use neco_base::Secret;
-use neco_http::{is_loopback, shown};
+use neco_http::{is_loopback, is_redirect, next_hop, retry_after, server_now, shown};
 use neco_schema::Timestamp;
-use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::error::ReleaseError;
 
-const MAX_REDIRECTS: usize = 5;
 /// What a bogus header can do at most.
 const LONGEST_BLOCK: Duration = Duration::from_secs(2 * 60 * 60);
 /// What GitHub asks for where it refuses without saying for how long.
@@ -113,7 +112,8 @@ impl Transport {
             with_token = with_token && self.may_carry_token(&at);
             let response = self.hop(&at, headers, with_token, patience).await?;
             if is_redirect(response.status()) {
-                at = next_hop(url, &at, &response, &visited)?;
+                at = next_hop(&visited, response.headers())
+                    .map_err(|problem| ReleaseError::Redirect { url: shown(url), problem })?;
                 visited.push(at.clone());
                 continue;
             }
@@ -212,35 +212,6 @@ fn now() -> Timestamp {
     Timestamp::new(jiff::Timestamp::now()).unwrap_or_default()
 }
 
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn next_hop(
-    first: &Url,
-    at: &Url,
-    response: &Response,
-    visited: &[Url],
-) -> Result<Url, ReleaseError> {
-    let refuse = |problem: String| ReleaseError::Redirect { url: shown(first), problem };
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-    let location = location.ok_or_else(|| refuse("without saying where".to_owned()))?;
-    let next = at.join(location).map_err(|_| refuse("to something that is no URL".to_owned()))?;
-    if !matches!(next.scheme(), "http" | "https") {
-        return Err(refuse(format!("to a URL of kind {:?}", next.scheme())));
-    }
-    if at.scheme() == "https" && next.scheme() != "https" {
-        return Err(refuse(format!("from https to plain http ({})", shown(&next))));
-    }
-    if visited.contains(&next) {
-        return Err(refuse(format!("in a loop (back to {})", shown(&next))));
-    }
-    if visited.len() > MAX_REDIRECTS {
-        return Err(refuse(format!("more than {MAX_REDIRECTS} times")));
-    }
-    Ok(next)
-}
-
 fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
@@ -248,23 +219,13 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
 /// How long a refusal asks to wait, if it is about the rate of requests.
 async fn rate_limit(response: Response) -> Option<Duration> {
     let headers = response.headers();
-    // The server's own clock where it shows one: ours may differ, and only the distance counts.
-    let server_now = headers
-        .get(DATE)
-        .and_then(|value| http_date(value.to_str().ok()?))
-        .unwrap_or_else(jiff::Timestamp::now);
-    if let Some(after) = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()) {
-        let seconds = after.trim().parse().ok().map(Duration::from_secs);
-        let date = || {
-            let date = http_date(after)?;
-            Some(Duration::try_from(date.duration_since(server_now)).unwrap_or_default())
-        };
-        return Some(seconds.or_else(date).unwrap_or(UNTOLD_BLOCK));
+    if headers.contains_key(RETRY_AFTER) {
+        return Some(retry_after(headers).unwrap_or(UNTOLD_BLOCK));
     }
     if number(headers, "x-ratelimit-remaining") == Some(0) {
         let reset = number(headers, "x-ratelimit-reset");
         let reset = reset.and_then(|at| i64::try_from(at).ok());
-        let wait = reset.map(|at| at.saturating_sub(server_now.as_second()).max(1));
+        let wait = reset.map(|at| at.saturating_sub(server_now(headers).as_second()).max(1));
         return Some(wait.map_or(UNTOLD_BLOCK, |wait| Duration::from_secs(wait.unsigned_abs())));
     }
     if response.status() == StatusCode::TOO_MANY_REQUESTS {
@@ -276,10 +237,6 @@ async fn rate_limit(response: Response) -> Option<Duration> {
     let excerpt = excerpt.ok()?.ok()??;
     let text = String::from_utf8_lossy(&excerpt).to_ascii_lowercase();
     text.contains("rate limit").then_some(UNTOLD_BLOCK)
-}
-
-fn http_date(text: &str) -> Option<jiff::Timestamp> {
-    Some(jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp())
 }
 
 #[cfg(test)]
@@ -348,11 +305,5 @@ mod tests {
         assert!(refused("ftp://host/", "t").starts_with("release.api_url: "));
         assert!(refused("https://user:hunter2@host/", "t").starts_with("release.api_url: "));
         assert!(refused("https://host/", "hunter2\n2").starts_with("github-token: "));
-    }
-
-    #[test]
-    fn dates_of_http_are_understood() {
-        let date = http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
-        assert_eq!(date.as_second(), 784_111_777);
     }
 }

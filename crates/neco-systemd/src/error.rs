@@ -145,6 +145,19 @@ pub enum UnitError {
         /// How long was waited.
         after: Duration,
     },
+    /// The job was done, and a power cut may undo it.
+    #[error("{job} {unit} may not outlive a power cut: syncing {}", path.display())]
+    Unsynced {
+        /// The unit.
+        unit: UnitName,
+        /// What was asked of it.
+        job: Job,
+        /// The folder that holds links to units.
+        path: PathBuf,
+        /// What the file system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A unit file cannot be read.
     #[error("reading {path}")]
     Definition {
@@ -179,6 +192,7 @@ impl UnitError {
             | Self::Refused { .. }
             | Self::NotBooted { .. }
             | Self::JobFailed { .. }
+            | Self::Unsynced { .. }
             | Self::Definition { .. }
             | Self::Record(_)
             | Self::Faults(_) => Severity::AskAPerson,

@@ -1,6 +1,7 @@
 //! The engine of real machines: systemd over the system bus.
 
 mod answers;
+mod durable;
 mod jobs;
 mod proxies;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use crate::{Job, UnitError, UnitName, UnitState, Units};
 pub struct Systemd {
     patience: Patience,
     booted: PathBuf,
+    files: PathBuf,
     /// The address of the bus; the system's if there is none.
     address: Option<String>,
 }
@@ -62,6 +64,9 @@ impl Systemd {
     /// The folder that systemd makes when it boots a machine.
     pub const BOOTED: &str = "/run/systemd/system";
 
+    /// Where enabled units are linked.
+    const FILES: &str = "/etc/systemd/system";
+
     /// The machine's systemd. Whether there is one is found out by the calls.
     pub fn new() -> Self {
         Self::with_deadline(Self::DEADLINE)
@@ -70,7 +75,8 @@ impl Systemd {
     /// As [`new`](Self::new); a job that takes longer than `deadline` is awaited no more.
     pub fn with_deadline(deadline: Duration) -> Self {
         let patience = Patience { answer: deadline.min(Self::ANSWER), job: deadline };
-        Self { patience, booted: PathBuf::from(Self::BOOTED), address: None }
+        let (booted, files) = (PathBuf::from(Self::BOOTED), PathBuf::from(Self::FILES));
+        Self { patience, booted, files, address: None }
     }
 
     async fn connect(&self, call: &str) -> Result<Session, UnitError> {
@@ -84,6 +90,14 @@ impl Systemd {
     /// Connects for a job.
     async fn connect_for(&self, unit: &UnitName, job: Job) -> Result<Session, UnitError> {
         self.connect(&format!("{job} {unit}")).await
+    }
+
+    /// Has what became of links to `unit` outlive a power cut.
+    async fn sync(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
+        let (unit, files) = (unit.clone(), self.files.clone());
+        let synced = move || durable::sync(&files, durable::sync_dir);
+        let synced = tokio::task::spawn_blocking(synced).await?;
+        synced.map_err(|(path, source)| UnitError::Unsynced { unit, job, path, source })
     }
 
     async fn run(&self, unit: &UnitName, job: Job) -> Result<(), UnitError> {
@@ -101,11 +115,13 @@ impl Units for Systemd {
     }
 
     async fn enable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.connect_for(unit, Job::Enable).await?.enable(unit).await
+        self.connect_for(unit, Job::Enable).await?.enable(unit).await?;
+        self.sync(unit, Job::Enable).await
     }
 
     async fn disable(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.connect_for(unit, Job::Disable).await?.disable(unit).await
+        self.connect_for(unit, Job::Disable).await?.disable(unit).await?;
+        self.sync(unit, Job::Disable).await
     }
 
     async fn start(&self, unit: &UnitName) -> Result<(), UnitError> {
@@ -153,7 +169,8 @@ mod tests {
     fn at(folder: &Path, answer: Duration, job: Duration) -> Systemd {
         let address = format!("unix:path={}/bus", folder.display());
         let patience = Patience { answer, job };
-        Systemd { patience, booted: folder.to_owned(), address: Some(address) }
+        let files = folder.join("files");
+        Systemd { patience, booted: folder.to_owned(), files, address: Some(address) }
     }
 
     /// Every call but a daemon-reload.
@@ -233,6 +250,24 @@ mod tests {
         let _bus = Scripted::bind(&socket, &["Hello"]);
         let error = systemd.daemon_reload().await.expect_err("silence");
         assert_eq!(error.to_string(), "systemd did not answer `daemon-reload` within 50ms");
+    }
+
+    #[tokio::test]
+    async fn what_is_enabled_or_disabled_has_reached_the_disk() {
+        const ANSWERED: &[&str] = &["Hello", "EnableUnitFiles", "DisableUnitFiles"];
+        let folder = tempfile::tempdir().expect("a folder");
+        let _bus = Scripted::bind(&folder.path().join("bus"), ANSWERED);
+        let systemd = at(folder.path(), Systemd::ANSWER, LONG);
+        for (job, result) in [
+            (Job::Enable, systemd.enable(&vault()).await),
+            (Job::Disable, systemd.disable(&vault()).await),
+        ] {
+            let error = result.expect_err("there is no such folder");
+            assert!(matches!(&error, UnitError::Unsynced { job: of, .. } if *of == job), "{error}");
+        }
+        std::fs::create_dir(&systemd.files).expect("writable");
+        systemd.enable(&vault()).await.expect("enabled");
+        systemd.disable(&vault()).await.expect("disabled");
     }
 
     #[tokio::test]

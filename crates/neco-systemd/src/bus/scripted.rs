@@ -8,6 +8,8 @@ use tokio::task::JoinHandle;
 use zbus::connection::Builder;
 use zbus::{Connection, Guid, ObjectPath};
 
+const NO_CHANGES: &[(&str, &str, &str)] = &[];
+
 /// A bus with a systemd that answers some methods, and no others. Dropping it ends it.
 pub(super) struct Scripted {
     socket: std::path::PathBuf,
@@ -53,6 +55,8 @@ async fn serve(stream: UnixStream, answered: &[&str]) {
             "Hello" => connection.reply(&header, &":1.1").await,
             "GetNameOwner" => connection.reply(&header, &":1.0").await,
             "LoadUnit" | "StartUnit" => connection.reply(&header, &path).await,
+            "EnableUnitFiles" => connection.reply(&header, &(true, NO_CHANGES)).await,
+            "DisableUnitFiles" => connection.reply(&header, &NO_CHANGES).await,
             _ => connection.reply(&header, &()).await,
         };
     }

@@ -51,18 +51,14 @@ pub(crate) async fn component(
     let guard = Guard { turn, etcd: false };
     let mut restarts = Vec::new();
     for change in effects(desired, &differences) {
-        context.doing(describe(&change));
         if let Change::Restart(unit) | Change::Start(unit) = &change {
+            context.doing(describe(&change));
             let digest = digest_of(desired, unit);
             restarts.push(restart_unit(context, host, unit, digest, &guard).await?);
             continue;
         }
         let view = guarded(context, &guard).await?;
-        let what = describe(&change);
-        context.effect_begins(&what, &view)?;
-        let done = perform(host, desired, &change).await;
-        context.effect_ends(&what, &view, done.is_ok())?;
-        done?;
+        noted(context, host, desired, &change, &view).await?;
     }
     let proven =
         context.unless_cancelled("waiting until it is ready", ready(host, component)).await;
@@ -92,6 +88,42 @@ pub(crate) async fn as_it_should_be(
 ) -> Result<(), StepError> {
     context.doing(format!("{} is as it should be", component.name));
     context.unless_cancelled("waiting until it is ready", ready(host, component)).await
+}
+
+/// Brings the image of a component and its client programs, and does nothing else.
+///
+/// # Errors
+/// Cancelled at a safe point, or failed.
+pub(crate) async fn bring(
+    context: &StepContext,
+    host: &StepHost,
+    desired: &Desired,
+) -> Result<(), StepError> {
+    let observed = host.observe_now(desired).await?;
+    for change in effects(desired, &diff(desired, &observed)) {
+        if !matches!(change, Change::Pull(_) | Change::InstallTools(_)) {
+            continue;
+        }
+        let view = context.fence().await?;
+        noted(context, host, desired, &change, &view).await?;
+    }
+    Ok(())
+}
+
+/// Makes a change that needs no intent, and notes its begin and end.
+async fn noted(
+    context: &StepContext,
+    host: &StepHost,
+    desired: &Desired,
+    change: &Change,
+    view: &View,
+) -> Result<(), StepError> {
+    let what = describe(change);
+    context.doing(what.clone());
+    context.effect_begins(&what, view)?;
+    let done = perform(host, desired, change).await;
+    context.effect_ends(&what, view, done.is_ok())?;
+    done
 }
 
 /// A fence that also sees to what `guard` asks for.

@@ -18,7 +18,7 @@ pub(crate) async fn stop(
     context: &StepContext,
     host: &StepHost,
     group: &GroupShape,
-    components: &[&Component],
+    members: &[(&Component, Desired)],
 ) -> Result<(), StepError> {
     let id = context.request.id();
     let view = with_all_plans(context).await?;
@@ -27,16 +27,20 @@ pub(crate) async fn stop(
         .iter()
         .filter(|(lrn, plan)| context.request.is_member(**lrn) && plan.value.request == id)
         .filter(|(_, plan)| {
-            let changes = |component: &&Component| {
+            let changes = |(component, _): &(&Component, Desired)| {
                 plan.value.changes.iter().any(|name| name == component.name.as_str())
             };
-            components.iter().any(changes)
+            members.iter().any(changes)
         })
         .map(|(lrn, _)| lrn.to_string())
         .collect();
     if changing.is_empty() {
         context.doing(format!("{} changes nowhere and goes on running", group.name));
         return Ok(());
+    }
+    // What can be brought while they run, and may fail, does not wait for the outage.
+    for (_, desired) in members {
+        apply::bring(context, host, desired).await?;
     }
     context.doing(format!(
         "stopping {}: it changes on boot servers {}",
@@ -50,7 +54,8 @@ pub(crate) async fn stop(
         request: id,
         revision: view.revision,
     }])?;
-    for unit in components.iter().rev().filter_map(|component| component.running_unit()) {
+    let units = members.iter().rev().filter_map(|(component, _)| component.running_unit());
+    for unit in units {
         let what = format!("stop {}", unit.name);
         context.effect_begins(&what, &view)?;
         let done = stop_for_good(host, &unit.name).await;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{
-    Component, Difference, Facts, Part, Phase, Problems, Recipe, Step, StepScope, Work, diff,
+    Component, Desired, Difference, Facts, Part, Phase, Problems, Recipe, Step, StepScope, Work,
+    diff,
 };
 use neco_plan::{GroupShape, RecipeShape};
 use neco_schema::journal::Effect;
@@ -142,18 +143,15 @@ impl RecipeSteps {
         names.map(|name| self.component(name.as_str())).collect()
     }
 
-    /// Brings all components of a group to what is desired.
-    async fn apply_group(
+    /// The components of a group with what each should look like here.
+    async fn desired_members(
         &self,
         context: &StepContext,
         shape: &GroupShape,
-    ) -> Result<(), StepError> {
+    ) -> Result<Vec<(&Component, Desired)>, StepError> {
         let facts = self.facts(&context.request).await?;
-        let mut members = Vec::new();
-        for component in self.members(shape)? {
-            members.push((component, self.host.desired(component, &facts)?));
-        }
-        group::apply(context, &self.host, shape, &members).await
+        let desired = |component| Ok((component, self.host.desired(component, &facts)?));
+        self.members(shape)?.into_iter().map(desired).collect()
     }
 
     fn group_applied_in(&self, step: u32) -> Option<GroupShape> {
@@ -209,11 +207,13 @@ impl Steps for RecipeSteps {
                 (Work::Component { .. }, Some(_), _) | (Work::Component { .. }, _, Some(_))
                     if grouped => {}
                 (Work::Component { .. }, Some(shape), _) => {
-                    group::stop(context, &self.host, shape, &self.members(shape)?).await?;
+                    let members = self.desired_members(context, shape).await?;
+                    group::stop(context, &self.host, shape, &members).await?;
                     grouped = true;
                 }
                 (Work::Component { .. }, None, Some(shape)) => {
-                    self.apply_group(context, shape).await?;
+                    let members = self.desired_members(context, shape).await?;
+                    group::apply(context, &self.host, shape, &members).await?;
                     grouped = true;
                 }
                 _ => self.part(context, step, part).await?,

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use neco_host::{DetachError, FileError, RealFs, Root, RunDetached, replace};
+use neco_host::{DetachError, FileError, FileSystem, RealFs, Root, RunDetached, replace};
 use neco_systemd::{UnitError, UnitName, Units};
 
 /// Where a unit lies that is the machine's own.
@@ -19,12 +19,13 @@ const COMMAND: &str = "[X-Neco]\nCommand=";
 pub struct SystemdDetached {
     units: Arc<dyn Units>,
     root: Root,
+    fs: Arc<dyn FileSystem>,
 }
 
 impl SystemdDetached {
     /// Units of the machine whose files lie below `root`, driven by `units`.
     pub fn new(root: Root, units: Arc<dyn Units>) -> Self {
-        Self { units, root }
+        Self { units, root, fs: Arc::new(RealFs) }
     }
 
     /// The name of the unit that runs `unit` at boot.
@@ -101,7 +102,7 @@ impl RunDetached for SystemdDetached {
         let [_, name] = Self::names(unit)?;
         with_command(unit, argv)?;
         let text = unit_file(unit, argv);
-        replace(&RealFs, &self.root, Self::file(&name), text.as_bytes(), 0o644, None)
+        replace(&*self.fs, &self.root, Self::file(&name), text.as_bytes(), 0o644, None)
             .map_err(unwritten(unit))?;
         self.units.daemon_reload().await.map_err(refused(unit))?;
         self.units.enable(&name).await.map_err(refused(unit))
@@ -129,12 +130,22 @@ impl RunDetached for SystemdDetached {
         let [_, name] = Self::names(unit)?;
         self.units.disable(&name).await.map_err(refused(unit))?;
         let path = self.root.join(Self::file(&name));
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        let removed = match self.fs.remove(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
             Err(error) => return Err(unwritten(unit)(FileError::new("removing", path, error))),
+            Ok(()) => true,
+        };
+        // Where it is gone already, perhaps by a call that was cut off before this.
+        let folder = self.root.join(FOLDER);
+        match self.fs.sync_dir(&folder) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unwritten(unit)(FileError::new("syncing", folder, error))),
             Ok(()) => {}
         }
-        self.units.daemon_reload().await.map_err(refused(unit))
+        if removed {
+            self.units.daemon_reload().await.map_err(refused(unit))?;
+        }
+        Ok(())
     }
 }
 
@@ -172,6 +183,9 @@ fn quoted(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use neco_host::fs::{Call, RecordingFs};
+    use neco_systemd::Recorder;
+
     use super::*;
 
     #[test]
@@ -192,8 +206,46 @@ mod tests {
             SystemdDetached::at_boot("neco-install.service"),
             "neco-install-at-boot.service"
         );
-        for bad in ["", ".service", "a.timer", "../a", "a b", "-a"] {
-            assert!(service(bad).is_err(), "{bad:?}");
+    }
+
+    /// Units below a root that starts nothing.
+    struct Site {
+        dir: tempfile::TempDir,
+        fs: Arc<RecordingFs>,
+        engine: SystemdDetached,
+    }
+
+    impl Site {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().expect("a folder");
+            let (root, fs) = (Root::new(dir.path()).expect("a root"), Arc::new(RecordingFs::new()));
+            let units = Arc::new(Recorder::new(dir.path()));
+            let engine = SystemdDetached { units, root, fs: Arc::clone(&fs) as _ };
+            Self { dir, fs, engine }
         }
+
+        fn folder(&self) -> std::path::PathBuf {
+            self.dir.path().join("etc/systemd/system")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_is_disabled_stays_so_after_a_power_cut() {
+        let site = Site::new();
+        let argv = ["/bin/true".to_owned()];
+        site.engine.enable("neco-install", &argv).await.expect("enabled");
+        assert_eq!(site.fs.calls().last(), Some(&Call::SyncDir(site.folder())));
+        site.fs.clear();
+        site.engine.disable("neco-install").await.expect("disabled");
+        let file = site.folder().join("neco-install-at-boot.service");
+        assert_eq!(site.fs.calls(), [Call::Remove(file), Call::SyncDir(site.folder())]);
+        site.fs.clear();
+        site.engine.disable("neco-install").await.expect("disabled");
+        let last = site.fs.calls().pop();
+        assert_eq!(
+            last,
+            Some(Call::SyncDir(site.folder())),
+            "the first call may have been cut off"
+        );
     }
 }

@@ -116,7 +116,7 @@ pub async fn holds<B: Bench>(new: impl Fn() -> B) {
     arguments_arrive_as_they_were_given(&new()).await;
     what_is_enabled_is_read_back_exactly_until_it_is_disabled(&new()).await;
     to_enable_is_not_to_start_and_to_disable_is_not_to_stop(&new()).await;
-    a_bad_name_and_an_empty_command_are_refused(&new()).await;
+    what_is_no_name_or_no_command_is_refused(&new()).await;
     what_runs_outlives_its_starter(&new()).await;
     what_is_enabled_runs_at_boot(&new()).await;
 }
@@ -222,10 +222,12 @@ async fn to_enable_is_not_to_start_and_to_disable_is_not_to_stop(bench: &impl Be
     assert!(!is_running(bench).await);
 }
 
-async fn a_bad_name_and_an_empty_command_are_refused(bench: &impl Bench) {
+async fn what_is_no_name_or_no_command_is_refused(bench: &impl Bench) {
     let (engine, argv) = (bench.engine(), bench.chore(&[]));
     let long = "x".repeat(300);
-    for name in ["", "a/b", "../x", ".x", "a b", "a\n", "ねこ", &long] {
+    for name in
+        ["", ".service", "a.timer", "a/b", "../x", ".x", "-x", "a b", "a\n", "a\0", "ねこ", &long]
+    {
         for result in [
             engine.start(name, &argv).await,
             engine.enable(name, &argv).await,
@@ -240,6 +242,14 @@ async fn a_bad_name_and_an_empty_command_are_refused(bench: &impl Bench) {
     for result in [engine.start(UNIT, &[]).await, engine.enable(UNIT, &[]).await] {
         let error = result.expect_err("no command");
         assert!(matches!(&error, DetachError::NoCommand(unit) if unit == UNIT), "{error}");
+    }
+    for odd in ["/bin/true\0", "\0", "a\0b"] {
+        for argv in [vec![odd.to_owned()], bench.chore(&["one", odd])] {
+            for result in [engine.start(UNIT, &argv).await, engine.enable(UNIT, &argv).await] {
+                let error = result.expect_err("no program could be given this");
+                assert!(matches!(&error, DetachError::ZeroByte(unit) if unit == UNIT), "{error}");
+            }
+        }
     }
     assert!(!is_running(bench).await);
     assert_eq!(command(bench).await, None);

@@ -40,11 +40,14 @@ pub trait RunDetached: fmt::Debug + Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum DetachError {
     /// The name cannot be that of a unit.
-    #[error("{0:?} is no unit name (letters, digits and :_.@- only)")]
+    #[error("{0:?} is no name of a service (letters, digits and :_@- only)")]
     Name(String),
     /// There is no command.
     #[error("unit {0} has no command")]
     NoCommand(String),
+    /// A word of the command cannot be an argument of any program.
+    #[error("the command of unit {0} holds a zero byte")]
+    ZeroByte(String),
     /// The command could not be started.
     #[error("starting `{}` as unit {unit}", argv.join(" "))]
     Start {
@@ -76,14 +79,20 @@ pub enum DetachError {
     },
 }
 
-/// Refuses what could not be the name of a unit, and a command that is none.
-fn check(unit: &str, argv: Option<&[String]>) -> Result<(), DetachError> {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b":_.@-".contains(&b);
-    if unit.is_empty() || unit.starts_with('.') || unit.len() > 200 || !unit.bytes().all(word) {
+/// Refuses what could not be the name of a unit, and a command that is none. Every engine does, so that they take the same.
+///
+/// A unit is a service of systemd, or could be one: its name may end with `.service`.
+pub fn check(unit: &str, argv: Option<&[String]>) -> Result<(), DetachError> {
+    let stem = unit.strip_suffix(".service").unwrap_or(unit);
+    let word = |b: u8| b.is_ascii_alphanumeric() || b":_@-".contains(&b);
+    if stem.is_empty() || stem.starts_with('-') || stem.len() > 200 || !stem.bytes().all(word) {
         return Err(DetachError::Name(unit.to_owned()));
     }
     match argv {
         Some([]) => Err(DetachError::NoCommand(unit.to_owned())),
+        Some(argv) if argv.iter().any(|word| word.contains('\0')) => {
+            Err(DetachError::ZeroByte(unit.to_owned()))
+        }
         _ => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use neco_host::detached::check;
 use neco_host::{DetachError, FileError, FileSystem, RealFs, Root, RunDetached, replace};
 use neco_systemd::{UnitError, UnitName, Units};
 
@@ -51,11 +52,9 @@ impl fmt::Debug for SystemdDetached {
 
 /// The service of a unit, whose name may say that it is one.
 pub(super) fn service(unit: &str) -> Result<UnitName, DetachError> {
+    check(unit, None)?;
     let stem = unit.strip_suffix(".service").unwrap_or(unit);
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b":_@-".contains(&b);
-    let fits = stem.len() <= 200 && stem.bytes().all(plain) && !stem.starts_with('-');
-    let name = format!("{stem}.service").parse();
-    name.ok().filter(|_| fits).ok_or_else(|| DetachError::Name(unit.to_owned()))
+    format!("{stem}.service").parse().map_err(|_| DetachError::Name(unit.to_owned()))
 }
 
 fn refused(unit: &str) -> impl FnOnce(UnitError) -> DetachError {
@@ -68,15 +67,11 @@ fn unwritten(unit: &str) -> impl FnOnce(FileError) -> DetachError {
     move |source| DetachError::File { unit, source }
 }
 
-fn with_command(unit: &str, argv: &[String]) -> Result<(), DetachError> {
-    if argv.is_empty() { Err(DetachError::NoCommand(unit.to_owned())) } else { Ok(()) }
-}
-
 #[async_trait]
 impl RunDetached for SystemdDetached {
     async fn start(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
         let [name, at_boot] = Self::names(unit)?;
-        with_command(unit, argv)?;
+        check(unit, Some(argv))?;
         if self.is_running(unit).await? {
             tracing::info!(unit, "the unit is running already");
             return Ok(());
@@ -100,7 +95,7 @@ impl RunDetached for SystemdDetached {
 
     async fn enable(&self, unit: &str, argv: &[String]) -> Result<(), DetachError> {
         let [_, name] = Self::names(unit)?;
-        with_command(unit, argv)?;
+        check(unit, Some(argv))?;
         let text = unit_file(unit, argv);
         replace(&*self.fs, &self.root, Self::file(&name), text.as_bytes(), 0o644, None)
             .map_err(unwritten(unit))?;
@@ -247,5 +242,14 @@ mod tests {
             Some(Call::SyncDir(site.folder())),
             "the first call may have been cut off"
         );
+    }
+
+    #[tokio::test]
+    async fn a_command_that_no_unit_file_can_hold_is_refused() {
+        let site = Site::new();
+        let argv = ["/bin/true".to_owned(), "a\0b".to_owned()];
+        let error = site.engine.enable("neco-install", &argv).await.expect_err("a zero byte");
+        assert_eq!(error.to_string(), "the command of unit neco-install holds a zero byte");
+        assert_eq!(site.fs.calls(), []);
     }
 }

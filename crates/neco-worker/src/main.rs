@@ -353,6 +353,17 @@ fn unit_arguments(cli: &Cli, cache: &Path) -> Vec<String> {
         arguments.push("--logfile".to_owned());
         arguments.push(file.display().to_string());
     }
+    if let Some(level) = &cli.loglevel {
+        arguments.push(format!("--loglevel={level}"));
+    }
+    if let Some(format) = cli.logformat {
+        let word = match format {
+            LogFormat::Plain => "plain",
+            LogFormat::Logfmt => "logfmt",
+            LogFormat::Json => "json",
+        };
+        arguments.push(format!("--logformat={word}"));
+    }
     arguments
 }
 
@@ -371,5 +382,37 @@ fn about(root: &Root, lrn: neco_schema::Lrn) -> About {
         serial: std::fs::read_to_string(root.join("/sys/class/dmi/id/product_serial"))
             .map(|text| text.trim().to_owned())
             .unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cli(arguments: &[&str]) -> Cli {
+        Cli::try_parse_from([&["neco-worker"], arguments].concat()).expect("known arguments")
+    }
+
+    #[test]
+    fn the_installing_unit_runs_and_logs_as_the_worker_does() {
+        for given in [
+            &[][..],
+            &["--root", "/tmp/a b", "--sandbox", "--ready-within", "7s"],
+            &["--logfile", "/var/log/neco.log", "--loglevel", "info,neco_host=debug"],
+            &["--loglevel=debug", "--logformat", "plain"],
+            &["--loglevel", "", "--logformat", "logfmt"],
+            &["--logformat", "json"],
+        ] {
+            let worker = cli(given);
+            let arguments = unit_arguments(&worker, Path::new("/var/cache/neco/packages"));
+            let unit = cli(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            let of = |cli: &Cli| {
+                let runs = (cli.root.clone(), cli.sandbox, cli.ready_within);
+                (runs, cli.logfile.clone(), cli.loglevel.clone(), cli.logformat)
+            };
+            assert_eq!(of(&unit), of(&worker), "{given:?}");
+            let Some(Command::Install { cache }) = unit.command else { panic!("{arguments:?}") };
+            assert_eq!(cache.as_deref(), Some(Path::new("/var/cache/neco/packages")));
+        }
     }
 }

@@ -30,25 +30,44 @@ impl PatientUnits {
     where
         F: Future<Output = Result<T, UnitError>>,
     {
-        let (mut retry, mut told) = (ASK_AGAIN.retry(), String::new());
+        let mut retry = ASK_AGAIN.retry();
+        let mut told = Told { say: &*self.say, why: String::new() };
         loop {
             let error = match call().await {
                 Err(error) if is_away(&error) => error,
                 outcome => {
-                    if !told.is_empty() {
+                    if !told.why.is_empty() {
                         tracing::info!("systemd answers again");
-                        (self.say)("");
                     }
                     return outcome;
                 }
             };
-            let why = one_line(&error);
-            if told != why {
-                tracing::warn!(%why, "waiting for systemd");
-                (self.say)(&why);
-                told = why;
-            }
+            told.tell(one_line(&error));
             tokio::time::sleep(retry.pause()).await;
+        }
+    }
+}
+
+/// What was told to be waited for. That it is over is told however the wait ends, also where nobody waits any more.
+struct Told<'a> {
+    say: &'a (dyn Fn(&str) + Send + Sync),
+    why: String,
+}
+
+impl Told<'_> {
+    fn tell(&mut self, why: String) {
+        if self.why != why {
+            tracing::warn!(%why, "waiting for systemd");
+            (self.say)(&why);
+            self.why = why;
+        }
+    }
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        if !self.why.is_empty() {
+            (self.say)("");
         }
     }
 }
@@ -171,6 +190,21 @@ mod tests {
         let said = said.lock().expect("no panic");
         assert_eq!(said.len(), 2, "{said:?}");
         assert!(said[0].contains("start") && said[1].is_empty(), "{said:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_dropped_is_waited_for_no_more() {
+        let away = Away { calls: AtomicU32::new(0), until: u32::MAX, then: || Ok(()) };
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        let units = PatientUnits::new(Arc::new(away), move |why: &str| {
+            heard.lock().expect("no panic").push(why.to_owned());
+        });
+        let minute = Duration::from_secs(60);
+        assert!(tokio::time::timeout(minute, units.start(&vault())).await.is_err());
+        let said = said.lock().expect("no panic");
+        assert!(said[0].contains("start"), "{said:?}");
+        assert_eq!(said.last().map(String::as_str), Some(""), "{said:?}");
     }
 
     #[tokio::test(start_paused = true)]

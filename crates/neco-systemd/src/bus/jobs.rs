@@ -148,12 +148,15 @@ impl Session {
             other => other.to_owned(),
         };
         // Whatever it is that does not work while everything ends, it says nothing about the unit.
-        let state = self.answer(self.manager.system_state()).await;
-        if state.is_ok_and(|state| state == "stopping") {
-            let call = format!("{job} {unit}");
-            return Err(UnitError::GoingDown { call, why: result });
+        match self.answer(self.manager.system_state()).await {
+            Ok(state) if state == "stopping" => {
+                let call = format!("{job} {unit}");
+                Err(UnitError::GoingDown { call, why: result })
+            }
+            // A shutdown ends the bus too, maybe before that answer: whether everything ends is not known.
+            Err(said @ (Said::Lost(_) | Said::Nothing(_))) => Err(said.about_job(unit, job)),
+            _ => Err(UnitError::JobFailed { unit: unit.clone(), job, result }),
         }
-        Err(UnitError::JobFailed { unit: unit.clone(), job, result })
     }
 
     /// What a unit tells that only units of its type tell.

@@ -209,6 +209,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_job_that_ends_beside_the_bus_has_not_failed_for_good() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Nobody says whether the machine goes down.
+        let _bus = Scripted::bind(&folder.path().join("bus"), &["Hello"]);
+        let systemd = at(folder.path(), SHORT, LONG);
+        let session = systemd.connect("start vault.service").await.expect("a bus");
+        for word in ["canceled", "failed"] {
+            let judged = session.judge(&vault(), Job::Start, word).await;
+            let error = judged.expect_err("it did not work");
+            assert_eq!(error.severity(), Severity::TryAgain, "{word}: {error}");
+        }
+    }
+
+    #[tokio::test]
     async fn where_there_is_no_bus_the_error_says_where_it_was_looked_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let systemd = at(folder.path(), SHORT, LONG);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use neco_components::Probe;
 use neco_connect::one_line;
+use neco_host::Root;
 use neco_http::Url;
 use tokio::net::TcpStream;
 
@@ -29,9 +30,16 @@ pub(crate) async fn trouble(host: &StepHost, probe: &Probe) -> Result<Option<Str
     if !host.root.is_system() {
         return Ok(None);
     }
+    ask(&host.root, probe, ANSWER).await
+}
+
+/// The same of everything but units, within `patience`.
+async fn ask(root: &Root, probe: &Probe, patience: Duration) -> Result<Option<String>, StepError> {
     let asked = async {
         match probe {
-            Probe::Http { url, status, ca } => http(host, url, status, ca.as_deref()).await,
+            Probe::Http { url, status, ca } => {
+                http(url, status, ca.as_ref().map(|ca| root.join(ca)).as_deref()).await
+            }
             Probe::Tcp { address } => Ok(match TcpStream::connect(address.as_str()).await {
                 Ok(_) => None,
                 Err(error) => Some(error.to_string()),
@@ -40,25 +48,20 @@ pub(crate) async fn trouble(host: &StepHost, probe: &Probe) -> Result<Option<Str
             other => Err(StepError::Failed(format!("this version cannot probe {other:?}"))),
         }
     };
-    match tokio::time::timeout(ANSWER, asked).await {
+    match tokio::time::timeout(patience, asked).await {
         Ok(answer) => answer,
-        Err(_) => Ok(Some(format!("no answer within {ANSWER:?}"))),
+        Err(_) => Ok(Some(format!("no answer within {patience:?}"))),
     }
 }
 
-async fn http(
-    host: &StepHost,
-    url: &str,
-    right: &[u16],
-    ca: Option<&Path>,
-) -> Result<Option<String>, StepError> {
+async fn http(url: &str, right: &[u16], ca: Option<&Path>) -> Result<Option<String>, StepError> {
     let bad = |why: String| StepError::Failed(format!("{url} cannot be asked: {why}"));
     let url: Url = url.parse().map_err(|error| bad(format!("{error}")))?;
     let mut client =
         neco_http::client(&url, None).map_err(|error| bad(one_line(&error)))?.no_proxy();
     if let Some(ca) = ca {
         // It may be written a moment later, as any file that a program waits for.
-        let pem = match host.fs.read(&host.root.join(ca)) {
+        let pem = match tokio::fs::read(ca).await {
             Ok(pem) => pem,
             Err(error) => return Ok(Some(format!("reading {}: {error}", ca.display()))),
         };
@@ -94,4 +97,83 @@ async fn command(command: &[String]) -> Result<Option<String>, StepError> {
         }
         Err(error) => Some(error.to_string()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    const SOON: Duration = Duration::from_millis(500);
+
+    fn web(url: String, status: &[u16], ca: Option<&str>) -> Probe {
+        Probe::Http { url, status: status.to_vec(), ca: ca.map(Into::into) }
+    }
+
+    async fn asked(probe: &Probe) -> Option<String> {
+        let root = Root::new("/").expect("the root");
+        ask(&root, probe, SOON).await.expect("it can be asked")
+    }
+
+    /// Answers every connection with `status`, or never.
+    async fn server(status: Option<u16>) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        tokio::spawn(async move {
+            let mut silent = Vec::new();
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let Some(status) = status else {
+                    silent.push(socket);
+                    continue;
+                };
+                let _ = socket.read(&mut [0; 1024]).await;
+                let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+                let _ = socket.write_all(answer.as_bytes()).await;
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_status_is_right_or_told() {
+        let url = format!("http://{}/health", server(Some(429)).await);
+        assert_eq!(asked(&web(url.clone(), &[200, 429], None)).await, None);
+        let why = asked(&web(url, &[200], None)).await.expect("another status");
+        assert!(why.starts_with("it answers 429"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn who_is_silent_or_away_is_told_so() {
+        let address = server(None).await;
+        let why = asked(&web(format!("http://{address}/"), &[200], None)).await.expect("silence");
+        assert_eq!(why, "no answer within 500ms");
+        assert_eq!(asked(&Probe::Tcp { address }).await, None, "it listens");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        drop(listener);
+        assert!(asked(&Probe::Tcp { address: address.clone() }).await.is_some());
+        assert!(asked(&web(format!("http://{address}/"), &[200], None)).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_authority_that_is_not_there_yet_is_waited_for() {
+        let probe = web("https://127.0.0.1:1/".to_owned(), &[200], Some("/no/such/ca.crt"));
+        let why = asked(&probe).await.expect("no file");
+        assert!(why.contains("/no/such/ca.crt"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_command_ends_with_success_or_says_why_not() {
+        let shell = |script: &str| Probe::Command {
+            command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        };
+        assert_eq!(asked(&shell("exit 0")).await, None);
+        let why = asked(&shell("echo first >&2; echo sealed >&2; exit 3")).await.expect("failure");
+        assert!(why.ends_with("sealed") && why.contains('3'), "{why}");
+        let why = asked(&shell("exec sleep 60")).await.expect("it takes too long");
+        assert_eq!(why, "no answer within 500ms");
+        let none = Probe::Command { command: vec!["/no/such/program".to_owned()] };
+        assert!(asked(&none).await.is_some());
+    }
 }

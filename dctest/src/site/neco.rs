@@ -75,6 +75,14 @@ pub struct Request {
     pub id: String,
     /// The version that all are to run.
     pub version: NecoVersion,
+    /// Who stopped it and why, if somebody did.
+    stopped: Option<Stopped>,
+}
+
+/// That a request was stopped.
+#[derive(Clone, Debug, Deserialize)]
+struct Stopped {
+    reason: String,
 }
 
 /// One boot server.
@@ -117,10 +125,19 @@ impl Report {
         (self.state == "running").then_some(&request.id)
     }
 
-    /// Whether the update to `version` was given up.
+    /// Whether the update to `version` was given up, for everybody.
     #[must_use]
     pub fn has_aborted(&self, version: &NecoVersion) -> bool {
-        self.state == "aborted" && self.request.as_ref().is_some_and(|r| r.version == *version)
+        let stopped =
+            self.request.as_ref().is_some_and(|r| r.version == *version && r.stopped.is_some());
+        self.state == "aborted" && stopped
+    }
+
+    /// Why the request was stopped; nothing if it was not.
+    #[must_use]
+    pub fn why_stopped(&self) -> &str {
+        let stopped = self.request.as_ref().and_then(|request| request.stopped.as_ref());
+        stopped.map_or("", |stopped| &stopped.reason)
     }
 
     /// A boot server of it.
@@ -459,5 +476,29 @@ impl Site {
     /// It ends with another code than 0.
     pub async fn necoctl(&self, machine: &Machine, words: &[&str]) -> Result<String> {
         self.ssh(machine, &[&["necoctl"], words].concat()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_given_up_for_everybody_once_it_is_stopped() {
+        let version: NecoVersion = "2026.11.22-40001".parse().unwrap();
+        let report = |stopped: serde_json::Value| -> Report {
+            let request = serde_json::json!({ "id": "a", "version": version, "stopped": stopped });
+            let report = serde_json::json!({
+                "state": "aborted", "request": request, "servers": [], "leader": null,
+            });
+            serde_json::from_value(report).unwrap()
+        };
+        let aborted = report(serde_json::Value::Null);
+        assert!(!aborted.has_aborted(&version) && aborted.why_stopped().is_empty());
+        let stopped = report(serde_json::json!({ "by": "an updater", "reason": "boot server 0" }));
+        assert!(stopped.has_aborted(&version));
+        assert_eq!(stopped.why_stopped(), "boot server 0");
+        let other = "2026.11.22-40002".parse().unwrap();
+        assert!(!stopped.has_aborted(&other));
     }
 }

@@ -3,7 +3,7 @@
 //! `cargo xtask dctest drivers-keep-their-contracts` copies this suite into a machine of the virtual data centre and runs it
 //! there with `--ignored`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -112,22 +112,43 @@ async fn units_of_systemd_keep_the_contract() {
     contract::holds(Machine::new).await;
 }
 
+/// A daemon of this machine until it is dropped.
+struct Daemon {
+    unit: UnitName,
+    file: PathBuf,
+}
+
+impl Daemon {
+    fn new(name: &str, text: &str) -> Self {
+        let unit: UnitName = format!("{name}.service").parse().expect("a name");
+        let file = Path::new("/run/systemd/system").join(unit.as_str());
+        std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
+        std::fs::write(&file, text).expect("writable");
+        Self { unit, file }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+        for words in [
+            &["stop", self.unit.as_str()][..],
+            &["daemon-reload"],
+            &["reset-failed", self.unit.as_str()],
+        ] {
+            let _ = Command::new("systemctl").args(words).output();
+        }
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_daemon_that_never_says_that_it_runs_is_given_up_soon() {
-    let _machine = Machine::new();
-    let unit: UnitName = "neco-contract-daemon.service".parse().expect("a name");
-    let file = Path::new("/run/systemd/system").join(unit.as_str());
-    std::fs::create_dir_all(file.parent().expect("a folder")).expect("writable");
     let text = "[Service]\nType=notify\nExecStart=/bin/false\nRestart=always\nRestartSec=1s\n";
-    std::fs::write(&file, text).expect("writable");
+    let _machine = Machine::new();
+    let _daemon = Daemon::new("neco-contract-daemon", text);
     let units: Arc<dyn Units> = Arc::new(Systemd::new());
-    let error = SystemdDaemons::new(Arc::clone(&units))
-        .restart("neco-contract-daemon")
-        .await
-        .expect_err("it exits at once");
-    std::fs::remove_file(&file).expect("removable");
-    units.stop(&unit).await.expect("stopped");
-    units.daemon_reload().await.expect("reloaded");
+    let restarted = SystemdDaemons::new(units).restart("neco-contract-daemon").await;
+    let error = restarted.expect_err("it exits at once");
     assert!(error.contains("exited with status 1"), "{error}");
 }

@@ -1,16 +1,34 @@
 //! The data that the package ships: it loads, has the steps of the original, and renders what is expected.
-//!
-//! `BLESS=1 cargo test -p neco-components` writes the expected files anew.
+
+mod changes;
+mod components;
+mod files;
+mod pinned;
+mod serf_tags;
 
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use neco_components::{
-    Desired, Effect, Facts, FileKind, Observed, Phase, Probe, Recipe, ServerFacts, StepScope,
-    UnitRole, Work, diff, effects,
-};
+use neco_components::{Desired, Facts, Phase, Recipe, ServerFacts, StepScope, Work};
 use neco_schema::Lrn;
+
+/// All components.
+const COMPONENTS: [&str; 13] = [
+    "cke",
+    "cke-localproxy",
+    "etcd",
+    "etcdpasswd",
+    "promtail",
+    "sabakan",
+    "sabakan-state-setter",
+    "serf",
+    "setup-hw",
+    "setup-serf-tags",
+    "sshd",
+    "sudoers",
+    "vault",
+];
 
 fn shipped() -> Recipe {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian/usr/share/neco");
@@ -107,117 +125,4 @@ fn the_recipe_has_every_kind_of_step() {
     let dhcp: serde_json::Value =
         serde_json::from_str(recipe.data("dhcp.json").expect("a file")).expect("JSON");
     assert_eq!(dhcp, serde_json::json!({"gateway-offset": 1, "lease-minutes": 60}));
-}
-
-#[test]
-fn generated_files_are_as_expected() {
-    let facts = facts("2026.11.21-40152", 0, &[2, 0, 1]);
-    for component in ["serf", "setup-serf-tags", "vault"] {
-        for file in render(component, &facts).files {
-            let name = file.path.file_name().expect("a name").to_string_lossy().into_owned();
-            let golden: PathBuf =
-                [env!("CARGO_MANIFEST_DIR"), "tests", "golden", &name].iter().collect();
-            if std::env::var_os("BLESS").is_some() {
-                std::fs::write(&golden, &file.content).expect("writable");
-            }
-            let expected = std::fs::read_to_string(&golden).expect("a golden file");
-            assert_eq!(file.content, expected, "{}", golden.display());
-        }
-    }
-}
-
-#[test]
-fn serf_joins_the_other_servers() {
-    let desired = render("serf", &facts("2026.11.21-40152", 1, &[0, 1, 2]));
-    let file = desired.file("/etc/serf/serf.json").expect("a file");
-    let config: serde_json::Value = serde_json::from_str(&file.content).expect("JSON");
-    assert_eq!(config["retry_join"], serde_json::json!(["10.69.0.3", "10.69.1.131"]));
-    assert_eq!(
-        config["tags"],
-        serde_json::json!({"os-name": "Ubuntu", "os-version": "18.04", "serial": "abc", "boot-server": "true"})
-    );
-    let alone = render("serf", &facts("2026.11.21-40152", 1, &[1]));
-    let file = alone.file("/etc/serf/serf.json").expect("a file");
-    let config: serde_json::Value = serde_json::from_str(&file.content).expect("JSON");
-    assert_eq!(config["retry_join"], serde_json::json!([]));
-}
-
-#[test]
-fn a_fact_cannot_break_out_of_json() {
-    let mut facts = facts("2026.11.21-40152", 0, &[0]);
-    facts.serial = "a\"b\\c".to_owned();
-    let desired = render("serf", &facts);
-    let file = desired.file("/etc/serf/serf.json").expect("a file");
-    let config: serde_json::Value = serde_json::from_str(&file.content).expect("JSON");
-    assert_eq!(config["tags"]["serial"], "a\"b\\c");
-}
-
-#[test]
-fn the_order_of_servers_in_a_request_does_not_matter() {
-    for component in ["serf", "setup-serf-tags", "vault"] {
-        assert_eq!(
-            render(component, &facts("1.0.0", 0, &[0, 1, 2])),
-            render(component, &facts("1.0.0", 0, &[2, 1, 0]))
-        );
-    }
-}
-
-#[test]
-fn a_new_version_changes_the_tags_and_restarts_nothing() {
-    let (old, new) = (facts("1.0.0", 0, &[0, 1]), facts("1.0.1", 0, &[0, 1]));
-    for component in ["serf", "vault"] {
-        let differences =
-            diff(&render(component, &new), &Observed::fulfilling(&render(component, &old)));
-        assert_eq!(differences, [], "{component}");
-    }
-    let (old, new) = (render("setup-serf-tags", &old), render("setup-serf-tags", &new));
-    let differences = diff(&new, &Observed::fulfilling(&old));
-    assert_eq!(
-        effects(&new, &differences),
-        [Effect::Write("/usr/local/bin/setup-serf-tags".into())]
-    );
-}
-
-#[test]
-fn a_new_server_restarts_serf_and_vault() {
-    let (old, new) = (facts("1.0.0", 0, &[0, 1]), facts("1.0.0", 0, &[0, 1, 2]));
-    for (component, path) in [("serf", "/etc/serf/serf.json"), ("vault", "/etc/vault/config.hcl")] {
-        let new = render(component, &new);
-        let differences = diff(&new, &Observed::fulfilling(&render(component, &old)));
-        assert_eq!(
-            effects(&new, &differences),
-            [Effect::Write(path.into()), Effect::Restart(format!("{component}.service"))]
-        );
-    }
-}
-
-#[test]
-fn a_timer_is_kept_running_and_its_service_is_not() {
-    let recipe = shipped();
-    let component = recipe.component("setup-serf-tags").expect("a component");
-    let roles: Vec<_> =
-        component.units.iter().map(|unit| (unit.name.as_str(), unit.role)).collect();
-    assert_eq!(
-        roles,
-        [
-            ("setup-serf-tags.service", UnitRole::Triggered),
-            ("setup-serf-tags.timer", UnitRole::Running)
-        ]
-    );
-    let probes = &component.ready.as_ref().expect("a probe").probes;
-    assert_eq!(probes, &[Probe::UnitActive("setup-serf-tags.timer".to_owned())]);
-    let desired = render("setup-serf-tags", &facts("1.0.0", 0, &[0]));
-    let units = desired.files.iter().filter(|file| file.kind == FileKind::Unit).count();
-    assert_eq!(units, 2);
-    assert_eq!(
-        effects(&desired, &diff(&desired, &Observed::default())),
-        [
-            Effect::Write("/usr/local/bin/setup-serf-tags".into()),
-            Effect::Write("/etc/systemd/system/setup-serf-tags.service".into()),
-            Effect::Write("/etc/systemd/system/setup-serf-tags.timer".into()),
-            Effect::Reload,
-            Effect::Enable("setup-serf-tags.timer".to_owned()),
-            Effect::Start("setup-serf-tags.timer".to_owned()),
-        ]
-    );
 }

@@ -1,0 +1,179 @@
+//! What the components say of themselves.
+
+use neco_components::{Probe, Restart, Scope, UnitRole};
+
+use super::{COMPONENTS, shipped};
+
+#[test]
+fn every_component_of_the_original_is_there() {
+    let recipe = shipped();
+    let names: Vec<&str> = recipe.components().map(|component| component.name.as_str()).collect();
+    assert_eq!(names, COMPONENTS);
+}
+
+/// The unit of each component, what becomes of it, and what it needs.
+#[test]
+fn units_are_those_of_the_original() {
+    let units = [
+        ("cke", "cke.service", UnitRole::Running, vec!["/etc/cke/etcd.crt", "/etc/cke/etcd.key"]),
+        (
+            "cke-localproxy",
+            "cke-localproxy.service",
+            UnitRole::Running,
+            vec!["/etc/cke/etcd.crt", "/etc/cke/etcd.key"],
+        ),
+        ("etcd", "etcd-container.service", UnitRole::Triggered, vec![]),
+        (
+            "etcdpasswd",
+            "ep-agent.service",
+            UnitRole::Running,
+            vec!["/etc/etcdpasswd/etcd.crt", "/etc/etcdpasswd/etcd.key"],
+        ),
+        ("promtail", "promtail.service", UnitRole::Running, vec![]),
+        (
+            "sabakan",
+            "sabakan.service",
+            UnitRole::Running,
+            vec!["/etc/sabakan/etcd.crt", "/etc/sabakan/etcd.key"],
+        ),
+        ("sabakan-state-setter", "sabakan-state-setter.service", UnitRole::Running, vec![]),
+        ("serf", "serf.service", UnitRole::Running, vec![]),
+        ("setup-hw", "setup-hw.service", UnitRole::Running, vec!["/etc/neco/bmc-address.json"]),
+        ("setup-serf-tags", "setup-serf-tags.service", UnitRole::Triggered, vec![]),
+        ("setup-serf-tags", "setup-serf-tags.timer", UnitRole::Running, vec![]),
+        ("sshd", "ssh.service", UnitRole::Running, vec![]),
+        ("vault", "vault.service", UnitRole::Running, vec![]),
+    ];
+    let recipe = shipped();
+    let found = recipe.components().flat_map(|component| {
+        component.units.iter().map(|unit| {
+            let needs = unit.needs.iter().map(|path| path.to_str().expect("a text")).collect();
+            (component.name.as_str(), unit.name.as_str(), unit.role, needs)
+        })
+    });
+    assert_eq!(found.collect::<Vec<(_, _, _, Vec<&str>)>>(), units);
+}
+
+/// What a unit needs to be started is what its file has as conditions: one that needs more than Neco knows would be started,
+/// not run, and abort the update.
+#[test]
+fn what_a_unit_needs_stands_in_its_file_and_nothing_else_does() {
+    for component in shipped().components() {
+        let desired = super::render(component.name.as_str(), &super::facts("1.0.0", 0, &[0]));
+        for unit in component.units.iter().filter(|unit| unit.template.is_some()) {
+            let file = desired.file(unit.path()).expect("a file");
+            let conditions = file.content.lines();
+            let conditions =
+                conditions.filter_map(|line| line.strip_prefix("ConditionPathExists="));
+            // What the component writes itself is there.
+            let needed = conditions.filter(|path| desired.file(path).is_none());
+            let needs: Vec<&str> =
+                unit.needs.iter().map(|path| path.to_str().expect("a text")).collect();
+            assert_eq!(needed.collect::<Vec<_>>(), needs, "{}", unit.name);
+        }
+    }
+}
+
+#[test]
+fn programs_that_clients_lose_are_taken_one_after_another() {
+    let recipe = shipped();
+    let one = recipe.components().filter(|component| component.scope == Scope::OneAtATime);
+    assert_eq!(one.map(|component| component.name.as_str()).collect::<Vec<_>>(), ["serf"]);
+    assert!(recipe.components().all(|component| component.scope != Scope::OncePerCluster));
+}
+
+#[test]
+fn nothing_is_restarted_that_did_not_change() {
+    let recipe = shipped();
+    for component in recipe.components() {
+        let expected = match component.name.as_str() {
+            "etcd" => Restart::Never,
+            "sshd" => Restart::Reload,
+            _ => Restart::WhenChanged,
+        };
+        assert_eq!(component.restart, expected, "{}", component.name);
+    }
+}
+
+#[test]
+fn images_install_their_client_programs() {
+    let recipe = shipped();
+    let tools = recipe.components().filter_map(|component| {
+        let tools = component.tools.as_ref()?;
+        let bind = tools.bind.to_str().expect("a text");
+        Some((component.name.as_str(), tools.command.join(" "), bind))
+    });
+    let expected = [
+        ("etcd", "/usr/local/etcd/install-tools".to_owned(), "/host"),
+        ("sabakan", "/usr/local/sabakan/install-tools".to_owned(), "/host/usr/local/bin"),
+        ("serf", "/usr/local/serf/install-tools".to_owned(), "/host/usr/local/bin"),
+        ("vault", "/usr/local/vault/install-tools".to_owned(), "/host"),
+    ];
+    assert_eq!(tools.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn programs_of_a_package_are_watched() {
+    let recipe = shipped();
+    let watched = recipe.components().filter(|component| !component.watch.is_empty());
+    let watched = watched.map(|component| {
+        let paths = component.watch.iter().map(|path| path.to_str().expect("a text"));
+        (component.name.as_str(), paths.collect::<Vec<_>>())
+    });
+    assert_eq!(
+        watched.collect::<Vec<_>>(),
+        [
+            ("cke", vec!["/usr/sbin/cke"]),
+            ("cke-localproxy", vec!["/usr/sbin/cke-localproxy"]),
+            (
+                "sabakan-state-setter",
+                vec!["/usr/bin/sabakan-state-setter", "/usr/share/neco/sabakan-state-setter.yml"]
+            ),
+        ]
+    );
+}
+
+/// Whatever is kept running is asked whether it does.
+#[test]
+fn what_runs_proves_that_it_is_ready() {
+    let recipe = shipped();
+    let http = |url: &str, ca: Option<&str>| Probe::Http {
+        url: url.to_owned(),
+        status: vec![200],
+        ca: ca.map(Into::into),
+    };
+    for component in recipe.components() {
+        let Some(unit) = component.running_unit() else {
+            assert_eq!(component.ready, None, "{}", component.name);
+            continue;
+        };
+        let mut expected = vec![Probe::UnitActive(unit.name.clone())];
+        match component.name.as_str() {
+            "vault" => expected.push(http(
+                "https://127.0.0.1:8200/v1/sys/health?standbyok=true&perfstandbyok=true",
+                Some("/usr/local/share/ca-certificates/neco.crt"),
+            )),
+            "sabakan" => expected.push(http("http://127.0.0.1:10080/health", None)),
+            _ => {}
+        }
+        let ready = component.ready.as_ref().map(|ready| &ready.probes);
+        assert_eq!(ready, Some(&expected), "{}", component.name);
+    }
+}
+
+#[test]
+fn files_that_decide_who_comes_in_are_validated_first() {
+    let recipe = shipped();
+    let validated = recipe.components().flat_map(|component| &component.files);
+    let validated = validated.filter(|file| !file.validate.is_empty());
+    let found: Vec<_> = validated
+        .map(|file| (file.path.to_str().expect("a text"), file.mode, file.create_only))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("/etc/ssh/sshd_config.d/neco.conf", 0o644, false),
+            ("/etc/sudoers.d/cybozu", 0o440, true)
+        ]
+    );
+}

@@ -237,7 +237,7 @@ async fn an_image_that_no_archive_can_be_made_of_is_refused_before_its_first_byt
         manifest.replace(from, to)
     };
     for (text, why) in [
-        (edited("tar+gzip", "tar+zstd"), "zstd"),
+        (edited("tar+gzip", "tar+zstd"), "Docker 20.10 cannot load"),
         (edited("layer.v1.tar+gzip", "layer.nondistributable.v1.tar+gzip"), "nondistributable"),
         (edited("image.config", "empty"), "configuration of kind"),
         (

@@ -6,6 +6,7 @@
 //! - [`Cutter`] stands before any registry and cuts connections.
 //! - [`Changing`] are credentials that can be changed.
 
+mod body;
 mod content;
 mod credentials;
 mod cutter;

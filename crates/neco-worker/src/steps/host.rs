@@ -198,7 +198,8 @@ impl StepHost {
         Ok(true)
     }
 
-    fn exists(&self, path: &Path) -> Result<bool, StepError> {
+    /// Whether there is something at `path`.
+    pub(crate) fn exists(&self, path: &Path) -> Result<bool, StepError> {
         let path = self.root.join(path);
         let found = self.fs.metadata(&path);
         let failed = |error| StepError::Failed(format!("looking at {}: {error}", path.display()));

@@ -1,6 +1,7 @@
 //! What the engine asks of whoever knows the recipe.
 
 mod apply;
+mod cke_template;
 mod contents;
 mod fetch_images;
 mod group;

@@ -13,10 +13,13 @@ use neco_schema::{RequestId, UpdateRequest, Way};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
-use crate::steps::{PlanError, Steps, apply, contents, fetch_images, group, restart_etcd};
+use crate::steps::{
+    PlanError, Steps, apply, cke_template, contents, fetch_images, group, restart_etcd,
+};
 
 /// The actions that recipes may name.
-const ACTIONS: [&str; 3] = [fetch_images::NAME, contents::DHCP_JSON, restart_etcd::NAME];
+const ACTIONS: [&str; 4] =
+    [fetch_images::NAME, contents::DHCP_JSON, cke_template::NAME, restart_etcd::NAME];
 
 /// The checks that components may name.
 const CHECKS: [&str; 0] = [];
@@ -126,6 +129,13 @@ impl RecipeSteps {
                 let inputs = self.recipe.inputs_of(part).as_str().to_owned();
                 contents::dhcp_json(context, &self.host, data, &inputs).await
             }
+            cke_template::NAME => match &part.scope {
+                StepScope::OncePerCluster { contents } => {
+                    let shipped = self.recipe.data(cke_template::DATA).unwrap_or_default();
+                    cke_template::run(context, &self.host, contents, shipped).await
+                }
+                _ => Err(StepError::Failed(format!("{action} is done once per cluster alone"))),
+            },
             restart_etcd::NAME => match &part.scope {
                 StepScope::OneAtATime { turn } => {
                     restart_etcd::run(context, &self.host, turn.as_str()).await

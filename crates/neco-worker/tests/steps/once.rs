@@ -133,3 +133,63 @@ async fn an_elected_server_that_dies_is_followed_by_another() {
     assert_eq!(cluster.server(elected).begun(PUBLISH), before, "it was done already");
     cluster.verdict().await;
 }
+
+const TEMPLATE: &str = "publish cke-template";
+
+/// A package that gives CKE its template.
+fn with_template(folder: &Path) {
+    let recipe = folder.join("recipe.toml");
+    let text = std::fs::read_to_string(&recipe).unwrap();
+    let step = "[[step]]\nname = \"template\"\naction = \"cke-template\"\nscope = \"once-per-cluster\"\n\
+                contents = \"cke-template\"\ndata = [\"cke-template.yml\"]\n";
+    std::fs::write(&recipe, format!("{text}\n{step}")).unwrap();
+    let nodes = "nodes:\n- control_plane: false\n  labels: {cke.cybozu.com/role: cs}\n";
+    std::fs::write(folder.join("cke-template.yml"), nodes).unwrap();
+}
+
+fn templates(cluster: &Cluster) -> Vec<String> {
+    let files = cluster.servers.iter().map(|server| server.path("/var/lib/neco/cke-template.yml"));
+    files.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn ckes_template_is_set_once_and_again_when_a_weight_changes() {
+    let mut cluster = Cluster::with(3, with_template).await;
+    cluster.update().await;
+    assert_eq!(templates(&cluster), Vec::<String>::new(), "CKE is not set up yet");
+    for server in &cluster.servers {
+        let certificate = server.path("/etc/cke/etcd.crt");
+        std::fs::create_dir_all(certificate.parent().unwrap()).unwrap();
+        std::fs::write(certificate, "x").unwrap();
+    }
+    let set = |cluster: &Cluster| -> usize {
+        cluster.servers.iter().map(|server| server.begun(TEMPLATE)).sum()
+    };
+    cluster.update().await;
+    assert_eq!(set(&cluster), 1);
+    let text = templates(&cluster).pop().expect("a template");
+    assert!(text.contains("name: test") && !text.contains("weight"), "{text}");
+    cluster.update().await;
+    assert_eq!(set(&cluster), 1, "nothing changed");
+    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, r#"{"cs": 18}"#)).await;
+    cluster.update().await;
+    assert_eq!(set(&cluster), 2);
+    assert!(templates(&cluster).iter().any(|text| text.contains("18.000000")));
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_that_are_none_abort_with_their_key() {
+    let mut cluster = Cluster::with(1, with_template).await;
+    let certificate = cluster.server(0).path("/etc/cke/etcd.crt");
+    std::fs::create_dir_all(certificate.parent().unwrap()).unwrap();
+    std::fs::write(certificate, "x").unwrap();
+    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, "many")).await;
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    let message = cluster.status(0).expect("a status").message;
+    assert!(message.contains("cke/weight is malformed"), "{message}");
+    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, "{}")).await;
+    cluster.update().await;
+    cluster.verdict().await;
+}

@@ -31,11 +31,12 @@ pub(crate) const BENCH: &str = "neco-bench";
 pub(crate) const DCTEST: &str = "neco-dctest";
 
 /// The suites of the drivers that need a real machine: packages and their tests.
-pub(crate) const SUITES: [(&str, &str); 4] = [
+pub(crate) const SUITES: [(&str, &str); 5] = [
     ("neco-systemd", "real_systemd"),
     ("neco-runtime", "real_docker"),
     ("neco-host", "real_dpkg"),
     ("neco-worker", "real_units"),
+    ("neco-registry", "real_registry"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

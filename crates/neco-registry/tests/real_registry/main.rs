@@ -1,11 +1,6 @@
 //! The client against a real registry, Debian's docker-registry, and what it streams against a real Docker. They bring their
-//! images with them and need no network beyond the loopback:
-//!
-//! ```console
-//! $ cargo test -p neco-registry --test real_registry --no-run
-//! $ cargo xtask dc sh boot-0 -- sh -c 'cat > /root/real_registry && chmod +x /root/real_registry' < target/debug/deps/real_registry-…
-//! $ cargo xtask dc sh boot-0 -- /root/real_registry --ignored --test-threads 1
-//! ```
+//! images with them and need no network beyond the loopback. `cargo xtask dctest drivers-keep-their-contracts` brings the suite
+//! to a machine and runs it there.
 //!
 //! `NECO_DOCKER_REGISTRY` says where the registry's program is, if it is not in the path.
 

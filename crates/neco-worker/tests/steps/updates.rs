@@ -1,5 +1,6 @@
 //! Whole updates without faults.
 
+use neco_runtime::Call;
 use neco_schema::Condition;
 use neco_schema::journal::Entry;
 
@@ -16,8 +17,17 @@ async fn a_first_update_brings_everything_up_on_all_servers() {
         }
         let config = std::fs::read_to_string(server.path("/etc/vault/config.hcl")).unwrap();
         assert!(config.contains("https://10.69.0.3:2379,https://10.69.0.195:2379"), "{config}");
-        let pulled = server.containers().calls().unwrap();
-        assert_eq!(pulled.len(), 6, "every image once: {pulled:?}");
+        let calls = server.containers().calls().unwrap();
+        let pulled = calls.iter().filter(|call| matches!(call.effect, Call::Pull { .. })).count();
+        assert_eq!(pulled, 6, "every image once: {calls:?}");
+        let ran: Vec<&str> = calls
+            .iter()
+            .filter_map(|call| match &call.effect {
+                Call::Run { spec } => Some(spec.image.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ran.len(), 2, "Vault and serf have client programs: {ran:?}");
     }
     cluster.verdict().await;
 }

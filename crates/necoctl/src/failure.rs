@@ -5,6 +5,7 @@ use neco_plan::operator::Refusal;
 use neco_process::config::ConfigError;
 use neco_process::exit::{ExitCode, Failure};
 use neco_store::StoreError;
+use neco_vault::VaultError;
 
 /// etcd did not do what it was asked.
 pub fn of_store(error: StoreError) -> Failure {
@@ -94,6 +95,15 @@ pub fn of_connect(error: ConnectError) -> Failure {
         ConnectError::Store(error) => of_store(error),
         ConnectError::Config(error) => of_config(error),
     }
+}
+
+/// Vault did not do what it was asked.
+pub fn of_vault(error: VaultError) -> Failure {
+    let code = match &error {
+        VaultError::Deadline { .. } => ExitCode::Unknown,
+        _ => ExitCode::No,
+    };
+    Failure::new(code, error).with_hint("'journalctl -u vault' tells what Vault says itself")
 }
 
 #[cfg(test)]

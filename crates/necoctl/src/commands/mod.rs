@@ -14,6 +14,7 @@ pub mod status;
 pub mod stop;
 pub mod turn;
 pub mod update;
+pub mod vault;
 pub mod why;
 pub mod withdraw;
 
@@ -47,6 +48,7 @@ pub enum Command {
     Config(config::Config),
     Key(key::Key),
     Mirror(mirror::Mirror),
+    Vault(vault::Vault),
     Completion(completion::Completion),
 }
 
@@ -76,6 +78,13 @@ pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
             verb.check()?;
             block_on(with_session(&global, io, async |session| verb.run(session).await))
         }
+        Command::Vault(verb) => {
+            if !verb.concerns(&global)? {
+                return Ok(ExitCode::Done);
+            }
+            let global = verb.patient(&global);
+            block_on(with_session(&global, io, async |session| verb.run(session).await))
+        }
         command => block_on(with_session(&global, io, async |session| command.run(session).await)),
     }
 }
@@ -102,6 +111,7 @@ impl Command {
             Self::Config(verb) => verb.run(session).await,
             Self::Key(verb) => verb.run(session.io),
             Self::Mirror(verb) => verb.run(session.io).await,
+            Self::Vault(verb) => verb.run(session).await,
             Self::Completion(verb) => verb.run(session.io),
         }
     }

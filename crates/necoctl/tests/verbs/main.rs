@@ -11,3 +11,4 @@ mod help;
 mod orders;
 mod program;
 mod reading;
+mod vault;

@@ -178,3 +178,21 @@ async fn verbs_work_on_a_real_etcd() {
     assert_eq!(code(&run(&["resume"]).await), 0);
     etcd.stop().await.expect("a stop");
 }
+
+#[test]
+fn a_server_without_configuration_has_no_vault_to_unseal() {
+    let root = tempfile::tempdir().expect("a directory");
+    let at = root.path().to_str().expect("a path");
+    let (_dir, neco) = neco();
+    for program in [Path::new(PROGRAM), &neco] {
+        let output = run(program, &["vault", "unseal", "--root", at]);
+        assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+        assert!(output.stdout.is_empty() && output.stderr.is_empty());
+    }
+    let broken = self::root("endpoints: 5\n");
+    let output = run(
+        Path::new(PROGRAM),
+        &["vault", "unseal", "--root", broken.path().to_str().expect("a path")],
+    );
+    assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+}

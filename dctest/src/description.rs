@@ -465,7 +465,16 @@ impl Reader<'_> {
                     "give it another name or tag",
                 );
             }
-            images.push(Image { name, tag, files });
+            let install_tools = image.get("install-tools").map(|node| match &node.value {
+                Value::Text(path) if path.starts_with('/') => path.clone(),
+                _ => {
+                    let key = format!("{}install-tools", image.prefix);
+                    let remedy = "write where the image has what installs its programs";
+                    self.problem(node.place().line, &key, "is something else than a path", remedy);
+                    String::new()
+                }
+            });
+            images.push(Image { name, tag, files, install_tools });
         }
         images
     }
@@ -565,7 +574,7 @@ const TOP: [&str; 8] = [
     "images",
     "limits",
 ];
-const IMAGE: [&str; 3] = ["name", "tag", "files"];
+const IMAGE: [&str; 4] = ["name", "tag", "files", "install-tools"];
 const NETWORK: [&str; 12] = [
     "asn-base",
     "spines",
@@ -712,8 +721,13 @@ limits: soon
             (found.images[0].name.as_str(), found.images[0].tag.as_str()),
             ("etcd", "3.4.23")
         );
+        assert_eq!(found.images[0].install_tools, None);
+        let found = read(&format!(
+            "{SMALLEST}images: [{{ name: a, tag: b, files: [/bin/a], install-tools: /install }}]\n"
+        ));
+        assert_eq!(found.images[0].install_tools.as_deref(), Some("/install"));
         let found = wrong(&format!(
-            "{SMALLEST}images:\n- {{ name: Etcd, tag: 3.5 }}\n- {{ tag: a, files: [etcd] }}\n"
+            "{SMALLEST}images:\n- {{ name: Etcd, tag: 3.5 }}\n- {{ tag: a, files: [etcd], install-tools: sh }}\n"
         ));
         let expected = [
             "dc.yml:5: images[0].name: is \"Etcd\"; write small letters, digits, dots and dashes, in quotes if it looks like a number",
@@ -721,6 +735,7 @@ limits: soon
             "dc.yml:5: images[0].files: has no program; name at least one, such as /usr/bin/etcd",
             "dc.yml:6: images[1].name: is missing; write small letters, digits, dots and dashes, in quotes if it looks like a number",
             "dc.yml:6: images[1].files: has something else than a path; write the path of a program of the base tree, such as /usr/bin/etcd",
+            "dc.yml:6: images[1].install-tools: is something else than a path; write where the image has what installs its programs",
         ];
         assert_eq!(found, expected);
     }

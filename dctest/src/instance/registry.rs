@@ -2,6 +2,7 @@
 //! its HTTP API as any registry is (OCI distribution specification).
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -147,7 +148,7 @@ pub async fn fill(
 }
 
 async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made> {
-    let key = sha256(format!("{image:?} {}", base.display()).as_bytes());
+    let key = sha256(format!("{image:?} {:?} {}", image.installer(), base.display()).as_bytes());
     let dir = top.0.join("images").join(&key[..16]);
     let made = |dir: &Path| Made {
         layer: dir.join("layer.tar.gz"),
@@ -171,11 +172,17 @@ async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made
         fs::create_dir_all(&name).with_context(|| format!("making {}", name.display()))?;
     }
     fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/usr/sbin/nologin\n")?;
-    for file in with_libraries(dirs, &image.files).await? {
+    for file in with_libraries(dirs, &image.programs()).await? {
         let relative = file.trim_start_matches('/');
         let to = tree.join(relative);
         fs::create_dir_all(to.parent().unwrap_or(&tree))?;
         fs::copy(base.join(relative), &to).with_context(|| format!("copying {file}"))?;
+    }
+    if let Some((path, text)) = image.installer() {
+        let to = tree.join(path.trim_start_matches('/'));
+        fs::create_dir_all(to.parent().unwrap_or(&tree))?;
+        fs::write(&to, text)?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
     }
     let shown = |path: &Path| path.display().to_string();
     let plain = partial.join("layer.tar");

@@ -14,6 +14,28 @@ pub struct Image {
     pub tag: String,
     /// Programs of the base tree, by their absolute paths; the first is what the image runs. Their libraries come along.
     pub files: Vec<String>,
+    /// Where it has a program that copies the first of them to [`TOOLS`], for use outside of containers.
+    pub install_tools: Option<String>,
+}
+
+/// Where a container that installs programs finds the folder for them.
+const TOOLS: &str = "/host/usr/local/bin";
+
+impl Image {
+    /// The program that installs: its path and its text.
+    #[must_use]
+    pub fn installer(&self) -> Option<(&str, String)> {
+        let (path, program) = (self.install_tools.as_deref()?, self.files.first()?);
+        Some((path, format!("#!/bin/sh\nexec cp {program} {TOOLS}/\n")))
+    }
+
+    /// All programs of the base tree that it needs.
+    #[must_use]
+    pub fn programs(&self) -> Vec<String> {
+        let for_installer = ["/bin/sh", "/bin/cp"].map(str::to_owned);
+        let for_installer = self.install_tools.iter().flat_map(|_| for_installer.clone());
+        self.files.iter().cloned().chain(for_installer).collect()
+    }
 }
 
 /// The media type of a manifest.
@@ -70,8 +92,15 @@ mod tests {
 
     #[test]
     fn a_manifest_names_its_parts_by_digest_and_size() {
-        let image =
-            Image { name: "etcd".into(), tag: "1".into(), files: vec!["/usr/bin/etcd".into()] };
+        let image = Image {
+            name: "etcd".into(),
+            tag: "1".into(),
+            files: vec!["/usr/bin/etcd".into()],
+            install_tools: Some("/install".into()),
+        };
+        assert_eq!(image.programs(), ["/usr/bin/etcd", "/bin/sh", "/bin/cp"]);
+        let text = "#!/bin/sh\nexec cp /usr/bin/etcd /host/usr/local/bin/\n".to_owned();
+        assert_eq!(image.installer(), Some(("/install", text)));
         let configuration = configuration(&image, "sha256:00");
         let told: Value = serde_json::from_slice(&configuration).unwrap();
         assert_eq!(told["config"]["Entrypoint"], json!(["/usr/bin/etcd"]));

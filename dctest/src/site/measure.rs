@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use neco_schema::{HistoryRecord, NecoVersion};
+use neco_schema::{HistoryServer, Timestamp};
+use serde::Deserialize;
 
-use super::{Machine, Site, until};
+use super::{Machine, Site};
 
-/// How long the leader may take to write down an update that was completed.
-const RECORDED_WITHIN: Duration = Duration::from_secs(30);
+/// An update, as `necoctl history` tells it.
+#[derive(Debug, Deserialize)]
+struct Past {
+    started_at: Timestamp,
+    #[serde(default)]
+    servers: Vec<HistoryServer>,
+}
 
 /// Services that run, each with the id of its present run and its first process.
 pub type Running = BTreeMap<String, String>;
@@ -20,22 +26,24 @@ impl Site {
         self.figures.insert(figure.to_owned(), value);
     }
 
-    /// How long the last update took, which was to `version`: from the request until it was found completed.
+    /// How long the current update took, which all servers have completed: from its request until the last of them was through.
     ///
     /// # Errors
-    /// Another was the last.
-    pub async fn took(&self, version: &NecoVersion) -> Result<Duration> {
-        let words = ["necoctl", "history", "--last=1", "--output=json"];
-        until(&format!("the record of {version}"), RECORDED_WITHIN, async || {
-            let told = self.ask(self.machine(0), &words).await?;
-            let mut told: serde_json::Value = serde_json::from_str(&told)?;
-            let record = told["history"][0]["record"].take();
-            let record: HistoryRecord = serde_json::from_value(record).context("reading it")?;
-            ensure!(record.version == *version, "the last is that of {}", record.version);
-            let took = record.ended_at.get().duration_since(record.started_at.get());
-            Duration::try_from(took).context("it ended before it began").map(Some)
-        })
-        .await
+    /// One of them has not told.
+    pub async fn took(&self) -> Result<Duration> {
+        let request = self.request().await?;
+        let words = ["necoctl", "history", &request, "--output=json"];
+        let told = self.ask(self.machine(0), &words).await?;
+        let mut told: serde_json::Value = serde_json::from_str(&told)?;
+        let update: Past = serde_json::from_value(told["update"].take())
+            .context("reading the history of an update")?;
+        ensure!(update.servers.len() == self.machines.len(), "not all tell: {:?}", update.servers);
+        let ends = update.servers.iter().map(|server| server.steps.last()?.ended);
+        let ends: Option<Vec<_>> = ends.collect();
+        let ended =
+            ends.and_then(|ends| ends.into_iter().max()).context("a server is not through")?;
+        let took = ended.get().duration_since(update.started_at.get());
+        Duration::try_from(took).context("it ended before it began")
     }
 
     /// The services that run on a machine, but for Neco's own and those of logins.

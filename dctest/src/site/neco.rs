@@ -424,7 +424,7 @@ impl Site {
     }
 
     /// The identity of the current request.
-    async fn request(&self) -> Result<String> {
+    pub(super) async fn request(&self) -> Result<String> {
         Ok(self.status().await?.request.context("there is no request")?.id)
     }
 

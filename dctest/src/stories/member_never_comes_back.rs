@@ -23,6 +23,8 @@ async fn run(site: &mut Site) -> Result<()> {
     let line = told.lines().find(|line| line.contains("boot-2")).context("no such member")?;
     let member = line.split(',').next().unwrap_or_default().to_owned();
     site.etcdctl(&operator, &["member", "remove", &member]).await?;
+    // While it closes its connections to a member that is gone, one of etcd may answer nobody for some seconds.
+    site.etcd_is_healthy().await?;
     site.necoctl(&operator, &["leave", "2", "--reason", "a story"]).await?;
     site.machines.retain(|machine| machine.lrn != 2);
     // The request before lists the dead server.

@@ -3,6 +3,7 @@
 mod changes;
 mod components;
 mod files;
+mod openbao;
 mod pinned;
 mod serf_tags;
 

@@ -67,6 +67,29 @@ fn generated_files_are_as_expected() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The real programs read the expected files on a machine, and each of those that some program could refuse.
+#[test]
+fn files_of_programs_are_shown_to_them() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/real_programs");
+    let suite = ["main.rs", "etcd.rs"]
+        .map(|file| std::fs::read_to_string(suite.join(file)).expect("the suite of real programs"));
+    for name in generated().into_keys() {
+        // By tests beside this one: as YAML and JSON, by a shell, by OpenBao.
+        let read_elsewhere = matches!(
+            name.as_str(),
+            "cke/config.yml"
+                | "etcdpasswd/config.yml"
+                | "promtail/promtail.yaml"
+                | "sabakan/config.yml"
+                | "serf/serf.json"
+                | "setup-serf-tags/setup-serf-tags"
+                | "vault/config.hcl"
+        );
+        let shown = suite.iter().any(|text| text.contains(&format!("{name}\"")));
+        assert!(shown != read_elsewhere, "{name}");
+    }
+}
+
 #[test]
 fn etcd_is_told_its_members() {
     let config = parsed("etcd", "/etc/etcd/etcd.conf.yml");

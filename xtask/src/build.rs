@@ -31,12 +31,13 @@ pub(crate) const BENCH: &str = "neco-bench";
 pub(crate) const DCTEST: &str = "neco-dctest";
 
 /// The suites of the drivers that need a real machine: packages and their tests.
-pub(crate) const SUITES: [(&str, &str); 5] = [
+pub(crate) const SUITES: [(&str, &str); 6] = [
     ("neco-systemd", "real_systemd"),
     ("neco-runtime", "real_docker"),
     ("neco-host", "real_dpkg"),
     ("neco-worker", "real_units"),
     ("neco-registry", "real_registry"),
+    ("neco-components", "real_programs"),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

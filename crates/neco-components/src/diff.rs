@@ -204,7 +204,11 @@ pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
 fn file_changes(desired: &DesiredFile, observed: Option<&ObservedFile>) -> Vec<FileChange> {
     let Some(observed) = observed else { return vec![FileChange::Missing] };
     let mut changes = Vec::new();
-    if observed.digest != desired.digest && !desired.create_only {
+    if desired.create_only {
+        // A file is written as a whole: to mend its mode would be to lose what the site wrote.
+        return changes;
+    }
+    if observed.digest != desired.digest {
         let (from, to) = (observed.digest.clone(), desired.digest.clone());
         changes.push(FileChange::Content { from, to });
     }

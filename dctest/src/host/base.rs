@@ -14,7 +14,7 @@ use crate::digest::sha256;
 const SUITE: &str = "bookworm";
 
 /// What is on them beside the smallest Debian. No udev: without it systemd-networkd takes interfaces as they are.
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 22] = [
     "bird2",
     "ca-certificates",
     "curl",
@@ -32,6 +32,7 @@ const PACKAGES: [&str; 21] = [
     "openssl",
     "procps",
     "serf",
+    "sudo",
     "systemd",
     "systemd-container",
     "systemd-sysv",

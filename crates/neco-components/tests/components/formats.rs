@@ -251,7 +251,8 @@ fn a_file_that_is_only_created_is_never_overwritten() {
     let desired = agent(&facts());
     let mut observed = Observed::fulfilling(&desired);
     let file = observed.files.get_mut(std::path::Path::new("/etc/agent/config.yml"));
-    file.expect("a file").digest = ContentDigest::of("the site's own");
+    let file = file.expect("a file");
+    (file.digest, file.mode) = (ContentDigest::of("the site's own"), 0o400);
     assert_eq!(diff(&desired, &observed), []);
     observed.files.remove(std::path::Path::new("/etc/agent/config.yml"));
     assert_eq!(

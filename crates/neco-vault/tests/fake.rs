@@ -11,8 +11,15 @@ use neco_vault::{
     wait_for_leader, wait_until_answering, wait_until_unsealed,
 };
 
-/// A client that does not wait long.
+/// A client that does not wait long between tries.
 fn client(vault: &FakeVault, server: usize) -> Client {
+    let mut options = Options::new(vault.address(server));
+    options.backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
+    Client::new(options).expect("a client")
+}
+
+/// A client that does not wait long for an answer either.
+fn hasty(vault: &FakeVault, server: usize) -> Client {
     let mut options = Options::new(vault.address(server));
     options.request_timeout = Duration::from_millis(500);
     options.backoff = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
@@ -28,7 +35,7 @@ impl Bench for OfFakes {
     }
 
     async fn stop(&self, server: usize) {
-        self.0.stop(server);
+        self.0.stop(server).await;
     }
 
     async fn start(&self, server: usize) {
@@ -39,7 +46,7 @@ impl Bench for OfFakes {
     async fn isolate(&self, server: usize) {
         self.0.allow_elections(false);
         for other in (0..3).filter(|other| *other != server) {
-            self.0.stop(other);
+            self.0.stop(other).await;
         }
     }
 
@@ -71,8 +78,6 @@ async fn reads_are_tried_again_and_refusals_are_not() {
     let (vault, root) = one().await;
     vault.fail(0, "sys/mounts", [Fault::Status(500), Fault::Cut]);
     root.mounts().await.expect("mounts");
-    vault.fail(0, "sys/mounts", [Fault::Hang]);
-    root.mounts().await.expect("mounts");
     vault.asked();
     for (status, tries) in [(400, 1), (403, 1), (404, 1), (429, 3), (500, 3), (503, 3)] {
         let faults = std::iter::repeat_n(Fault::Status(status), tries);
@@ -80,6 +85,15 @@ async fn reads_are_tried_again_and_refusals_are_not() {
         root.mounts().await.expect_err("refused");
         assert_eq!(vault.asked().len(), tries, "{status}");
     }
+}
+
+#[tokio::test]
+async fn a_server_that_is_silent_is_not_waited_for() {
+    let vault = FakeVault::start(1).await;
+    vault.fail(0, "sys/seal-status", [Fault::Hang]);
+    let error = hasty(&vault, 0).seal_status().await.expect_err("silence");
+    assert!(matches!(error, VaultError::Silent { .. }), "{error}");
+    assert_eq!(error.severity(), Severity::TryAgain);
 }
 
 #[tokio::test]
@@ -97,13 +111,13 @@ async fn a_key_that_was_lost_on_its_way_asks_for_a_person() {
     for fault in [Fault::Cut, Fault::Hang, Fault::Status(500), Fault::Body("{}".to_owned())] {
         let vault = FakeVault::start(1).await;
         vault.fail(0, "sys/init", [fault.clone()]);
-        let error = client(&vault, 0).initialise().await.expect_err("lost");
+        let error = hasty(&vault, 0).initialise().await.expect_err("lost");
         assert!(matches!(error, VaultError::InitUnknown { .. }), "{fault:?}: {error}");
         assert_eq!(error.severity(), Severity::AskAPerson);
         assert_eq!(vault.asked().len(), 1, "{fault:?}");
     }
     let vault = FakeVault::start(1).await;
-    vault.stop(0);
+    vault.stop(0).await;
     let error = client(&vault, 0).initialise().await.expect_err("it does not run");
     assert_eq!(error.severity(), Severity::TryAgain, "{error}");
 }
@@ -159,11 +173,16 @@ async fn what_a_forgotten_leader_does_not_answer_is_no_success() {
         vault.server(server).unseal(&key).await.expect("unsealed");
     }
     vault.allow_elections(false);
-    vault.stop(0);
+    vault.stop(0).await;
     let standby = client(&vault, 1).with_token(root);
     let error = standby.mounts().await.expect_err("neither data nor error");
     assert!(matches!(error, VaultError::Empty { .. }), "{error}");
     assert_eq!(error.severity(), Severity::TryAgain);
+    for nothing in ["{}", r#"{"data":null}"#, " "] {
+        vault.fail(1, "sys/mounts", std::iter::repeat_n(Fault::Body(nothing.to_owned()), 3));
+        let error = standby.mounts().await.expect_err("no data");
+        assert!(matches!(error, VaultError::Empty { .. }), "{nothing}: {error}");
+    }
 }
 
 #[tokio::test]
@@ -208,7 +227,7 @@ async fn waits_end_at_their_deadline() {
             1 => wait_for_leader(&server, within).await.map(drop),
             2 => unseal(&server, &key, within).await.map(drop),
             _ => {
-                vault.stop(0);
+                vault.stop(0).await;
                 wait_until_answering(&server, within).await.map(drop)
             }
         };

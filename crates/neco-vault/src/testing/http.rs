@@ -46,6 +46,12 @@ impl Listener {
         Self { url: url.parse().expect("an address makes a URL"), task }
     }
 
+    /// Ends, and returns when nothing listens any more.
+    pub(super) async fn close(mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
+    }
+
     pub(super) fn url(&self) -> Url {
         self.url.clone()
     }
@@ -78,7 +84,14 @@ async fn answer(
         not_forwarded: header("x-vault-no-request-forwarding").is_some(),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
     };
-    let reply = shared.lock().answer(server, &question);
+    let reply = {
+        let mut cluster = shared.lock();
+        // A connection may outlive its server by a moment.
+        if !cluster.runs(server) {
+            return Err(Cut);
+        }
+        cluster.answer(server, &question)
+    };
     let (status, location, body) = match reply {
         Reply::Json { status, body } => (status, None, body.to_string()),
         Reply::Done => (204, None, String::new()),

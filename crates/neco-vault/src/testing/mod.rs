@@ -103,9 +103,12 @@ impl FakeVault {
     }
 
     /// Stops a server: nothing listens there, and its key is forgotten.
-    pub fn stop(&self, server: usize) {
+    pub async fn stop(&self, server: usize) {
         self.shared.lock().stop(server);
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)[server] = None;
+        let listener = self.listeners.lock().unwrap_or_else(PoisonError::into_inner)[server].take();
+        if let Some(listener) = listener {
+            listener.close().await;
+        }
     }
 
     /// Starts a server that was stopped, where it was before. It is sealed.

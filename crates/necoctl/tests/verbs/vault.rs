@@ -86,7 +86,7 @@ async fn a_vault_that_begins_to_run_is_waited_for_until_the_deadline() {
     let vault = FakeVault::start(1).await;
     let (key, _) = vault.initialise();
     let bench = keeping(key.reveal());
-    vault.stop(0);
+    vault.stop(0).await;
     let run = unseal(&bench, &vault, &["--within", "300ms"]).await;
     assert_eq!(run.code, 2, "{run:?}");
     assert!(run.err.contains("an unsealed Vault did not come within"), "{run:?}");

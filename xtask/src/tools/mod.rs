@@ -1,5 +1,5 @@
 //! The programs that building and testing need besides Rust: etcd, etcdctl and protoc; and mmdebstrap, which virtual data
-//! centres are made with, and lintian.
+//! centres are made with, lintian, and OpenBao.
 //!
 //! The system's are used where they work. Missing ones are fetched as Debian packages and unpacked
 //! under `target/tools/`: nothing is installed, no service starts, no root is needed. Every verb
@@ -7,6 +7,7 @@
 
 mod apt;
 mod lintian;
+mod openbao;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -124,6 +125,12 @@ impl Tools {
     /// Brings what virtual data centres are made with, too.
     pub(crate) fn for_data_centres(&self) -> Done {
         bring(&self.dir, &[Tool::Mmdebstrap]).map(drop)
+    }
+
+    /// Brings OpenBao too, and lets a child find it.
+    pub(crate) fn lend_openbao(&self, command: &mut Command) -> Done {
+        command.env(openbao::VARIABLE, openbao::bring(&self.dir)?);
+        Ok(())
     }
 
     /// Lets a child find them: cargo's build scripts, the tests, the playground.

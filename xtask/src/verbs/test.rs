@@ -89,6 +89,9 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     let packages = super::playground::pack(&workspace, &programs)?;
     let mut command = workspace.cargo();
     tools.lend(&mut command);
+    if ignored_too {
+        tools.lend_openbao(&mut command)?;
+    }
     command.env("NECO_BIN_DIR", &programs.dir).env("NECO_PACKAGES", packages);
     if std::env::var_os(THREADS).is_none() {
         command.env(THREADS, AT_ONCE.to_string());

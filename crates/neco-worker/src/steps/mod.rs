@@ -9,6 +9,7 @@ mod host;
 mod probe;
 mod recipe;
 mod restart_etcd;
+mod vault_leader;
 
 pub use host::{About, StepHost};
 pub use recipe::RecipeSteps;

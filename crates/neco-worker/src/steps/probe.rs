@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::context::StepError;
 use crate::steps::host::{StepHost, unit_name};
+use crate::steps::vault_leader;
 
 /// How long one answer may take; the component says how long it is asked again and again.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -45,6 +46,9 @@ async fn ask(root: &Root, probe: &Probe, patience: Duration) -> Result<Option<St
                 Err(error) => Some(error.to_string()),
             }),
             Probe::Command { command } => self::command(command).await,
+            Probe::Check { check } if check.as_str() == vault_leader::NAME => {
+                Ok(vault_leader::trouble(root).await)
+            }
             other => Err(StepError::Failed(format!("this version cannot probe {other:?}"))),
         }
     };

@@ -15,6 +15,7 @@ use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
 use crate::steps::{
     PlanError, Steps, apply, cke_template, contents, fetch_images, group, restart_etcd,
+    vault_leader,
 };
 
 /// The actions that recipes may name.
@@ -22,7 +23,7 @@ const ACTIONS: [&str; 4] =
     [fetch_images::NAME, contents::DHCP_JSON, cke_template::NAME, restart_etcd::NAME];
 
 /// The checks that components may name.
-const CHECKS: [&str; 0] = [];
+const CHECKS: [&str; 1] = [vault_leader::NAME];
 
 /// A recipe on this server.
 pub struct RecipeSteps {

@@ -149,10 +149,13 @@ fn what_runs_proves_that_it_is_ready() {
         };
         let mut expected = vec![Probe::UnitActive(unit.name.clone())];
         match component.name.as_str() {
-            "vault" => expected.push(http(
-                "https://127.0.0.1:8200/v1/sys/health?standbyok=true&perfstandbyok=true",
-                Some("/usr/local/share/ca-certificates/neco.crt"),
-            )),
+            "vault" => expected.extend([
+                http(
+                    "https://127.0.0.1:8200/v1/sys/health?standbyok=true&perfstandbyok=true",
+                    Some("/usr/local/share/ca-certificates/neco.crt"),
+                ),
+                Probe::Check { check: "vault-leader".parse().expect("a name") },
+            ]),
             "sabakan" => expected.push(http("http://127.0.0.1:10080/health", None)),
             _ => {}
         }

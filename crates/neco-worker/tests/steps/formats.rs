@@ -149,7 +149,8 @@ async fn what_failed_to_be_installed_is_not_noted_and_is_tried_again() {
     cluster.ended(&request, Condition::Abort).await;
     let status = cluster.status(0).expect("a status");
     assert!(status.message.contains(IMAGE), "{}", status.message);
-    assert_eq!(status.step, cluster.step("stop-agent"), "before anything was stopped");
+    let origin = status.origin.expect("who gave up first, and where");
+    assert_eq!(origin.step, cluster.step("stop-agent"), "before anything was stopped");
     assert_eq!(read(cluster.server(1), TOOLS), None);
     cluster.server(1).containers().faults().clear(&run).unwrap();
     cluster.update().await;

@@ -1,6 +1,6 @@
 //! A server dies for good in the middle of an update.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::instance::orders::Power;
 use crate::site::{Site, UPDATE};
@@ -19,12 +19,9 @@ async fn run(site: &mut Site) -> Result<()> {
     site.until_status(what, UPDATE, |report| report.server(2).is_some_and(|server| !server.alive))
         .await?;
     let operator = site.machine(0).clone();
-    let told = site.etcdctl(&operator, &["member", "list"]).await?;
-    let line = told.lines().find(|line| line.contains("boot-2")).context("no such member")?;
-    let member = line.split(',').next().unwrap_or_default().to_owned();
-    site.etcdctl(&operator, &["member", "remove", &member]).await?;
-    // While it closes its connections to a member that is gone, one of etcd may answer nobody for some seconds.
-    site.etcd_is_healthy().await?;
+    let members = site.etcd_members(&operator).await?;
+    ensure!(members == ["boot-0", "boot-1", "boot-2"], "members of etcd are {members:?}");
+    site.remove_etcd_member(&operator, "boot-2").await?;
     site.necoctl(&operator, &["leave", "2", "--reason", "a story"]).await?;
     site.machines.retain(|machine| machine.lrn != 2);
     // The request before lists the dead server.

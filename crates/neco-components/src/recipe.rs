@@ -42,13 +42,18 @@ impl Recipe {
     pub fn parse(sources: &Sources) -> Result<Self, Problems> {
         let report = Report::default();
         for stray in &sources.strays {
+            let (what, remedy) = if is_of_dpkg(stray) {
+                ("dpkg is unpacking a package, or was cut off", "wait for its end, or run it again")
+            } else {
+                let remedy = "name components *.toml and templates *.j2, and remove other files";
+                ("this file would not be read", remedy)
+            };
             report.add(Problem {
                 file: stray.clone(),
                 line: None,
                 field: String::new(),
-                what: "this file would not be read".to_owned(),
-                remedy: "name components *.toml and templates *.j2, and remove other files"
-                    .to_owned(),
+                what: what.to_owned(),
+                remedy: remedy.to_owned(),
             });
         }
         let artifacts = Document { file: Artifacts::FILE, text: &sources.artifacts };
@@ -232,6 +237,11 @@ impl Recipe {
         .expect("texts and numbers under text keys are JSON");
         RecipeDigest(Parts::new("neco recipe 1").part(canonical).digest().to_string())
     }
+}
+
+/// Whether a file has a name that dpkg gives to what is not in its place yet, or not any more.
+fn is_of_dpkg(name: &str) -> bool {
+    name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp")
 }
 
 /// Two components must not write the same file or drive the same unit.

@@ -373,6 +373,11 @@ fn files_that_would_not_be_read_are_reported() {
         }
         error @ LoadError::Read { .. } => panic!("{error}"),
     }
+    std::fs::remove_file(folder.path().join("components/serf.tml")).expect("removable");
+    write("templates/config.j2.dpkg-new", "x");
+    let error = Recipe::load(folder.path()).expect_err("half a package").to_string();
+    assert!(error.contains("config.j2.dpkg-new: dpkg is unpacking a package"), "{error}");
+    assert!(!error.contains("remove other files"), "{error}");
 }
 
 #[test]

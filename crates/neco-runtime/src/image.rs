@@ -115,15 +115,4 @@ mod tests {
             assert!(bad.parse::<ImageRef>().is_err(), "{bad:?}");
         }
     }
-    #[test]
-    fn a_private_variant_is_taken_where_there_is_a_login() {
-        let image: ImageRef = "ghcr.io/cybozu-go/setup-hw:1.20.1".parse().expect("a name");
-        let variant = image.variant(true, true);
-        assert_eq!(variant.as_str(), "ghcr.io/cybozu-go/setup-hw-secret:1.20.1");
-        assert_eq!(variant.as_str().parse(), Ok(variant.clone()));
-        assert_eq!(variant.registry(), image.registry());
-        for (private, login) in [(true, false), (false, true), (false, false)] {
-            assert_eq!(image.variant(private, login), image);
-        }
-    }
 }

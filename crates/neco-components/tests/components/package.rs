@@ -11,7 +11,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use neco_components::{Desired, Facts, Phase, Recipe, ServerFacts, StepScope, Work};
+use neco_components::{Artifacts, Desired, Facts, Phase, Recipe, ServerFacts, StepScope, Work};
 use neco_schema::Lrn;
 
 /// All components.
@@ -129,4 +129,25 @@ fn the_recipe_has_every_kind_of_step() {
     let dhcp: serde_json::Value =
         serde_json::from_str(recipe.data("dhcp.json").expect("a file")).expect("JSON");
     assert_eq!(dhcp, serde_json::json!({"gateway-offset": 1, "lease-minutes": 60}));
+}
+
+#[test]
+fn the_playground_updates_to_newer_images_and_to_nothing_else() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
+        let text = std::fs::read_to_string(&path).expect("a file");
+        Artifacts::parse(&text).unwrap_or_else(|problems| panic!("{}: {problems}", path.display()))
+    };
+    let shipped = read("debian/usr/share/neco/artifacts.toml");
+    let mut newer = read("crates/neco-playground/newer-images/usr/share/neco/artifacts.toml");
+    let mut changed = Vec::new();
+    for (name, image) in &mut newer.images {
+        let before = &shipped.images[name];
+        if image.tag != before.tag {
+            changed.push(name.to_string());
+            image.tag.clone_from(&before.tag);
+        }
+    }
+    assert_eq!(changed, ["etcd", "serf", "setup-hw", "vault"]);
+    assert_eq!(newer, shipped);
 }

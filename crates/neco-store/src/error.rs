@@ -126,6 +126,20 @@ pub enum StoreError {
         /// The endpoint.
         endpoint: String,
     },
+    /// The cluster is not well enough for what was asked.
+    #[error("etcd at {endpoint} does not do this now: {reason}")]
+    NotNow {
+        /// The endpoint.
+        endpoint: String,
+        /// What it said.
+        reason: String,
+    },
+    /// There is a member with this address.
+    #[error("etcd has a member with this address already")]
+    MemberExists,
+    /// The member is not there.
+    #[error("etcd has no such member")]
+    MemberGone,
     /// The server said something else.
     #[error("etcd at {endpoint} refused the call: {reason}")]
     Refused {
@@ -156,6 +170,9 @@ impl StoreError {
             Self::Unreachable { .. }
             | Self::Unknown { .. }
             | Self::Compacted { .. }
+            | Self::NotNow { .. }
+            | Self::MemberExists
+            | Self::MemberGone
             | Self::LeaseGone { .. } => Severity::TryAgain,
             Self::Tls { .. }
             | Self::Unauthenticated { .. }

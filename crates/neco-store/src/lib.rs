@@ -1,7 +1,8 @@
 //! Speaks etcd: typed reads, guarded transactions, resuming watch, session, campaign, turn.
 //!
 //! The front door is [`Store`]: reads of several ranges at one revision, guarded transactions as data
-//! ([`neco_schema::Txn`]), a watch that resumes itself, leases, health. [`EtcdStore`] is the real one.
+//! ([`neco_schema::Txn`]), a watch that resumes itself, leases, health. [`Members`] changes who belongs to the cluster.
+//! [`EtcdStore`] is the real one of both.
 //! On top of it, for any store: [`Session`], [`Election`], [`turn`], [`Heart`], [`Follower`].
 //!
 //! What surprises a newcomer:
@@ -19,8 +20,11 @@ mod campaign;
 mod error;
 mod etcd;
 mod follower;
+mod members;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+#[cfg(any(test, feature = "testing"))]
+mod memory_members;
 #[cfg(any(test, feature = "testing"))]
 pub mod mvcc;
 mod session;
@@ -32,6 +36,7 @@ pub use campaign::{CampaignError, Election, Leader, Leadership};
 pub use error::{Cause, StoreError};
 pub use etcd::{EtcdStore, Options, Renew};
 pub use follower::{Follower, Heard, bring_forward};
+pub use members::{Added, Member, Members, Promoted};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 #[cfg(any(test, feature = "testing"))]

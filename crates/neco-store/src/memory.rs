@@ -11,13 +11,11 @@ use neco_schema::{LeaseId, Range, Revision, Snapshot, Txn};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use crate::memory_members::{ENDPOINT, Model};
 use crate::{
-    Change, ClusterHealth, Committed, KeepAlive, MemberHealth, Mvcc, Store, StoreError, Watch,
-    WatchEvent,
+    Added, Change, ClusterHealth, Committed, KeepAlive, Member, Members, Mvcc, Promoted, Store,
+    StoreError, Watch, WatchEvent,
 };
-
-/// What the errors of a store that is down name as its endpoint.
-const ENDPOINT: &str = "memory://";
 
 /// A store in memory.
 #[derive(Clone, Debug)]
@@ -35,6 +33,7 @@ struct Shared {
 #[derive(Debug)]
 struct Inner {
     mvcc: Mvcc,
+    members: Model,
     clock: Instant,
     faults: Faults,
 }
@@ -60,7 +59,8 @@ impl Default for MemoryStore {
 impl MemoryStore {
     /// A store around this state.
     pub fn new(mvcc: Mvcc) -> Self {
-        let inner = Inner { mvcc, clock: Instant::now(), faults: Faults::default() };
+        let members = Model::default();
+        let inner = Inner { mvcc, members, clock: Instant::now(), faults: Faults::default() };
         let shared = Shared { inner: Mutex::new(inner), stirred: watch::Sender::new(0) };
         Self { shared: Arc::new(shared) }
     }
@@ -113,6 +113,22 @@ impl MemoryStore {
         self.fault(|faults| faults.closed += 1);
     }
 
+    /// From now on these are the members, by name and peer URL: all of them vote and run. Without this there is one,
+    /// `memory`. While no majority runs, no call is answered but [`Store::health`].
+    pub fn set_members<'a>(&self, voters: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.inner().members = Model::of(voters);
+    }
+
+    /// The member at this address runs from now on, under this name, and has caught up. Says whether there is one.
+    pub fn start_member(&self, peer_url: &str, name: &str) -> bool {
+        self.inner().members.start(peer_url, name)
+    }
+
+    /// The member of this name runs no more.
+    pub fn stop_member(&self, name: &str) {
+        self.inner().members.stop(name);
+    }
+
     fn fault(&self, set: impl FnOnce(&mut Faults)) {
         set(&mut self.inner().faults);
         self.stir();
@@ -136,18 +152,28 @@ impl MemoryStore {
 
     /// The state for a call, unless a fault keeps it from being answered.
     fn call(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
+        let inner = self.local_call()?;
+        if inner.members.quorum() { Ok(inner) } else { Err(unreachable("knows no leader")) }
+    }
+
+    /// The state for a call that any member answers by itself.
+    fn local_call(&self) -> Result<MutexGuard<'_, Inner>, StoreError> {
         let mut inner = self.inner();
         let faults = &mut inner.faults;
         if faults.down || faults.failing_calls > 0 {
             faults.failing_calls = faults.failing_calls.saturating_sub(1);
-            return Err(StoreError::Unreachable {
-                endpoints: vec![ENDPOINT.to_owned()],
-                within: Duration::ZERO,
-                reason: "down by order of the test".to_owned(),
-                source: None,
-            });
+            return Err(unreachable("down by order of the test"));
         }
         Ok(inner)
+    }
+}
+
+fn unreachable(reason: &str) -> StoreError {
+    StoreError::Unreachable {
+        endpoints: vec![ENDPOINT.to_owned()],
+        within: Duration::ZERO,
+        reason: reason.to_owned(),
+        source: None,
     }
 }
 
@@ -203,19 +229,27 @@ impl Store for MemoryStore {
     }
 
     async fn health(&self) -> Result<ClusterHealth, StoreError> {
-        let inner = self.call()?;
-        let member = MemberHealth {
-            id: 1,
-            name: "memory".to_owned(),
-            peer_urls: vec![ENDPOINT.to_owned()],
-            client_urls: vec![ENDPOINT.to_owned()],
-            healthy: true,
-            is_leader: true,
-            is_learner: false,
-            trouble: String::new(),
-        };
-        let cluster_id = inner.mvcc.cluster_id();
-        Ok(ClusterHealth { cluster_id, members: vec![member], quorum: true })
+        let inner = self.local_call()?;
+        Ok(inner.members.health(inner.mvcc.cluster_id()))
+    }
+}
+
+#[async_trait]
+impl Members for MemoryStore {
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        Ok(self.local_call()?.members.list())
+    }
+
+    async fn add(&self, peer_url: &str) -> Result<Added, StoreError> {
+        self.call()?.members.add(peer_url)
+    }
+
+    async fn promote(&self, id: u64) -> Result<Promoted, StoreError> {
+        self.call()?.members.promote(id)
+    }
+
+    async fn remove(&self, id: u64) -> Result<(), StoreError> {
+        self.call()?.members.remove(id)
     }
 }
 

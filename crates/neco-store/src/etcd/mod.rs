@@ -6,10 +6,11 @@
 //! - `verdict`: what an error of the client library means.
 //! - `repeat`: whether a transaction may be sent again.
 //! - `wire`: our vocabulary in the client library's.
-//! - `watch`, `health`.
+//! - `watch`, `health`, `members`.
 
 mod endpoints;
 mod health;
+mod members;
 mod options;
 mod repeat;
 mod verdict;

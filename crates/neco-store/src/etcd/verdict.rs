@@ -100,6 +100,10 @@ impl<'a> Peer<'a> {
         }
     }
 
+    fn not_now(&self, reason: &str) -> StoreError {
+        StoreError::NotNow { endpoint: self.url.to_owned(), reason: reason.to_owned() }
+    }
+
     fn refused(&self, error: Error) -> StoreError {
         StoreError::Refused {
             endpoint: self.url.to_owned(),
@@ -179,6 +183,20 @@ pub(super) fn judge(error: Error, peer: Peer<'_>, asked: Asked) -> Verdict {
         }
         Code::NotFound if says("lease not found") => {
             Verdict::Final(StoreError::LeaseGone { lease: asked.lease })
+        }
+        Code::NotFound if says("member not found") => Verdict::Final(StoreError::MemberGone),
+        // Within one second the same address makes the same identity.
+        Code::FailedPrecondition
+            if says("Peer URLs already exists") || says("member ID already exist") =>
+        {
+            Verdict::Final(StoreError::MemberExists)
+        }
+        // Under several codes. It is said of the cluster: the endpoint is as good as the others.
+        _ if says("not enough started members")
+            || says("too many learner members")
+            || says("unhealthy cluster") =>
+        {
+            Verdict::Final(peer.not_now(&said))
         }
         Code::Unavailable if says("no leader") || says("for learner") => {
             again(false, true, error, peer)
@@ -339,6 +357,15 @@ mod tests {
             ),
             (Code::OutOfRange, "… required revision has been compacted", Severity::TryAgain),
             (Code::NotFound, "etcdserver: requested lease not found", Severity::TryAgain),
+            (Code::NotFound, "etcdserver: member not found", Severity::TryAgain),
+            (
+                Code::Unknown,
+                "etcdserver: re-configuration failed due to not enough started members",
+                Severity::TryAgain,
+            ),
+            (Code::FailedPrecondition, "etcdserver: Peer URLs already exists", Severity::TryAgain),
+            (Code::Unavailable, "etcdserver: unhealthy cluster", Severity::TryAgain),
+            (Code::FailedPrecondition, "etcdserver: something else", Severity::AskAPerson),
         ] {
             match judged(code, said) {
                 Verdict::Final(error) => assert_eq!(error.severity(), severity, "{error}"),

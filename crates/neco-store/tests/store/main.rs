@@ -8,5 +8,6 @@ mod faults;
 mod interop;
 mod limits;
 mod lost_answers;
+mod members;
 mod storage_rows;
 mod trust;

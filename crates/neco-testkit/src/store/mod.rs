@@ -1,11 +1,12 @@
 //! What every store must do, and lists of random operations that two stores must answer alike.
 //!
 //! [`contract`] runs named cases on stores that the caller makes; [`lists::run`] compares a store with
-//! the model of etcd. Both run against the in-memory store and against real etcd, so that what is
+//! the model of etcd; [`members::contract`] is about the members of a cluster. All run against the in-memory store and against real etcd, so that what is
 //! tested on the one holds on the other.
 
 mod data;
 pub mod lists;
+pub mod members;
 mod roles;
 mod watching;
 

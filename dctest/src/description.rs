@@ -14,7 +14,7 @@ use neco_process::yaml::{self, Node, Value};
 
 use crate::plan::address::{Addresses, Pools};
 use crate::plan::bird::{Bfd, Timers};
-use crate::plan::image::Image;
+use crate::plan::image::{Given, Image, InstallTools};
 
 /// The form of the file that this version reads.
 pub const FORMAT: u32 = 1;
@@ -436,18 +436,9 @@ impl Reader<'_> {
         for (at, node) in self.list(top, "images").iter().enumerate() {
             let image = self.section(node, &format!("images[{at}]"), &IMAGE);
             let [name, tag] = ["name", "tag"].map(|key| self.word(&image, key));
-            let files = self.list(&image, "files").iter().map(|node| match &node.value {
-                Value::Text(path) if path.starts_with('/') => path.clone(),
-                _ => {
-                    let key = format!("{}files", image.prefix);
-                    let remedy =
-                        "write the path of a program of the base tree, such as /usr/bin/etcd";
-                    self.problem(node.place().line, &key, "has something else than a path", remedy);
-                    String::new()
-                }
-            });
-            let files: Vec<String> = files.collect();
-            if files.is_empty() {
+            let files = self.paths(&image, "files", "/usr/bin/etcd");
+            let given = self.given(&image);
+            if files.is_empty() && given.is_empty() {
                 let key = format!("{}files", image.prefix);
                 self.problem(
                     image.line,
@@ -465,18 +456,83 @@ impl Reader<'_> {
                     "give it another name or tag",
                 );
             }
-            let install_tools = image.get("install-tools").map(|node| match &node.value {
-                Value::Text(path) if path.starts_with('/') => path.clone(),
-                _ => {
-                    let key = format!("{}install-tools", image.prefix);
-                    let remedy = "write where the image has what installs its programs";
-                    self.problem(node.place().line, &key, "is something else than a path", remedy);
-                    String::new()
-                }
-            });
-            images.push(Image { name, tag, files, install_tools });
+            let mut made = Image { name, tag, files, given, install_tools: None };
+            made.install_tools = self.install_tools(&image, made.entry());
+            images.push(made);
         }
         images
+    }
+
+    /// A list of absolute paths, such as `example`.
+    fn paths(&mut self, section: &Section<'_>, key: &str, example: &str) -> Vec<String> {
+        let nodes = self.list(section, key).iter();
+        let paths = nodes.map(|node| match &node.value {
+            Value::Text(path) if path.starts_with('/') => path.clone(),
+            _ => {
+                let key = format!("{}{key}", section.prefix);
+                let remedy = format!("write the path of a program, such as {example}");
+                self.problem(node.place().line, &key, "has something else than a path", remedy);
+                String::new()
+            }
+        });
+        paths.collect()
+    }
+
+    /// The programs of an image that are not in the base tree.
+    fn given(&mut self, image: &Section<'_>) -> Vec<Given> {
+        let key = format!("{}given", image.prefix);
+        let Some(node) = image.get("given") else { return Vec::new() };
+        let remedy = "write { PATH: NAME }, a path of the image and who is given there";
+        let Value::Map(entries) = &node.value else {
+            self.problem(node.place().line, &key, "is no mapping", remedy);
+            return Vec::new();
+        };
+        let mut given = Vec::new();
+        for (path, node) in entries {
+            match &node.value {
+                Value::Text(program) if path.starts_with('/') && !program.contains('/') => {
+                    given.push(Given { path: path.clone(), program: program.clone() });
+                }
+                _ => self.problem(node.place().line, &key, format!("has {path:?}"), remedy),
+            }
+        }
+        given
+    }
+
+    /// How an image installs programs: `first`, where nothing else is said.
+    fn install_tools(&mut self, image: &Section<'_>, first: Option<&str>) -> Option<InstallTools> {
+        let node = image.get("install-tools")?;
+        let full = format!("{}install-tools", image.prefix);
+        let first = || first.map(str::to_owned).into_iter().collect();
+        let to = || InstallTools::TO.to_owned();
+        if let Value::Text(path) = &node.value
+            && path.starts_with('/')
+        {
+            return Some(InstallTools { path: path.clone(), tools: first(), to: to() });
+        }
+        if !matches!(node.value, Value::Map(_)) {
+            let remedy = "write where the image has what installs its programs";
+            self.problem(node.place().line, &full, "is something else than a path", remedy);
+            return None;
+        }
+        let section = self.section(node, &full, &INSTALL_TOOLS);
+        let mut path = |key: &str| {
+            let (text, line) = self.written(&section, key)?;
+            if !text.starts_with('/') {
+                let key = format!("{full}.{key}");
+                self.problem(line, &key, format!("is {text:?}"), "write an absolute path");
+            }
+            Some(text)
+        };
+        let (program, folder) = (path("path"), path("to"));
+        let Some(path) = program else {
+            let remedy = "write where the image has what installs its programs";
+            self.problem(section.line, &format!("{full}.path"), "is missing", remedy);
+            return None;
+        };
+        let tools = self.paths(&section, "tools", "/usr/bin/etcdctl");
+        let tools = if tools.is_empty() { first() } else { tools };
+        Some(InstallTools { path, tools, to: folder.unwrap_or_else(to) })
     }
 
     fn list<'n>(&mut self, section: &Section<'n>, key: &str) -> &'n [Node] {
@@ -574,7 +630,8 @@ const TOP: [&str; 8] = [
     "images",
     "limits",
 ];
-const IMAGE: [&str; 4] = ["name", "tag", "files", "install-tools"];
+const IMAGE: [&str; 5] = ["name", "tag", "files", "given", "install-tools"];
+const INSTALL_TOOLS: [&str; 3] = ["path", "tools", "to"];
 const NETWORK: [&str; 12] = [
     "asn-base",
     "spines",
@@ -725,17 +782,35 @@ limits: soon
         let found = read(&format!(
             "{SMALLEST}images: [{{ name: a, tag: b, files: [/bin/a], install-tools: /install }}]\n"
         ));
-        assert_eq!(found.images[0].install_tools.as_deref(), Some("/install"));
+        let tools = |tools: &[&str], to: &str| InstallTools {
+            path: "/install".into(),
+            tools: tools.iter().map(|&tool| tool.to_owned()).collect(),
+            to: to.into(),
+        };
+        let installs = tools(&["/bin/a"], "/host/usr/local/bin");
+        assert_eq!(found.images[0].install_tools, Some(installs));
+        let found = read(&format!(
+            "{SMALLEST}images:\n- name: a\n  tag: b\n  given: {{ /bin/a: x, /bin/b: x }}\n  \
+             install-tools: {{ path: /install, tools: [/bin/b], to: /host }}\n"
+        ));
+        let given = |path: &str| Given { path: path.into(), program: "x".into() };
+        assert_eq!(found.images[0].given, [given("/bin/a"), given("/bin/b")]);
+        assert_eq!(found.images[0].install_tools, Some(tools(&["/bin/b"], "/host")));
         let found = wrong(&format!(
-            "{SMALLEST}images:\n- {{ name: Etcd, tag: 3.5 }}\n- {{ tag: a, files: [etcd], install-tools: sh }}\n"
+            "{SMALLEST}images:\n- {{ name: Etcd, tag: 3.5 }}\n- {{ tag: a, files: [etcd], install-tools: sh }}\n\
+             - {{ name: c, tag: d, given: {{ a: b }}, install-tools: {{ to: host }} }}\n"
         ));
         let expected = [
             "dc.yml:5: images[0].name: is \"Etcd\"; write small letters, digits, dots and dashes, in quotes if it looks like a number",
             "dc.yml:5: images[0].tag: is a number instead of a text; write small letters, digits, dots and dashes, in quotes if it looks like a number",
             "dc.yml:5: images[0].files: has no program; name at least one, such as /usr/bin/etcd",
             "dc.yml:6: images[1].name: is missing; write small letters, digits, dots and dashes, in quotes if it looks like a number",
-            "dc.yml:6: images[1].files: has something else than a path; write the path of a program of the base tree, such as /usr/bin/etcd",
+            "dc.yml:6: images[1].files: has something else than a path; write the path of a program, such as /usr/bin/etcd",
             "dc.yml:6: images[1].install-tools: is something else than a path; write where the image has what installs its programs",
+            "dc.yml:7: images[2].given: has \"a\"; write { PATH: NAME }, a path of the image and who is given there",
+            "dc.yml:7: images[2].files: has no program; name at least one, such as /usr/bin/etcd",
+            "dc.yml:7: images[2].install-tools.to: is \"host\"; write an absolute path",
+            "dc.yml:7: images[2].install-tools.path: is missing; write where the image has what installs its programs",
         ];
         assert_eq!(found, expected);
     }

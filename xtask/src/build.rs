@@ -30,6 +30,9 @@ pub(crate) const BENCH: &str = "neco-bench";
 /// The program that runs virtual data centres; never shipped.
 pub(crate) const DCTEST: &str = "neco-dctest";
 
+/// The program that stands in for others there; it comes out of the same package.
+pub(crate) const STAND_IN: &str = "neco-stand-in";
+
 /// The suites of the drivers that need a real machine: packages and their tests.
 pub(crate) const SUITES: [(&str, &str); 6] = [
     ("neco-systemd", "real_systemd"),
@@ -81,7 +84,7 @@ impl Programs {
         Self::build(workspace, tools, Profile::Dev, &[&SHIPPED, &[PLAYGROUND]])
     }
 
-    /// Builds the program that runs virtual data centres.
+    /// Builds the program that runs virtual data centres, and the one that stands in for others there.
     pub(crate) fn dctest(workspace: &Workspace, tools: &Tools) -> Done<Self> {
         Self::build(workspace, tools, Profile::Dev, &[&[DCTEST]])
     }
@@ -101,10 +104,11 @@ impl Programs {
         fs::create_dir_all(&dir).doing(|| format!("cannot create {}", dir.display()))?;
         for group in groups {
             let built = cargo_build(workspace, tools, profile, group)?;
-            for name in *group {
+            for name in group.iter().flat_map(|package| programs_of(package)) {
                 let from = built.get(*name).ok_or_else(|| {
                     Failure::failed(format!(
-                        "the package {name} has no binary of that name (src/main.rs)"
+                        "no package of {} has a binary {name}",
+                        group.join(", ")
                     ))
                 })?;
                 copy_if_changed(from, &dir.join(name))?;
@@ -130,6 +134,22 @@ impl Programs {
         take_age(&from, &to)?;
         Ok(to)
     }
+}
+
+/// The programs of a package: one of its name, unless it is known for more.
+fn programs_of<'p>(package: &'p &'p str) -> &'p [&'p str] {
+    match *package {
+        DCTEST => &[DCTEST, STAND_IN],
+        _ => std::slice::from_ref(package),
+    }
+}
+
+/// Copies a program to where it is looked for, unless it is there already.
+pub(crate) fn lay(from: &Path, to: &Path) -> Done {
+    if let Some(dir) = to.parent() {
+        fs::create_dir_all(dir).doing(|| format!("cannot create {}", dir.display()))?;
+    }
+    copy_if_changed(from, to)
 }
 
 /// Builds the suites that drivers keep, as programs to be run on another machine, and copies them to `dir`; nothing else is

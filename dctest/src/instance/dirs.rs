@@ -18,6 +18,12 @@ impl Top {
         self.0.join("base")
     }
 
+    /// Where the programs are that images are made of and that are not in base trees.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("programs")
+    }
+
     /// Where the data centres are.
     #[must_use]
     pub fn instances(&self) -> PathBuf {

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::process::Child;
@@ -148,7 +148,9 @@ pub async fn fill(
 }
 
 async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made> {
-    let key = sha256(format!("{image:?} {:?} {}", image.installer(), base.display()).as_bytes());
+    let given = given(top, image)?;
+    let key = format!("{image:?} {:?} {} {given:?}", image.installer(), base.display());
+    let key = sha256(key.as_bytes());
     let dir = top.0.join("images").join(&key[..16]);
     let made = |dir: &Path| Made {
         layer: dir.join("layer.tar.gz"),
@@ -172,15 +174,28 @@ async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made
         fs::create_dir_all(&name).with_context(|| format!("making {}", name.display()))?;
     }
     fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/usr/sbin/nologin\n")?;
-    for file in with_libraries(dirs, &image.programs()).await? {
-        let relative = file.trim_start_matches('/');
-        let to = tree.join(relative);
-        fs::create_dir_all(to.parent().unwrap_or(&tree))?;
-        fs::copy(base.join(relative), &to).with_context(|| format!("copying {file}"))?;
+    let mut files = with_libraries(dirs, &image.programs()).await?;
+    for (path, program, ..) in &given {
+        files.extend(libraries_of_given(dirs, program).await?);
+        let to = place(&tree, path)?;
+        // One program may have several names.
+        let same = given.iter().find(|(_, other, ..)| other == program);
+        match same.filter(|(first, ..)| first != path) {
+            Some((first, ..)) => fs::hard_link(tree.join(first.trim_start_matches('/')), &to),
+            None => fs::copy(program, &to).map(drop),
+        }
+        .with_context(|| format!("copying {}", program.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+    }
+    files.sort();
+    files.dedup();
+    for file in files {
+        let to = place(&tree, &file)?;
+        let from = base.join(file.trim_start_matches('/'));
+        fs::copy(from, &to).with_context(|| format!("copying {file}"))?;
     }
     if let Some((path, text)) = image.installer() {
-        let to = tree.join(path.trim_start_matches('/'));
-        fs::create_dir_all(to.parent().unwrap_or(&tree))?;
+        let to = place(&tree, path)?;
         fs::write(&to, text)?;
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
     }
@@ -207,6 +222,40 @@ async fn make(top: &Top, dirs: &Dirs, base: &Path, image: &Image) -> Result<Made
         renamed => renamed.with_context(|| format!("naming {}", dir.display()))?,
     }
     Ok(made(&dir))
+}
+
+/// Where a file of an image is made, in a folder that is there.
+fn place(tree: &Path, path: &str) -> Result<PathBuf> {
+    let to = tree.join(path.trim_start_matches('/'));
+    let parent = to.parent().unwrap_or(tree);
+    fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    Ok(to)
+}
+
+/// The programs of an image that are not in the base tree: where they go, where they are, and how large and how old they are,
+/// by which another is told from the one before.
+fn given(top: &Top, image: &Image) -> Result<Vec<(String, PathBuf, u64, SystemTime)>> {
+    let found = image.given.iter().map(|given| {
+        let program = top.programs().join(&given.program);
+        let data = fs::metadata(&program).and_then(|data| Ok((data.len(), data.modified()?)));
+        let (size, age) = data.with_context(|| {
+            format!("{} is not there; `cargo xtask dctest` brings it", program.display())
+        })?;
+        Ok((given.path.clone(), program, size, age))
+    });
+    found.collect()
+}
+
+/// The libraries of a program that is not in the base tree, as the loader of the base tree finds them there.
+async fn libraries_of_given(dirs: &Dirs, program: &Path) -> Result<Vec<String>> {
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let inside = dirs.tools_root().join("run/registry").join(&name);
+    fs::copy(program, &inside).with_context(|| format!("copying {}", program.display()))?;
+    let path = format!("/run/registry/{name}");
+    let mut all = with_libraries(dirs, std::slice::from_ref(&path)).await?;
+    fs::remove_file(&inside).with_context(|| format!("removing {}", inside.display()))?;
+    all.retain(|file| *file != path);
+    Ok(all)
 }
 
 /// The files and the libraries that the dynamic loader finds for them (ldd(1)), each once, without symbolic links.

@@ -75,8 +75,16 @@ impl Authority {
     /// # Errors
     /// The system gives no randomness.
     pub fn new() -> Result<Self> {
+        Self::named("virtual data centre")
+    }
+
+    /// A new one of this name.
+    ///
+    /// # Errors
+    /// As [`Authority::new`].
+    pub fn named(name: &str) -> Result<Self> {
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "virtual data centre");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().context("making the authority's key")?;

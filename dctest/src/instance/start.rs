@@ -19,6 +19,9 @@ pub const THREE: &str = include_str!("../../clusters/three.yml");
 /// Three boot servers and what stories run on them.
 pub const FOR_STORIES: &str = include_str!("../../clusters/stories.yml");
 
+/// Three boot servers and a fourth to come, and everything that boot servers run.
+pub const FULL: &str = include_str!("../../clusters/full.yml");
+
 /// A started warden has its record by then.
 const START: Duration = Duration::from_secs(20);
 

@@ -12,21 +12,52 @@ pub struct Image {
     pub name: String,
     /// Which one of that name.
     pub tag: String,
-    /// Programs of the base tree, by their absolute paths; the first is what the image runs. Their libraries come along.
+    /// Programs of the base tree, by their absolute paths. Their libraries come along.
     pub files: Vec<String>,
-    /// Where it has a program that copies the first of them to [`TOOLS`], for use outside of containers.
-    pub install_tools: Option<String>,
+    /// Programs of whoever runs the data centre. Their libraries are those of the base tree.
+    pub given: Vec<Given>,
+    /// What it installs for use outside of containers.
+    pub install_tools: Option<InstallTools>,
 }
 
-/// Where a container that installs programs finds the folder for them.
-const TOOLS: &str = "/host/usr/local/bin";
+/// A program that is not in the base tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Where it lies in the image.
+    pub path: String,
+    /// As it is called in the folder of such programs.
+    pub program: String,
+}
+
+/// How an image installs programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallTools {
+    /// Where it has the program that installs.
+    pub path: String,
+    /// Which of its programs are installed.
+    pub tools: Vec<String>,
+    /// Where a container finds the folder for them.
+    pub to: String,
+}
+
+impl InstallTools {
+    /// The folder where nothing else is said.
+    pub const TO: &str = "/host/usr/local/bin";
+}
 
 impl Image {
+    /// What a container of it runs: the first of its programs.
+    #[must_use]
+    pub fn entry(&self) -> Option<&str> {
+        let given = self.given.iter().map(|given| given.path.as_str());
+        self.files.iter().map(String::as_str).chain(given).next()
+    }
+
     /// The program that installs: its path and its text.
     #[must_use]
     pub fn installer(&self) -> Option<(&str, String)> {
-        let (path, program) = (self.install_tools.as_deref()?, self.files.first()?);
-        Some((path, format!("#!/bin/sh\nexec cp {program} {TOOLS}/\n")))
+        let InstallTools { path, tools, to } = self.install_tools.as_ref()?;
+        Some((path, format!("#!/bin/sh\nexec cp {} {to}/\n", tools.join(" "))))
     }
 
     /// All programs of the base tree that it needs.
@@ -50,7 +81,7 @@ pub fn digest(bytes: &[u8]) -> String {
 /// The configuration of an image whose only layer has this digest before it was compressed.
 #[must_use]
 pub fn configuration(image: &Image, layer: &str) -> Vec<u8> {
-    let entrypoint: Vec<&String> = image.files.iter().take(1).collect();
+    let entrypoint: Vec<&str> = image.entry().into_iter().collect();
     json!({
         "architecture": "amd64",
         "os": "linux",
@@ -95,16 +126,24 @@ mod tests {
         let image = Image {
             name: "etcd".into(),
             tag: "1".into(),
-            files: vec!["/usr/bin/etcd".into()],
-            install_tools: Some("/install".into()),
+            files: vec!["/usr/bin/etcd".into(), "/usr/bin/etcdctl".into()],
+            given: vec![Given { path: "/bin/more".into(), program: "more".into() }],
+            install_tools: Some(InstallTools {
+                path: "/install".into(),
+                tools: vec!["/usr/bin/etcdctl".into(), "/bin/more".into()],
+                to: "/host".into(),
+            }),
         };
-        assert_eq!(image.programs(), ["/usr/bin/etcd", "/bin/sh", "/bin/cp"]);
-        let text = "#!/bin/sh\nexec cp /usr/bin/etcd /host/usr/local/bin/\n".to_owned();
+        let programs = ["/usr/bin/etcd", "/usr/bin/etcdctl", "/bin/sh", "/bin/cp"];
+        assert_eq!(image.programs(), programs);
+        let text = "#!/bin/sh\nexec cp /usr/bin/etcdctl /bin/more /host/\n".to_owned();
         assert_eq!(image.installer(), Some(("/install", text)));
         let configuration = configuration(&image, "sha256:00");
         let told: Value = serde_json::from_slice(&configuration).unwrap();
         assert_eq!(told["config"]["Entrypoint"], json!(["/usr/bin/etcd"]));
         assert_eq!(told["rootfs"]["diff_ids"], json!(["sha256:00"]));
+        let given = Image { files: Vec::new(), ..image.clone() };
+        assert_eq!(given.entry(), Some("/bin/more"));
         let told: Value = serde_json::from_slice(&manifest(&configuration, b"layer")).unwrap();
         assert_eq!(told["config"]["digest"], digest(&configuration));
         assert_eq!(told["layers"][0]["size"], 5);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 
-use super::{Machine, Site, until};
+use super::{Machine, Runs, Site, until};
 use crate::instance::secrets::Authority;
 
 /// The unit, under the name by which Neco knows it.
@@ -37,12 +37,8 @@ pub(super) const CERTIFICATE: &str = "/etc/neco/etcd.crt";
 pub(super) const KEY: &str = "/etc/neco/etcd.key";
 
 /// What `etcdctl` is told on a boot server.
-const CLIENT: [&str; 4] = [
-    "--endpoints=https://127.0.0.1:2379",
-    "--cacert=/etc/neco/etcd-ca.crt",
-    "--cert=/etc/neco/etcd.crt",
-    "--key=/etc/neco/etcd.key",
-];
+const CLIENT: [&str; 3] =
+    ["--endpoints=https://127.0.0.1:2379", "--cert=/etc/neco/etcd.crt", "--key=/etc/neco/etcd.key"];
 
 impl Site {
     /// Sets etcd up on all boot servers and starts it.
@@ -106,8 +102,27 @@ impl Site {
     /// # Errors
     /// It fails.
     pub async fn etcdctl(&self, machine: &Machine, words: &[&str]) -> Result<String> {
-        let all = [&["env", "ETCDCTL_API=3", "etcdctl"], &CLIENT[..], words].concat();
-        self.ask(machine, &all).await
+        self.etcdctl_told(machine, words, "").await
+    }
+
+    /// The same of a command that reads `input`.
+    ///
+    /// # Errors
+    /// It fails.
+    pub async fn etcdctl_told(
+        &self,
+        machine: &Machine,
+        words: &[&str],
+        input: &str,
+    ) -> Result<String> {
+        let authority = match self.runs {
+            Runs::Little => CA,
+            Runs::Everything => super::bootstrap::CA,
+        };
+        let authority = format!("--cacert={authority}");
+        let all = ["env", "ETCDCTL_API=3", "etcdctl", &authority];
+        let all = [&all, &CLIENT[..], words].concat();
+        self.tell(machine, &all, input).await
     }
 
     /// The names of the members that have started, as a machine tells them; of one that has not, its addresses.

@@ -1,12 +1,15 @@
 //! A data centre as stories use it: its machines can be asked and told, and Neco runs on them.
 
 mod audit;
+mod bootstrap;
 mod etcd;
+mod full;
 mod installation;
 mod measure;
 mod neco;
 mod proxy;
 mod shell;
+mod vault;
 mod workshop;
 
 use std::collections::BTreeMap;
@@ -30,6 +33,7 @@ use crate::instance::{artefacts, client, start, warden};
 use crate::plan::address::Subnet;
 use crate::plan::topology::{Place, Topology};
 
+use self::bootstrap::Authorities;
 pub use self::etcd::UNIT as ETCD_UNIT;
 pub use self::measure::Running;
 pub use self::neco::{Report, Server, UPDATE, Update};
@@ -67,10 +71,31 @@ pub struct Machine {
     pub address: Ipv4Addr,
 }
 
+/// What the boot servers of a site run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    /// Serf; etcd beside it is the machine's own.
+    Little,
+    /// All that the package's own recipe is about, with stand-ins for what is not Debian's.
+    Everything,
+}
+
+impl Runs {
+    /// The description of such a data centre.
+    const fn description(self) -> &'static str {
+        match self {
+            Self::Little => start::FOR_STORIES,
+            Self::Everything => start::FULL,
+        }
+    }
+}
+
 /// A data centre that runs, tied to this process.
 pub struct Site {
     /// What it is made with.
     pub tools: Tools,
+    /// What its boot servers run.
+    pub runs: Runs,
     /// Its folders.
     pub dirs: Dirs,
     /// Its boot servers that are on from the beginning.
@@ -81,21 +106,24 @@ pub struct Site {
     pub figures: BTreeMap<String, f64>,
     /// The version that was installed first, once one was.
     first: Option<NecoVersion>,
+    /// What issues certificates to boot servers that run everything.
+    authorities: Option<Authorities>,
     centre: DataCentre,
     _held: Option<ChildStdin>,
 }
 
 impl Site {
-    /// Starts a data centre `name` as `text` describes it; `told` hears of each phase.
+    /// Starts a data centre `name` for boot servers that are to run so much; `told` hears of each phase.
     ///
     /// # Errors
     /// It does not come up; what it said is kept.
     pub async fn up(
         tools: &Tools,
         name: &str,
-        text: &str,
+        runs: Runs,
         told: impl FnMut(&Phase),
     ) -> Result<Self> {
+        let text = runs.description();
         let dirs = tools.top.instance(name);
         let centre = description::parse(&dirs.description(), text)?;
         base::bring(&tools.top.base()).await?;
@@ -106,7 +134,7 @@ impl Site {
             address: centre.addresses.boot_server(rack, Subnet::Node0),
         };
         let machines = (0..centre.boot_servers).map(machine).collect();
-        let workshop = Workshop::open(&tools.package, dirs.dir.join("workshop"), dirs.releases());
+        let workshop = Workshop::open(tools, runs, dirs.dir.join("workshop"), dirs.releases());
         let workshop = match workshop.await {
             Ok(workshop) => workshop,
             Err(error) => {
@@ -116,11 +144,13 @@ impl Site {
         };
         Ok(Self {
             tools: tools.clone(),
+            runs,
             dirs,
             machines,
             workshop,
             figures: BTreeMap::new(),
             first: None,
+            authorities: None,
             centre,
             _held: held,
         })
@@ -212,8 +242,13 @@ impl Site {
     /// They do not come to it in time.
     pub async fn get_running(&mut self) -> Result<()> {
         if self.first.is_none() {
-            self.start_etcd().await?;
-            self.first = Some(self.install().await?);
+            self.first = Some(match self.runs {
+                Runs::Little => {
+                    self.start_etcd().await?;
+                    self.install().await?
+                }
+                Runs::Everything => self.set_up().await?,
+            });
             return Ok(());
         }
         let what = "the update before to be completed";

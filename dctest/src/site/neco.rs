@@ -190,7 +190,7 @@ impl Site {
     }
 
     /// What setup writes to etcd before anything is installed.
-    async fn register(&self, version: &NecoVersion) -> Result<()> {
+    pub(super) async fn register(&self, version: &NecoVersion) -> Result<()> {
         let machine = self.machine(0);
         let poll = POLL.to_string();
         let mut keys = vec![

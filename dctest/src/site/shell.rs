@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::{Machine, Site, shown};
-use crate::host::command::{command, outcome, run};
+use crate::host::command::{command, feed, outcome, run};
 use crate::instance::client;
 
 /// How long a question or a command may take.
@@ -33,6 +33,16 @@ impl Site {
         let all = self.inside(machine).await?;
         let all = all.into_iter().chain(words.iter().map(|&word| word.to_owned()));
         run(&mut command(all), LIMIT).await.with_context(|| machine.name.clone())
+    }
+
+    /// The same of a command that reads `input`.
+    ///
+    /// # Errors
+    /// The machine is off, or the command fails.
+    pub async fn tell(&self, machine: &Machine, words: &[&str], input: &str) -> Result<String> {
+        let all = self.inside(machine).await?;
+        let all = all.into_iter().chain(words.iter().map(|&word| word.to_owned()));
+        feed(&mut command(all), input, LIMIT).await.with_context(|| machine.name.clone())
     }
 
     /// The same, however the command ends.

@@ -12,7 +12,7 @@ use neco_releases::mirror::{NewRelease, add};
 use neco_schema::NecoVersion;
 
 use super::installation::WAITING;
-use super::shown;
+use super::{Runs, Tools, full, shown};
 use crate::host::command::{command, run};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -124,11 +124,16 @@ pub struct Workshop {
 }
 
 impl Workshop {
-    /// Unpacks `package` and makes keys.
+    /// Unpacks the package, makes it one of boot servers that run so much, and makes keys.
     ///
     /// # Errors
     /// It is no package, or the disk is full.
-    pub(super) async fn open(package: &Path, dir: PathBuf, mirror: PathBuf) -> Result<Self> {
+    pub(super) async fn open(
+        tools: &Tools,
+        runs: Runs,
+        dir: PathBuf,
+        mirror: PathBuf,
+    ) -> Result<Self> {
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
         let key = |name: &str| -> Result<SigningKey> {
             let secret = dir.join(format!("{name}.key"));
@@ -138,20 +143,24 @@ impl Workshop {
         };
         let (first, second) = (key("first")?, key("second")?);
         let tree = dir.join("tree");
-        run(&mut command(["dpkg-deb", "-R", &shown(package), &shown(&tree)]), LIMIT).await?;
-        for name in REPLACED {
-            let path = tree.join(DATA).join(name);
-            let removed =
-                if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            removed.with_context(|| format!("removing {}", path.display()))?;
-        }
-        for (path, text) in super::neco::DATA_FILES {
-            write(&tree.join(DATA).join(path), text, 0o644)?;
+        run(&mut command(["dpkg-deb", "-R", &shown(&tools.package), &shown(&tree)]), LIMIT).await?;
+        match runs {
+            Runs::Little => replace_data(&tree.join(DATA))?,
+            Runs::Everything => {
+                full::overlay(&tools.top, &tree).await?;
+                full::release_etcdpasswd(&tools.top, &dir, &mirror).await?;
+            }
         }
         // It is that of another package now.
         let sums = tree.join("DEBIAN/md5sums");
         fs::remove_file(&sums).with_context(|| format!("removing {}", sums.display()))?;
         Ok(Self { dir, mirror, first, second, made: 0 })
+    }
+
+    /// The data of the package: recipe, components, templates.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.dir.join("tree").join(DATA)
     }
 
     /// The key that a site trusts, as the content of a `.pub` file.
@@ -239,6 +248,20 @@ impl Workshop {
         add(&self.mirror, &deb, &NewRelease::default())?;
         Ok(deb)
     }
+}
+
+/// Has a package do little on a boot server.
+fn replace_data(data: &Path) -> Result<()> {
+    for name in REPLACED {
+        let path = data.join(name);
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("removing {}", path.display()))?;
+    }
+    for (path, text) in super::neco::DATA_FILES {
+        write(&data.join(path), text, 0o644)?;
+    }
+    Ok(())
 }
 
 /// A control file with another version (deb-control(5)).

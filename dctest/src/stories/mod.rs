@@ -4,6 +4,7 @@ mod daemons_exit_at_start;
 mod drivers_keep_their_contracts;
 mod etcd_leader_dies;
 mod everybody_reboots;
+mod full_recipe;
 mod keys_rotate_with_one_server_off;
 mod leader_is_partitioned;
 mod member_never_comes_back;
@@ -39,4 +40,5 @@ pub const STORIES: &[Story] = &[
     keys_rotate_with_one_server_off::STORY,
     releases_come_through_a_proxy::STORY,
     member_never_comes_back::STORY,
+    full_recipe::STORY,
 ];

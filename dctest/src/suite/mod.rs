@@ -15,8 +15,7 @@ use tokio::time::timeout;
 
 pub use self::results::{Outcome, Results, Told};
 use crate::instance::orders::Phase;
-use crate::instance::start;
-use crate::site::{Site, Tools};
+use crate::site::{Runs, Site, Tools};
 
 /// What a story finds when it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +24,19 @@ pub enum Stage {
     Bare,
     /// etcd runs on them, and Neco, which has completed an update.
     Running,
+    /// Everything runs on them that a boot server runs, etcd and Vault too under Neco's hands. They are other boot servers than
+    /// those of the other stages.
+    Full,
+}
+
+impl Stage {
+    /// What boot servers of this stage run.
+    const fn runs(self) -> Runs {
+        match self {
+            Self::Bare | Self::Running => Runs::Little,
+            Self::Full => Runs::Everything,
+        }
+    }
 }
 
 /// One story.
@@ -71,6 +83,12 @@ impl Story {
         Self { stage: Stage::Bare, ..self }
     }
 
+    /// The same on boot servers that run everything.
+    #[must_use]
+    pub const fn on_full_servers(self) -> Self {
+        Self { stage: Stage::Full, ..self }
+    }
+
     /// The same, with which others cannot go on.
     #[must_use]
     pub const fn spoiling(self) -> Self {
@@ -81,6 +99,16 @@ impl Story {
     #[must_use]
     pub const fn for_long(self) -> Self {
         Self { within: self.within.saturating_mul(2), ..self }
+    }
+
+    /// A word for those who look at a list.
+    #[must_use]
+    pub fn mark(&self) -> &'static str {
+        match self.stage {
+            Stage::Full => "full",
+            _ if self.core => "core",
+            _ => "",
+        }
     }
 }
 
@@ -114,9 +142,14 @@ impl Suite<'_> {
                 results.stories.push(self.untold(story, why));
                 continue;
             }
+            // Boot servers are of one kind from their first start on.
+            let fits = site.as_ref().is_none_or(|site: &Site| site.runs == story.stage.runs());
+            if let Some(site) = site.take_if(|_| !fits) {
+                self.down(site, &mut results).await;
+            }
             let fresh = match site.take() {
                 Some(site) => Ok(site),
-                None => self.up(&mut results).await,
+                None => self.up(story.stage.runs(), &mut results).await,
             };
             match fresh {
                 Ok(fresh) => {
@@ -167,11 +200,11 @@ impl Suite<'_> {
         results.phases.push(phase);
     }
 
-    async fn up(&mut self, results: &mut Results) -> Result<Site> {
+    async fn up(&mut self, runs: Runs, results: &mut Results) -> Result<Site> {
         let begun = Instant::now();
         let mut phases = Vec::new();
         let told = &mut self.told;
-        let site = Site::up(self.tools, self.name, start::FOR_STORIES, |phase: &Phase| {
+        let site = Site::up(self.tools, self.name, runs, |phase: &Phase| {
             told(phase);
             phases.push(phase.clone());
         })
@@ -189,7 +222,7 @@ impl Suite<'_> {
         results: &mut Results,
     ) -> (Told, Option<Site>) {
         let mut outcome = Ok(());
-        if story.stage == Stage::Running {
+        if story.stage != Stage::Bare {
             let begun = Instant::now();
             let running = timeout(INSTALLATION, site.get_running()).await;
             let late = || Err(anyhow!("not installed after {} s", INSTALLATION.as_secs()));
@@ -313,8 +346,9 @@ mod tests {
     fn the_page_for_people_tells_of_every_story() {
         let page = include_str!("../../../docs/dctest.md");
         for story in STORIES {
-            let core = if story.core { ", core" } else { "" };
-            let row = format!("| `{}`{core} | {} |\n", story.name, story.about);
+            let mark = Some(story.mark()).filter(|mark| !mark.is_empty());
+            let mark = mark.map(|mark| format!(", {mark}")).unwrap_or_default();
+            let row = format!("| `{}`{mark} | {} |\n", story.name, story.about);
             assert!(page.contains(&row), "not in docs/dctest.md: {row}");
         }
     }

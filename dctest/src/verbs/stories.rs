@@ -48,8 +48,7 @@ pub(crate) async fn stories(top: &Top, program: &Path, name: &str, wanted: &Stor
     if wanted.list {
         let width = STORIES.iter().map(|story| story.name.len()).max().unwrap_or_default();
         for story in STORIES {
-            let core = if story.core { "core" } else { "" };
-            println!("{:<width$}  {core:<4}  {}", story.name, story.about);
+            println!("{:<width$}  {:<4}  {}", story.name, story.mark(), story.about);
         }
         return Ok(0);
     }

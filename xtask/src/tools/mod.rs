@@ -1,5 +1,5 @@
 //! The programs that building and testing need besides Rust: etcd, etcdctl and protoc; and mmdebstrap, which virtual data
-//! centres are made with, lintian, and OpenBao.
+//! centres are made with, lintian, serf, and OpenBao.
 //!
 //! The system's are used where they work. Missing ones are fetched as Debian packages and unpacked
 //! under `target/tools/`: nothing is installed, no service starts, no root is needed. Every verb
@@ -31,6 +31,7 @@ enum Tool {
     Etcdctl,
     Protoc,
     Mmdebstrap,
+    Serf,
 }
 
 impl Tool {
@@ -43,6 +44,7 @@ impl Tool {
             Self::Etcdctl => "etcdctl",
             Self::Protoc => "protoc",
             Self::Mmdebstrap => "mmdebstrap",
+            Self::Serf => "serf",
         }
     }
 
@@ -53,6 +55,7 @@ impl Tool {
             Self::Etcdctl => "NECO_ETCDCTL",
             Self::Protoc => "PROTOC",
             Self::Mmdebstrap => "NECO_MMDEBSTRAP",
+            Self::Serf => "NECO_SERF",
         }
     }
 
@@ -63,6 +66,7 @@ impl Tool {
             Self::Etcdctl => "etcd-client",
             Self::Protoc => "protobuf-compiler libprotobuf-dev",
             Self::Mmdebstrap => "mmdebstrap",
+            Self::Serf => "serf",
         }
     }
 
@@ -80,6 +84,8 @@ impl Tool {
             }
             // A script; what it calls is on every Debian that builds anything.
             Self::Mmdebstrap => Ok(named(&["mmdebstrap"])),
+            // Linked to nothing but libc.
+            Self::Serf => Ok(named(&["serf"])),
         }
     }
 
@@ -89,6 +95,7 @@ impl Tool {
         match self {
             Self::Etcd | Self::Mmdebstrap => run::works(command.arg("--version")),
             Self::Etcdctl => run::works(command.arg("version").env("ETCDCTL_API", "3")),
+            Self::Serf => run::works(command.arg("version")),
             Self::Protoc => {
                 command.arg("-I").arg(tools);
                 if let Some(include) = std::env::var_os("PROTOC_INCLUDE") {
@@ -127,9 +134,22 @@ impl Tools {
         bring(&self.dir, &[Tool::Mmdebstrap]).map(drop)
     }
 
+    /// Brings OpenBao too.
+    pub(crate) fn openbao(&self) -> Done<PathBuf> {
+        openbao::bring(&self.dir)
+    }
+
+    /// Brings serf too, and lets a child find it.
+    pub(crate) fn lend_serf(&self, command: &mut Command) -> Done {
+        for program in bring(&self.dir, &[Tool::Serf])? {
+            command.env(Tool::Serf.variable(), program);
+        }
+        Ok(())
+    }
+
     /// Brings OpenBao too, and lets a child find it.
     pub(crate) fn lend_openbao(&self, command: &mut Command) -> Done {
-        command.env(openbao::VARIABLE, openbao::bring(&self.dir)?);
+        command.env(openbao::VARIABLE, self.openbao()?);
         Ok(())
     }
 
@@ -302,7 +322,7 @@ fn fetch(dir: &Path, missing: &[Tool]) -> Done {
                 fs::set_permissions(&link, fs::Permissions::from_mode(0o755))
                     .doing(|| format!("cannot make {} executable", link.display()))?;
             }
-            Tool::Etcd | Tool::Etcdctl | Tool::Mmdebstrap => {
+            Tool::Etcd | Tool::Etcdctl | Tool::Mmdebstrap | Tool::Serf => {
                 symlink(format!("../root/usr/bin/{}", tool.name()), &link)
                     .doing(|| format!("cannot create {}", link.display()))?
             }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::ci::is_root;
 use crate::args::Args;
-use crate::build::{self, DCTEST, Profile, Programs};
+use crate::build::{self, DCTEST, Profile, Programs, STAND_IN};
 use crate::exit::{Doing, Done, Exit, Failure};
 use crate::package::{self, Compression, Quality, Version};
 use crate::run;
@@ -40,6 +40,9 @@ const VERSION: &str = "2026.11.21-40000";
 
 /// The word for the short suite, which is no story.
 const CORE: &str = "core";
+
+/// By which the list marks stories in which boot servers run everything.
+const FULL: &str = "full";
 
 /// The forms of output.
 const OUTPUTS: [&str; 2] = ["human", JSON];
@@ -123,6 +126,9 @@ fn start(args: Vec<String>, preparation: &mut Preparation) -> Done<Infallible> {
         let list = run::capture(dctest().args(["stories", "--list"]))?;
         wanted.names_stories_of(&list)?;
         tools.for_data_centres()?;
+        if wanted.has_marked(&list, FULL) {
+            preparation.phase("stand-ins", || lay_programs(&tools, &programs, &dir))?;
+        }
         let mut check = dctest();
         if let Some(name) = &wanted.name {
             check.args(["--name", name]);
@@ -144,6 +150,13 @@ fn start(args: Vec<String>, preparation: &mut Preparation) -> Done<Infallible> {
     }
     let error = stories.exec();
     Err(Failure::failed(format!("cannot start {}: {error}", program.display())))
+}
+
+/// Lays the programs that images are made of where data centres look for them.
+fn lay_programs(tools: &Tools, programs: &Programs, dir: &Path) -> Done {
+    let dir = dir.join("programs");
+    build::lay(&tools.openbao()?, &dir.join("openbao"))?;
+    build::lay(&programs.stripped(STAND_IN)?, &dir.join("stand-in"))
 }
 
 /// Packs the package that stories are told with; it is the only one in `dir` then.
@@ -182,6 +195,7 @@ fn able(check: &mut Command) -> Done {
 #[derive(Debug, PartialEq, Eq)]
 struct Wanted {
     list: bool,
+    all: bool,
     name: Option<String>,
     stories: Vec<String>,
 }
@@ -204,7 +218,18 @@ impl Wanted {
         if let (true, Some(story)) = (all, stories.first()) {
             return Err(Failure::usage(format!("with --all, `{story}` is told anyway; say one")));
         }
-        Ok(Self { list, name, stories })
+        Ok(Self { list, all, name, stories })
+    }
+
+    /// Whether one of the stories that are meant has a mark in the list, after its name.
+    fn has_marked(&self, list: &str, mark: &str) -> bool {
+        list.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            let meant = words
+                .next()
+                .is_some_and(|name| self.all || self.stories.iter().any(|story| story == name));
+            meant && words.next() == Some(mark)
+        })
     }
 
     /// Fails for the first word that is not in the list of stories, in which each line begins with a name.
@@ -237,7 +262,8 @@ mod tests {
     fn stories_are_told_from_values_of_options() {
         let wanted = parse(&["--name", "core", "--output=json", "postinst-fails"]).unwrap();
         let name = Some("core".to_owned());
-        assert_eq!(wanted, Wanted { list: false, name, stories: words(&["postinst-fails"]) });
+        let stories = words(&["postinst-fails"]);
+        assert_eq!(wanted, Wanted { list: false, all: false, name, stories });
     }
 
     #[test]
@@ -266,6 +292,14 @@ mod tests {
         assert_eq!(failure.exit, Exit::Usage);
         let told = "there is no story `values`, there are core, one-dies, other-comes-back";
         assert_eq!(failure.message, told);
+    }
+
+    #[test]
+    fn what_full_stories_need_is_brought_for_them_alone() {
+        let list = "one-dies  core  what is seen\nall-runs  full  everything\n";
+        let brings = |args: &[&str]| parse(args).unwrap().has_marked(list, FULL);
+        assert!(brings(&["all-runs"]) && brings(&["core", "all-runs"]) && brings(&["--all"]));
+        assert!(!brings(&[]) && !brings(&["core"]) && !brings(&["one-dies"]));
     }
 
     #[test]

@@ -99,9 +99,12 @@ impl Style {
         }
     }
 
-    /// A failure in this style. A secret on the command line keeps its 64: the original would have taken it.
+    /// A failure in this style. A secret on the command line keeps its 64: the original would have taken it. Whether an
+    /// image runs has three answers in both.
     pub fn failure(self, failure: Failure) -> Failure {
-        if failure.error.is::<crate::secrets::OnCommandLine>() {
+        if failure.error.is::<crate::secrets::OnCommandLine>()
+            || failure.error.is::<crate::commands::is_running::NotKnown>()
+        {
             return failure;
         }
         Failure { code: self.code(failure.code), ..failure }

@@ -19,7 +19,7 @@ pub fn of_store(error: StoreError) -> Failure {
         StoreError::Unknown { .. } => {
             (ExitCode::Unknown, Some("'necoctl status' tells what became of it"))
         }
-        StoreError::Compacted { .. } | StoreError::LeaseGone { .. } => {
+        StoreError::Compacted { .. } | StoreError::LeaseGone { .. } | StoreError::NotNow { .. } => {
             (ExitCode::Conflict, Some("try again"))
         }
         StoreError::Tls { .. }
@@ -31,6 +31,8 @@ pub fn of_store(error: StoreError) -> Failure {
         | StoreError::TooManyOperations { .. }
         | StoreError::TooLarge { .. }
         | StoreError::NoSpace { .. }
+        | StoreError::MemberExists
+        | StoreError::MemberGone
         | StoreError::Refused { .. }
         | StoreError::Malformed { .. } => (ExitCode::No, None),
     };

@@ -4,12 +4,15 @@ pub mod audit;
 pub mod completion;
 pub mod config;
 pub mod history;
+pub mod image;
+pub mod is_running;
 pub mod key;
 pub mod leave;
 pub mod mirror;
 pub mod pause;
 pub mod recover;
 pub mod resume;
+pub mod session_log;
 pub mod status;
 pub mod stop;
 pub mod turn;
@@ -49,6 +52,9 @@ pub enum Command {
     Key(key::Key),
     Mirror(mirror::Mirror),
     Vault(vault::Vault),
+    Image(image::Image),
+    IsRunning(is_running::IsRunning),
+    SessionLog(session_log::SessionLog),
     Completion(completion::Completion),
 }
 
@@ -70,6 +76,12 @@ pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::Usage);
     };
     match command {
+        // Needs nothing of this server: it must let people in whatever is broken.
+        Command::SessionLog(verb) => {
+            block_on(async { Ok(verb.run(&global.root, io).await) })?.end_so()
+        }
+        Command::Image(verb) => block_on(verb.run(&global.root, io)),
+        Command::IsRunning(verb) => block_on(verb.run(&global.root, io)),
         Command::Completion(verb) => verb.run(io),
         Command::Key(verb) => verb.run(io),
         Command::Mirror(verb) => block_on(verb.run(io)),
@@ -112,6 +124,9 @@ impl Command {
             Self::Key(verb) => verb.run(session.io),
             Self::Mirror(verb) => verb.run(session.io).await,
             Self::Vault(verb) => verb.run(session).await,
+            Self::Image(verb) => verb.run(&session.root, session.io).await,
+            Self::IsRunning(verb) => verb.run(&session.root, session.io).await,
+            Self::SessionLog(verb) => verb.run(&session.root, session.io).await.end_so(),
             Self::Completion(verb) => verb.run(session.io),
         }
     }
@@ -134,7 +149,7 @@ async fn with_session(
     verb(&mut session).await
 }
 
-fn block_on(future: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("starting the runtime")?.block_on(future)
 }

@@ -6,14 +6,16 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use neco_base::Secret;
+use neco_plan::operator::{Refusal, noted};
 use neco_process::config::{self, ConfigError};
 use neco_process::exit::{ExitCode, Failure};
-use neco_schema::{Key, Range};
+use neco_schema::{Compare, Key, Op, Range, Txn};
 use neco_vault::{Client, Options, Unsealed, Vault as _, unseal};
 use tokio::time::Instant;
 
-use crate::cli::{Global, Style, duration};
+use crate::cli::{Change, Global, Style, duration};
 use crate::failure;
+use crate::order;
 use crate::session::Session;
 
 /// The CA of Vault's certificate, where the bootstrap puts it.
@@ -33,6 +35,31 @@ enum Verb {
     /// The unit of Vault runs this whenever it has started. A server without configuration, and a cluster without a stored
     /// key, are none of its business: nothing is done then, and that is no failure.
     Unseal(Unseal),
+    /// Print the key that unseals Vault
+    ///
+    /// It opens everything that Vault keeps: it is printed with --reveal only.
+    ShowUnsealKey(ShowUnsealKey),
+    /// Take the unseal key out of etcd
+    ///
+    /// From then on a Vault that has started stays sealed until somebody unseals it by hand, with the key that was kept
+    /// elsewhere.
+    RemoveUnsealKey(RemoveUnsealKey),
+}
+
+#[derive(Debug, Args)]
+struct ShowUnsealKey {
+    /// Print the secret
+    #[arg(long)]
+    reveal: bool,
+}
+
+#[derive(Debug, Args)]
+struct RemoveUnsealKey {
+    /// The key is kept elsewhere
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    change: Change,
 }
 
 #[derive(Debug, Args)]
@@ -61,7 +88,7 @@ impl Vault {
     /// The configuration is there and cannot be read.
     pub fn concerns(&self, global: &Global) -> Result<bool, Failure> {
         match config::load(&global.root) {
-            Err(ConfigError::Missing { .. }) => Ok(false),
+            Err(ConfigError::Missing { .. }) if matches!(self.verb, Verb::Unseal(_)) => Ok(false),
             Err(error) => Err(failure::of_config(error)),
             Ok(_) => Ok(true),
         }
@@ -69,17 +96,75 @@ impl Vault {
 
     /// The options by which etcd is reached: it may begin to run together with Vault.
     pub fn patient(&self, global: &Global) -> Global {
-        let Verb::Unseal(verb) = &self.verb;
-        Global { timeout: global.timeout.max(verb.within), ..global.clone() }
+        match &self.verb {
+            Verb::Unseal(verb) => {
+                Global { timeout: global.timeout.max(verb.within), ..global.clone() }
+            }
+            _ => global.clone(),
+        }
     }
 
-    /// Unseals.
+    /// Unseals, shows or removes the key.
     ///
     /// # Errors
-    /// The key is not that of this Vault; it is still sealed after the time given; etcd does not answer.
+    /// The key is not that of this Vault; it is still sealed after the time given; etcd does not answer; a safety rule
+    /// forbids it.
     pub async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
-        let Verb::Unseal(verb) = self.verb;
-        verb.run(session).await
+        match self.verb {
+            Verb::Unseal(verb) => verb.run(session).await,
+            Verb::ShowUnsealKey(verb) => verb.run(session).await,
+            Verb::RemoveUnsealKey(verb) => verb.run(session).await,
+        }
+    }
+}
+
+impl ShowUnsealKey {
+    async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+        let Some(key) = stored_key(session).await? else {
+            return Err(failure::nothing_yet("no unseal key is stored"));
+        };
+        if !self.reveal {
+            let what = "the unseal key is a secret: --reveal prints it";
+            return Err(failure::of_refusal(Refusal::Unsafe(what.into())));
+        }
+        let io = &mut *session.io;
+        if io.is_json() {
+            io.json(&serde_json::json!({ "format": 1, "key": key.reveal() }))?;
+        } else {
+            io.line(key.reveal())?;
+        }
+        Ok(ExitCode::Done)
+    }
+}
+
+impl RemoveUnsealKey {
+    async fn run(self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+        // The original asks nothing.
+        let may = self.force || session.io.style == Style::Original;
+        let key = Key::VaultUnsealKey;
+        order::carry_out(
+            session,
+            &self.change,
+            &|view, snapshot, by| {
+                let Some(kv) = snapshot.kvs.get(&key.to_string()) else {
+                    return Err(Refusal::AlreadySo("no unseal key is stored".into()));
+                };
+                if !may {
+                    let what = "Neco has no other copy, and without the key nobody unseals Vault: keep what \
+                        'necoctl vault show-unseal-key --reveal' prints, then give --force";
+                    return Err(Refusal::Unsafe(what.into()));
+                }
+                let txn = Txn::default()
+                    .when(Compare::unchanged(&key, kv.mod_revision))
+                    .then(Op::delete(&key));
+                Ok(noted(view, by, "vault remove-unseal-key", txn))
+            },
+            &|_| {
+                "the unseal key is removed: a Vault that starts stays sealed until somebody unseals it by hand"
+                    .to_owned()
+            },
+        )
+        .await
     }
 }
 

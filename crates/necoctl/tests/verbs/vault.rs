@@ -113,3 +113,54 @@ async fn the_ca_must_be_one_and_the_address_too() {
     assert!(run.code == 64 && run.err.contains("is no URL"), "{run:?}");
     assert_eq!(state(&vault).await, State::Sealed);
 }
+
+#[tokio::test]
+async fn the_key_is_printed_where_that_is_asked_for_alone() {
+    for (style, refused) in [(Style::Ours, 5), (Style::Original, 1)] {
+        let bench = Bench { style, ..keeping("hunter2") };
+        for more in [&[][..], &["--output", "json"]] {
+            let run = bench.run(&[&["vault", "show-unseal-key"], more].concat()).await;
+            assert_eq!((run.code, &*run.out), (refused, ""), "{run:?}");
+            assert!(run.err.contains("--reveal") && !run.err.contains("hunter2"), "{run:?}");
+        }
+        let run = bench.run(&["vault", "show-unseal-key", "--reveal"]).await;
+        assert_eq!((run.code, &*run.out, &*run.err), (0, "hunter2\n", ""));
+    }
+    let json = ["vault", "show-unseal-key", "--reveal", "--output", "json"];
+    let run = keeping("hunter2").run(&json).await;
+    assert_eq!(run.json(), serde_json::json!({ "format": 1, "key": "hunter2" }));
+    let run = Bench::new().run(&json).await;
+    assert_eq!((run.code, &*run.out), (3, ""), "{run:?}");
+}
+
+#[tokio::test]
+async fn the_only_copy_of_the_key_is_not_removed_by_the_way() {
+    let bench = keeping("hunter2");
+    for more in [&[][..], &["--dry-run"]] {
+        let run = bench.run(&[&["vault", "remove-unseal-key"], more].concat()).await;
+        assert_eq!((run.code, &*run.out), (5, ""), "{run:?}");
+        assert!(run.err.contains("--force"), "{run:?}");
+    }
+    let run = bench.run(&["vault", "remove-unseal-key", "--force", "--dry-run"]).await;
+    assert!(run.code == 0 && run.out.contains("delete vault-unseal-key\n"), "{run:?}");
+    assert_eq!(bench.get(KEY).as_deref(), Some("hunter2"));
+
+    let run = bench.run(&["vault", "remove-unseal-key", "--force", "--reason", "kept"]).await;
+    assert!(run.code == 0 && run.out.contains("is removed"), "{run:?}");
+    assert!(!run.out.contains("hunter2") && !run.err.contains("hunter2"), "{run:?}");
+    assert_eq!(bench.get(KEY), None);
+    let orders = bench.run(&["history", "--orders"]).await.out;
+    assert!(orders.contains("vault remove-unseal-key") && orders.contains("kept"), "{orders}");
+    let run = bench.run(&["vault", "remove-unseal-key", "--force"]).await;
+    assert!(run.code == 0 && run.out.contains("unchanged: "), "{run:?}");
+}
+
+#[tokio::test]
+async fn under_the_original_s_name_the_key_goes_without_a_word() {
+    let bench = Bench { style: Style::Original, ..keeping("hunter2") };
+    for _ in 0..2 {
+        let run = bench.run(&["vault", "remove-unseal-key"]).await;
+        assert_eq!((run.code, &*run.out, &*run.err), (0, "", ""));
+        assert_eq!(bench.get(KEY), None);
+    }
+}

@@ -6,7 +6,7 @@ use neco_components::Recipe;
 use neco_process::under;
 
 /// The folder of the package's data.
-const FOLDER: &str = "/usr/share/neco";
+pub const FOLDER: &str = "/usr/share/neco";
 
 /// The recipe below `root`, if there is one that can be read.
 pub fn installed(root: &Path) -> Option<Recipe> {

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod completion;
+pub mod component;
 pub mod config;
 pub mod history;
 pub mod image;
@@ -52,6 +53,7 @@ pub enum Command {
     Key(key::Key),
     Mirror(mirror::Mirror),
     Vault(vault::Vault),
+    Component(component::Component),
     Image(image::Image),
     IsRunning(is_running::IsRunning),
     SessionLog(session_log::SessionLog),
@@ -80,6 +82,7 @@ pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
         Command::SessionLog(verb) => {
             block_on(async { Ok(verb.run(&global.root, io).await) })?.end_so()
         }
+        Command::Component(verb) if !verb.needs_etcd() => verb.list(&global.root, io),
         Command::Image(verb) => block_on(verb.run(&global.root, io)),
         Command::IsRunning(verb) => block_on(verb.run(&global.root, io)),
         Command::Completion(verb) => verb.run(io),
@@ -124,6 +127,7 @@ impl Command {
             Self::Key(verb) => verb.run(session.io),
             Self::Mirror(verb) => verb.run(session.io).await,
             Self::Vault(verb) => verb.run(session).await,
+            Self::Component(verb) => verb.run(session).await,
             Self::Image(verb) => verb.run(&session.root, session.io).await,
             Self::IsRunning(verb) => verb.run(&session.root, session.io).await,
             Self::SessionLog(verb) => verb.run(&session.root, session.io).await.end_so(),

@@ -3,6 +3,7 @@
 //! `BLESS=1 cargo test -p necoctl` writes the expected files of `tests/golden/` anew.
 
 mod audit;
+mod component;
 mod config;
 mod disturbed;
 mod files;

@@ -1,0 +1,119 @@
+//! `component list` and `component show`.
+
+use std::path::Path;
+
+use neco_schema::Key;
+
+use crate::harness::{Bench, request};
+
+/// A server with the data that the package of this tree ships.
+fn shipped() -> Bench {
+    let bench = Bench::new();
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian/usr/share/neco");
+    let to = bench.root.path().join("usr/share/neco");
+    std::fs::remove_file(to.join("recipe.toml")).expect("the harness's recipe");
+    copy(&from, &to);
+    let write = |path: &str, text: &str| {
+        let path = bench.root.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    };
+    write("usr/share/neco/VERSION", "2026.11.21-40152\n");
+    write("etc/neco/rack", "1\n");
+    write("etc/neco/cluster", "stage0\n");
+    write("etc/os-release", "NAME=\"Ubuntu\"\nVERSION_ID=\"22.04\"\n");
+    write("sys/class/dmi/id/product_serial", "abc\n");
+    bench
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_components_of_the_package_are_listed_with_their_steps() {
+    let bench = shipped();
+    let run = bench.run(&["component", "list"]).await;
+    assert_eq!((run.code, &*run.err), (0, ""), "{run:?}");
+    let line = |name: &str| {
+        let found = run.out.lines().find(|line| line.split_whitespace().next() == Some(name));
+        found.unwrap_or_else(|| panic!("no {name}: {}", run.out)).to_owned()
+    };
+    let serf = line("serf");
+    for part in ["one-at-a-time", "when-changed", "serf.service", "ghcr.io/cybozu/serf:", " serf"] {
+        assert!(serf.contains(part), "{part}: {serf}");
+    }
+    assert!(line("vault").contains("(stop)"), "{}", line("vault"));
+    let json = bench.run(&["component", "list", "--output", "json"]).await.json();
+    let components = json["components"].as_array().expect("a list");
+    assert_eq!(components.len() + 1, run.out.lines().count());
+    let etcd = components.iter().find(|one| one["name"] == "etcd").expect("etcd");
+    assert_eq!(etcd["steps"][0]["phase"], "apply");
+}
+
+#[tokio::test]
+async fn a_component_is_shown_as_it_should_be_on_this_server() {
+    let bench = shipped();
+    for number in [0, 1, 2] {
+        bench.put(&format!("info/bootservers/{number}"), "");
+    }
+    let run = bench.run(&["component", "show", "serf"]).await;
+    assert_eq!((run.code, &*run.err), (0, ""), "{run:?}");
+    for part in [
+        "Image      ghcr.io/cybozu/serf:",
+        "serf.service: kept running",
+        "\n==> /etc/serf/serf.json (0644)\n",
+        "\"10.69.0.3",
+        "10.69.1.131",
+        "\n==> /etc/systemd/system/serf.service (0644)\n",
+    ] {
+        assert!(run.out.contains(part), "{part}: {}", run.out);
+    }
+    // Once there is a request, its servers are what counts.
+    let mut update = request();
+    update.servers.pop();
+    bench.set(Key::Request, &update);
+    let run = bench.run(&["component", "show", "serf"]).await;
+    assert!(!run.out.contains("10.69.1.131"), "{}", run.out);
+}
+
+#[tokio::test]
+async fn what_is_not_for_everybody_is_shown_where_that_is_asked_for() {
+    let bench = shipped();
+    bench.put("info/bootservers/1", "");
+    let shown = |more: &'static [&'static str]| {
+        let line = [&["component", "show", "sudoers"], more].concat();
+        let bench = &bench;
+        async move { bench.run(&line).await }
+    };
+    let run = shown(&[]).await;
+    assert!(run.out.contains("(0440") && run.out.contains("--reveal"), "{run:?}");
+    assert!(!run.out.contains("NOPASSWD"), "{run:?}");
+    assert!(shown(&["--reveal"]).await.out.contains("NOPASSWD"));
+    let json = shown(&["--output", "json"]).await.json();
+    assert_eq!(json["files"][0]["mode"], "0440");
+    assert!(json["files"][0].get("content").is_none(), "{json}");
+    assert_eq!(json["files"][0]["sha256"].as_str().expect("a digest").len(), 64);
+}
+
+#[tokio::test]
+async fn what_cannot_be_shown_is_told() {
+    let bench = shipped();
+    bench.put("info/bootservers/1", "");
+    let run = bench.run(&["component", "show", "squid"]).await;
+    assert_eq!((run.code, &*run.out), (3, ""), "{run:?}");
+    assert!(run.err.contains("setup-hw"), "{run:?}");
+    let recipe = bench.root.path().join("usr/share/neco/components/serf.toml");
+    std::fs::write(recipe, "format = 1\nname = \"serf\"\nscope = \"each\"\n").expect("written");
+    let run = bench.run(&["component", "list"]).await;
+    assert_eq!(run.code, 1);
+    assert!(run.err.contains("components/serf.toml:3: scope"), "{run:?}");
+}

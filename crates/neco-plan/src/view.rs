@@ -309,6 +309,8 @@ impl View {
             Key::SshPublicKey
             | Key::InstalledContainer(..)
             | Key::InstalledDeb(..)
+            | Key::Preview(_)
+            | Key::PreviewAnswer(..)
             | Key::Finish(_)
             | Key::Candidate { .. }
             | Key::Bmc(_)

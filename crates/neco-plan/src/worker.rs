@@ -97,7 +97,9 @@ fn for_member(view: &View, me: &Local, request: &UpdateRequest) -> (u8, Move) {
     if let Some(cause) = apart(view, me, request) {
         return (11, abort(own_origin(own.map_or(0, |status| status.step), cause)));
     }
-    if let Some(cause) = different_recipes(view, me, request) {
+    if let Some(cause) =
+        different_recipes(view, me, request).or_else(|| another_recipe(view, me, request, own))
+    {
         return (12, abort(own_origin(own.map_or(0, |status| status.step), cause)));
     }
     if let Some(rest) = paused(view, me, request) {
@@ -386,6 +388,30 @@ fn different_recipes(view: &View, me: &Local, request: &UpdateRequest) -> Option
         short(digest),
         short(different)
     ))
+}
+
+/// Row 12: this server planned one recipe and would now follow another: somebody changed the files in between. What was
+/// planned and compared with the others is what is done, or nothing.
+fn another_recipe(
+    view: &View,
+    me: &Local,
+    request: &UpdateRequest,
+    own: Option<&UpdateStatus>,
+) -> Option<String> {
+    let plan = &view.plans.get(&me.lrn)?.value;
+    // Before its first step it may plan anew; and the recipe of another version says nothing about this request.
+    own?;
+    if plan.request != request.id() || me.running != request.version {
+        return None;
+    }
+    (plan.recipe != me.recipe.digest).then(|| {
+        format!(
+            "the recipe on this server was changed in the midst of the update: planned was {}, now it is {}; install the \
+             package again",
+            short(&plan.recipe),
+            short(&me.recipe.digest)
+        )
+    })
 }
 
 /// Row 13: a pause, unless something runs or a group is open.

@@ -654,6 +654,17 @@ mod row_12 {
     use super::*;
 
     #[test]
+    fn a_recipe_that_is_not_the_planned_one_aborts() {
+        let (cluster, mut me, _) = at_step(2);
+        me.recipe.digest = RecipeDigest("recipe-zero".into());
+        let cause = aborts(&cluster, &me, 12).cause;
+        assert!(cause.contains("planned was recipe-one, now it is recipe-zer"), "{cause}");
+        // The recipe of another version says nothing about this request.
+        me.running = V2.parse().expect("a version");
+        assert_eq!(decide(&cluster, &me).0, 15);
+    }
+
+    #[test]
     fn different_recipes_abort_and_name_servers_and_digests() {
         let (mut cluster, me, request) = at_step(1);
         cluster.plan(1, &request, "recipe-two");

@@ -43,6 +43,8 @@ pub mod prefixes {
     pub const SEEN: &str = "seen/";
     /// What happened.
     pub const HISTORY: &str = "history/";
+    /// What operators ask before an update.
+    pub const PREVIEW: &str = "preview/";
     /// What operators ordered.
     pub const ORDER: &str = "order/";
     /// Election of the updaters.
@@ -86,6 +88,10 @@ pub enum Key {
     HistoryServer(Timestamp, RequestId, Lrn),
     /// `order/<time>`.
     Order(Timestamp),
+    /// `preview/<lease>`: a question, with the lease of whoever asks.
+    Preview(u64),
+    /// `preview/<lease>/<LRN>`: an answer to it.
+    PreviewAnswer(u64, Lrn),
     /// `info/bootservers/<LRN>`: empty value, the server is registered.
     BootServer(Lrn),
     /// `info/neco-release`: the known release.
@@ -176,6 +182,8 @@ impl std::fmt::Display for Key {
             Self::History(at, id) => write!(f, "history/{}-{id}", at.fixed()),
             Self::HistoryServer(at, id, lrn) => write!(f, "history/{}-{id}/{lrn}", at.fixed()),
             Self::Order(at) => write!(f, "order/{}", at.fixed()),
+            Self::Preview(lease) => write!(f, "preview/{lease:x}"),
+            Self::PreviewAnswer(lease, lrn) => write!(f, "preview/{lease:x}/{lrn}"),
             Self::BootServer(lrn) => write!(f, "info/bootservers/{lrn}"),
             Self::Release => f.write_str("info/neco-release"),
             Self::SshPublicKey => f.write_str("info/ssh-pubkey"),
@@ -233,6 +241,10 @@ fn parse(text: &str) -> Option<Key> {
         "seen" => Some(Key::Seen(rest.parse().ok()?)),
         "history" => parse_history(rest),
         "order" => Some(Key::Order(fixed_time(rest)?)),
+        "preview" => match rest.split_once('/') {
+            None => Some(Key::Preview(lease(rest)?)),
+            Some((question, lrn)) => Some(Key::PreviewAnswer(lease(question)?, lrn.parse().ok()?)),
+        },
         "info" => match rest {
             "neco-release" => Some(Key::Release),
             "ssh-pubkey" => Some(Key::SshPublicKey),
@@ -250,11 +262,8 @@ fn parse(text: &str) -> Option<Key> {
             }
         }
         "leader" => {
-            let (election, lease) = rest.split_once("//")?;
-            let plain = !lease.is_empty()
-                && !lease.starts_with('0')
-                && !lease.contains(|c: char| c.is_uppercase());
-            let lease = u64::from_str_radix(lease, 16).ok().filter(|_| plain)?;
+            let (election, id) = rest.split_once("//")?;
+            let lease = lease(id)?;
             ELECTIONS
                 .contains(&election)
                 .then(|| Key::Candidate { election: election.to_owned(), lease })
@@ -276,6 +285,12 @@ fn parse(text: &str) -> Option<Key> {
         },
         _ => None,
     }
+}
+
+/// The id of a lease, as etcd's own programs write it into keys.
+fn lease(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    u64::from_str_radix(text, 16).ok().filter(|_| plain && !text.starts_with('0'))
 }
 
 /// A time with nine fraction digits.
@@ -318,6 +333,12 @@ mod tests {
             "history/2026-11-21T08:00:00Z-a",
             "order/2026-11-21T08:00:00Z",
             "order/",
+            "preview/",
+            "preview/0a",
+            "preview/A",
+            "preview/+a",
+            "preview/a/",
+            "preview/a/0/1",
             "leader/updater/694d",
             "leader/updater//",
             "neco-rebooter/reboot-list/1",

@@ -21,6 +21,7 @@ pub mod journal;
 mod key;
 mod lrn;
 mod membership;
+mod preview;
 mod rebooter;
 mod recipe;
 mod request;
@@ -38,6 +39,9 @@ pub use id::{RecipeDigest, RequestId};
 pub use key::{Key, KeyError, PREFIX, prefixes};
 pub use lrn::{Lrn, LrnError};
 pub use membership::{Alive, Group, Turn, Way};
+pub use preview::{
+    ChangeKind, GroupPreview, Preview, PreviewQuestion, PreviewedChange, StepPreview,
+};
 pub use rebooter::{RebootListEntry, RebootStatus};
 pub use recipe::{GroupShape, RecipeShape};
 pub use request::{Ending, PackageRef, RequestKind, StopNote, UpdateRequest};

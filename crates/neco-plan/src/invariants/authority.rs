@@ -277,6 +277,8 @@ pub(super) fn is_readable(key: &Key, value: &[u8]) -> bool {
         Key::History(..) => neco_schema::HistoryRecord::decode(value).is_ok(),
         Key::HistoryServer(..) => neco_schema::HistoryServer::decode(value).is_ok(),
         Key::Order(_) => neco_schema::OrderNote::decode(value).is_ok(),
+        Key::Preview(_) => neco_schema::PreviewQuestion::decode(value).is_ok(),
+        Key::PreviewAnswer(..) => neco_schema::Preview::decode(value).is_ok(),
         Key::Contents(_) => neco_schema::ContentsStatus::decode(value).is_ok(),
         _ => true,
     }

@@ -87,7 +87,8 @@ impl Plan {
         }
         if go_updater && pick(2) == 0 {
             // A member more or less while the original leads.
-            faults.push((690, Fault::Order(6 + pick(2), pick(1000))));
+            let at = u32::try_from(300 + pick(400)).unwrap_or(0);
+            faults.push((at, Fault::Order(6 + pick(2), pick(1000))));
         }
         let left = faults.iter().find(|(_, fault)| matches!(fault, Fault::Order(6, _)));
         if let Some(at) = left.map(|(at, _)| *at).filter(|_| pick(3) == 0) {

@@ -67,6 +67,8 @@ fn spare(family: Key) -> Option<(Key, Reader)> {
         | Key::SshPublicKey
         | Key::InstalledContainer(..)
         | Key::InstalledDeb(..)
+        | Key::Preview(_)
+        | Key::PreviewAnswer(..)
         | Key::Finish(_)
         | Key::Bmc(_)
         | Key::TeleportAuthToken

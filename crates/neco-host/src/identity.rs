@@ -76,6 +76,17 @@ pub fn cluster(root: &Root) -> Result<String, IdentityError> {
     Ok(text)
 }
 
+/// The name of this host: the kernel's, or under another root what its own `/etc/hostname` says, if it has one.
+pub fn hostname(root: &Root) -> io::Result<String> {
+    let read = |path: &Path| std::fs::read_to_string(path).map(|text| text.trim().to_owned());
+    if !root.is_system()
+        && let Ok(name) = read(&root.join("/etc/hostname"))
+    {
+        return Ok(name);
+    }
+    read(Path::new("/proc/sys/kernel/hostname"))
+}
+
 /// The machine id, from `/etc/machine-id`: 32 hex digits.
 pub fn machine_id(root: &Root) -> Result<String, IdentityError> {
     let (path, text) = word(root, MACHINE_ID, MACHINE_ID_REMEDY)?;

@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// Lays another tree over this one: mappings key by key, everything else as a whole.
-    pub(crate) fn overlay(&mut self, over: Self) {
+    pub fn overlay(&mut self, over: Self) {
         match (&mut self.value, over) {
             (Value::Map(under), Self { value: Value::Map(over), .. }) => {
                 for (key, node) in over {

@@ -86,7 +86,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         "unknown".to_owned()
     });
     let local = Local {
-        host: hostname(&root)?,
+        host: neco_host::identity::hostname(&root)?,
         package: config.release.package.clone(),
         needs_signature: config.release.unsigned == Unsigned::Refuse,
         recipe: outline(&root)?,
@@ -117,18 +117,6 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     pages.abort();
     tracing::info!("stopped");
     Ok(ExitCode::Done)
-}
-
-/// The name of this host: the kernel's, or under another root what its own file says.
-fn hostname(root: &Root) -> std::io::Result<String> {
-    let from_file =
-        || std::fs::read_to_string(root.join("/etc/hostname")).map(|text| text.trim().to_owned());
-    if !root.is_system()
-        && let Ok(name) = from_file()
-    {
-        return Ok(name);
-    }
-    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|text| text.trim().to_owned())
 }
 
 /// What the installed recipe says that matters to a leader.

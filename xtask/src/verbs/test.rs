@@ -91,6 +91,7 @@ fn try_tests(count: &mut Count, chosen: &[String], ignored_too: bool) -> Done {
     tools.lend(&mut command);
     if ignored_too {
         tools.lend_openbao(&mut command)?;
+        tools.lend_serf(&mut command)?;
     }
     command.env("NECO_BIN_DIR", &programs.dir).env("NECO_PACKAGES", packages);
     if std::env::var_os(THREADS).is_none() {

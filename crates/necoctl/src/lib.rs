@@ -14,6 +14,7 @@ pub mod failure;
 pub mod images;
 pub mod io;
 pub mod order;
+pub mod preview;
 pub mod recipe;
 pub mod recording;
 pub mod secrets;

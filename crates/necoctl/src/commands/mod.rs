@@ -11,6 +11,7 @@ pub mod key;
 pub mod leave;
 pub mod mirror;
 pub mod pause;
+pub mod plan;
 pub mod recover;
 pub mod resume;
 pub mod session_log;
@@ -39,6 +40,7 @@ use crate::session::{self, Session};
 pub enum Command {
     Status(status::Status),
     Why(why::Why),
+    Plan(plan::Plan),
     Update(update::Update),
     Stop(stop::Stop),
     Recover(recover::Recover),
@@ -113,6 +115,7 @@ impl Command {
         match self {
             Self::Status(verb) => verb.run(session).await,
             Self::Why(verb) => verb.run(session).await,
+            Self::Plan(verb) => verb.run(session).await,
             Self::Update(verb) => verb.run(session).await,
             Self::Stop(verb) => verb.run(session).await,
             Self::Recover(verb) => verb.run(session).await,

@@ -11,6 +11,7 @@ mod harness;
 mod help;
 mod images;
 mod orders;
+mod plan;
 mod program;
 mod reading;
 mod session_log;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use neco_dctest::instance::dirs::{TOP_VARIABLE, Top};
 use neco_dctest::instance::orders::{Link, Order, Power};
-use neco_dctest::instance::{first, keeper, mirror, warden};
+use neco_dctest::instance::{first, keeper, mirror, outside, warden};
 
 /// Runs virtual data centres: boot servers that really boot, on a network that can really break.
 #[derive(Parser)]
@@ -129,6 +129,8 @@ enum Verb {
     Keeper { instance: String },
     #[command(hide = true)]
     Mirror { dir: PathBuf, address: std::net::SocketAddr },
+    #[command(hide = true)]
+    Outside { dir: PathBuf, writers: Vec<std::net::IpAddr> },
 }
 
 fn main() -> ExitCode {
@@ -177,6 +179,7 @@ async fn verb(arguments: Arguments, top: &Top, program: &std::path::Path) -> Res
         Verb::Warden { .. } | Verb::First { .. } => Ok(0),
         Verb::Keeper { instance } => keeper::run_keeper(top, &instance).await.map(|()| 0),
         Verb::Mirror { dir, address } => mirror::run_mirror(&dir, address).await.map(|()| 0),
+        Verb::Outside { dir, writers } => outside::run_outside(&dir, writers).await.map(|()| 0),
         Verb::Check { file } => verbs::check(top, file.as_deref()).await,
         Verb::Up { file, tied, output } => {
             let wanted = verbs::Wanted { file: file.as_deref(), name, tied, output };

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod mirror;
 pub mod network;
 pub mod orders;
+pub mod outside;
 pub mod proc;
 pub mod record;
 pub mod registry;

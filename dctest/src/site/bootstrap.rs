@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(90);
 
 /// What issues certificates to boot servers.
 pub(super) struct Authorities {
-    server: Authority,
+    pub(super) server: Authority,
     peer: Authority,
     client: Authority,
 }
@@ -88,7 +88,7 @@ impl Site {
         self.unseal_vault(&key).await?;
         self.etcdctl_told(self.machine(0), &["put", "/neco/vault-unseal-key"], &key).await?;
         self.make_etcd_users().await?;
-        self.seed_sabakan().await?;
+        self.start_outside().await?;
         self.register(&version).await?;
         for machine in &self.machines {
             self.configure_full(machine).await?;
@@ -111,6 +111,10 @@ impl Site {
             files.push(File { path: path.to_owned(), text: text.to_owned() });
         };
         file(CA, &server.certificate);
+        let registry = self.dirs.secrets().join("authority.pem");
+        let registry = std::fs::read_to_string(&registry)
+            .with_context(|| format!("reading {}", registry.display()))?;
+        file("/usr/local/share/ca-certificates/data-centre.crt", &registry);
         file("/etc/etcd/ca-peer.crt", &peer.certificate);
         file("/etc/etcd/ca-client.crt", &client.certificate);
         let issued = [

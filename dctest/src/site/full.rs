@@ -4,17 +4,19 @@ use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use neco_sabakan::fake::{FakeSabakan, ServeOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Site, shown};
+use super::{Site, shown, until};
 use crate::host::command::{command, run};
-use crate::instance::dirs::Top;
+use crate::instance::dirs::{TOP_VARIABLE, Top};
+use crate::instance::{client, outside};
 
 /// What lies over the package: pins, Vault's own storage, units of programs that come with the package of a site.
 const OVERLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/full");
@@ -30,7 +32,30 @@ const ETCDPASSWD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/etcdpass
 const RELEASE: &str = "v1.4.9";
 const RELEASED: &str = "etcdpasswd_1.4.9_amd64.deb";
 
+/// A host of the web, and what worker servers boot there; it is named by the pins.
+const WEB: &str = "stable.release.flatcar-linux.net";
+const OS_IMAGE: &str = "amd64-usr/4152.2.1";
+
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The containers of a server that runs everything.
+const CONTAINERS: [&str; 6] = ["etcd", "promtail", "sabakan", "serf", "setup-hw", "vault"];
+
+/// Its units that run, and start at boot.
+const UNITS: [&str; 12] = [
+    "cke-localproxy.service",
+    "cke.service",
+    "ep-agent.service",
+    "etcd-container.service",
+    "promtail.service",
+    "sabakan-state-setter.service",
+    "sabakan.service",
+    "serf.service",
+    "setup-hw.service",
+    "setup-serf-tags.timer",
+    "ssh.service",
+    "vault.service",
+];
 
 /// Lays what a site adds over the unpacked package.
 ///
@@ -52,7 +77,33 @@ pub(super) async fn overlay(top: &Top, tree: &Path) -> Result<()> {
         }
         first.get_or_insert(path);
     }
-    Ok(())
+    name_units(tree)
+}
+
+/// Has the script that runs before the package is there know all units that are in it.
+fn name_units(tree: &Path) -> Result<()> {
+    let dir = tree.join("lib/systemd/system");
+    let entries = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
+    let units = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut units: Vec<String> = units.collect();
+    units.sort();
+    let script = tree.join("DEBIAN/preinst");
+    let text =
+        fs::read_to_string(&script).with_context(|| format!("reading {}", script.display()))?;
+    let text = with_units(&text, &units)?;
+    fs::write(&script, text).with_context(|| format!("writing {}", script.display()))
+}
+
+/// A script that names these units as those of its package.
+fn with_units(script: &str, units: &[String]) -> Result<String> {
+    const NAMED: &str = "provided='";
+    let named = script.lines().filter(|line| line.starts_with(NAMED)).count();
+    ensure!(named == 1, "the preinst names its units {named} times");
+    let lines = script.lines().map(|line| match line.starts_with(NAMED) {
+        true => format!("{NAMED} {} '\n", units.join(" ")),
+        false => format!("{line}\n"),
+    });
+    Ok(lines.collect())
 }
 
 /// Offers the release of etcdpasswd on a mirror; `dir` is for work.
@@ -98,17 +149,87 @@ fn stand_in(top: &Top, to: &Path) -> Result<()> {
 }
 
 impl Site {
-    /// Has sabakan of each server know the boot servers from its first start on, as `neco init-data` and the operators have it.
+    /// Sees that everything runs on all servers: units, containers, Vault with a leader, all members of etcd.
     ///
     /// # Errors
-    /// The stand-in refuses them.
-    pub(super) async fn seed_sabakan(&self) -> Result<()> {
-        let dir = self.dirs.dir.join("sabakan");
-        let options = ServeOptions { directory: Some(dir.clone()), ..ServeOptions::default() };
+    /// Something does not, or not in time.
+    pub async fn everything_runs(&self) -> Result<()> {
+        for machine in &self.machines {
+            for unit in UNITS {
+                self.is_up(machine, unit).await?;
+                let enabled = self.unit(machine, unit, "UnitFileState").await?;
+                ensure!(enabled == "enabled", "{}: {unit} is {enabled}", machine.name);
+            }
+            let running = self.containers(machine).await?;
+            let missing = CONTAINERS.iter().filter(|name| !running.contains_key(**name));
+            let missing: Vec<_> = missing.collect();
+            ensure!(missing.is_empty(), "{}: {missing:?} do not run", machine.name);
+            self.is_whole(machine).await?;
+        }
+        self.vault_is_up().await?;
+        self.etcd_is_healthy().await
+    }
+
+    /// Starts what boot servers find on the internet side; it ends with the data centre.
+    ///
+    /// # Errors
+    /// It does not answer in time.
+    pub(super) async fn start_outside(&mut self) -> Result<()> {
+        let dir = self.dirs.dir.join("outside");
+        let os = dir.join(outside::FILES).join(OS_IMAGE);
+        fs::create_dir_all(&os).with_context(|| format!("making {}", os.display()))?;
+        let authorities = self.authorities.as_ref().context("this site has no authorities")?;
+        let (certificate, key) = authorities.server.issue(WEB, &[WEB])?;
+        for (path, text) in [
+            (dir.join(outside::CERTIFICATE), certificate),
+            (dir.join(outside::KEY), key),
+            (os.join("flatcar_production_pxe.vmlinuz"), "a kernel\n".repeat(10_000)),
+            (os.join("flatcar_production_pxe_image.cpio.gz"), "an initrd\n".repeat(100_000)),
+        ] {
+            fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        self.seed_sabakan(&dir.join(outside::STATE)).await?;
+        let place = format!("{}/32", outside::ADDRESS);
+        let words = ["ip", "addr", "replace", &place, "dev", "lo"];
+        run(&mut command(self.on_the_internet(words.map(str::to_owned))?), LIMIT).await?;
+        let log = self.dirs.routers().join("outside.log");
+        let log = fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let words = [shown(&self.tools.program), "outside".to_owned(), shown(&dir)];
+        let writers = self.machines.iter().map(|machine| machine.address.to_string());
+        let all = self.on_the_internet(words.into_iter().chain(writers))?;
+        let mut program = command(all);
+        program.env(TOP_VARIABLE, &self.tools.top.0);
+        program.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.outside = Some(program.spawn().context("starting what is outside")?);
+        let line = format!("{} {WEB}\n", outside::ADDRESS);
+        for machine in &self.machines {
+            self.tell(machine, &["sh", "-c", "cat >> /etc/hosts"], &line).await?;
+        }
+        let url = format!("https://{WEB}/{OS_IMAGE}/flatcar_production_pxe.vmlinuz");
+        let words = ["curl", "--silent", "--show-error", "--fail", "--head", "--cacert"];
+        until("the web to answer", LIMIT, async || {
+            let words = [&words[..], &[super::bootstrap::CA, &url]].concat();
+            self.ask(self.machine(0), &words).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The words of a command that runs on the internet side.
+    fn on_the_internet(&self, words: impl IntoIterator<Item = String>) -> Result<Vec<String>> {
+        let mut all = client::enter(&self.dirs)?;
+        all.extend(["ip", "netns", "exec", "internet"].map(str::to_owned));
+        all.extend(words);
+        Ok(all)
+    }
+
+    /// Has sabakan know the boot servers, as `neco init-data` and the operators have it.
+    async fn seed_sabakan(&self, dir: &Path) -> Result<()> {
+        let directory = Some(dir.to_owned());
+        let options = ServeOptions { directory, ..ServeOptions::default() };
         let sabakan =
             FakeSabakan::start(options).await.context("starting a stand-in of sabakan")?;
-        let url = sabakan.url();
-        let port = url.port().context("its address has no port")?;
+        let port = sabakan.url().port().context("its address has no port")?;
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         put(address, "PUT", "/api/v1/config/ipam", &self.ipam()).await?;
         let racks = 0..self.centre().addresses.racks;
@@ -118,12 +239,6 @@ impl Site {
         });
         put(address, "POST", "/api/v1/machines", &machines.collect()).await?;
         sabakan.stop().await;
-        let state = dir.join("state.json");
-        let state =
-            fs::read_to_string(&state).with_context(|| format!("reading {}", state.display()))?;
-        for machine in &self.machines {
-            self.write(machine, "/var/lib/sabakan/state.json", 0o600, &state).await?;
-        }
         Ok(())
     }
 
@@ -163,4 +278,20 @@ async fn put(address: SocketAddr, method: &str, path: &str, body: &Value) -> Res
         bail!("the stand-in of sabakan refuses {path}: {answer}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_keeps_the_units_that_a_site_adds() {
+        let script = include_str!("../../../debian/DEBIAN/preinst.in");
+        let units = ["cke.service".to_owned(), "neco-worker.service".to_owned()];
+        let changed = with_units(script, &units).unwrap();
+        let named = "\nprovided=' cke.service neco-worker.service '\n";
+        assert!(changed.contains(named), "{changed}");
+        assert_eq!(changed.replace(named, "\nprovided=' @UNITS@ '\n"), script);
+        assert!(with_units("#!/bin/sh\n", &units).is_err());
+    }
 }

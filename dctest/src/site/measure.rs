@@ -46,6 +46,21 @@ impl Site {
         Duration::try_from(took).context("it ended before it began")
     }
 
+    /// The containers that run on a machine, each with its id and the moment of its start.
+    ///
+    /// # Errors
+    /// Docker does not answer there.
+    pub async fn containers(&self, machine: &Machine) -> Result<Running> {
+        let names = self.ask(machine, &["docker", "ps", "--format", "{{.Names}}"]).await?;
+        let mut running = Running::new();
+        for name in names.lines() {
+            let words = ["docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", name];
+            let told = self.ask(machine, &words).await?;
+            running.insert(name.to_owned(), told.trim().to_owned());
+        }
+        Ok(running)
+    }
+
     /// The services that run on a machine, but for Neco's own and those of logins.
     ///
     /// # Errors

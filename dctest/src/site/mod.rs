@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use neco_schema::NecoVersion;
+use tokio::process::Child;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::description::{self, DataCentre};
@@ -108,6 +109,8 @@ pub struct Site {
     first: Option<NecoVersion>,
     /// What issues certificates to boot servers that run everything.
     authorities: Option<Authorities>,
+    /// What such servers find on the internet side; it ends with this.
+    outside: Option<Child>,
     centre: DataCentre,
     _held: Option<ChildStdin>,
 }
@@ -151,6 +154,7 @@ impl Site {
             figures: BTreeMap::new(),
             first: None,
             authorities: None,
+            outside: None,
             centre,
             _held: held,
         })

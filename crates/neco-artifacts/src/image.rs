@@ -34,32 +34,10 @@ impl Image {
         }
     }
 
-    /// The images of a list with one full name a line, as `ckecli images` prints it. Each is called as the last part of its
-    /// repository. A registry may have a port: the tag begins after the last colon behind the last slash.
-    ///
-    /// # Errors
-    /// The line that names no image.
-    pub fn list(text: &str) -> Result<Vec<Self>, String> {
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        lines.map(|line| Self::of(line).ok_or_else(|| format!("{line:?} is no image"))).collect()
-    }
-
-    fn of(line: &str) -> Option<Self> {
-        let base = line.rfind('/').map_or(0, |slash| slash + 1);
-        let (name, tag) = line[base..].split_once(':')?;
-        let all = |text: &str, more: &str| {
-            text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
-        };
-        let repository = format!("{}{name}", &line[..base]);
-        let good = !tag.is_empty() && all(tag, "._-") && all(&repository, "._-/:");
-        let (name, tag, private) = (name.parse().ok()?, tag.to_owned(), false);
-        good.then_some(Self { name, repository, tag, private })
-    }
-
     /// What its archive is called among sabakan's assets, such as `cybozu-serf-ghcr.io-cybozu-serf-0.10.1.7.img`. It tells
     /// the public repository also where the private variant lies in it.
     pub fn asset_name(&self) -> String {
-        format!("cybozu-{}-{}-{}.img", self.name, self.repository.replace('/', "-"), self.tag)
+        asset_name(self.name.as_str(), &self.repository, &self.tag)
     }
 
     pub(crate) fn read(entry: &Fields<'_>) -> Option<Self> {
@@ -75,6 +53,56 @@ impl Image {
             private,
         })
     }
+}
+
+/// An image that another program wants to have, as it lists it. Its name is one of that program's, such as
+/// `unbound_exporter`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ListedImage {
+    /// The last part of its repository.
+    pub name: String,
+    /// Where it lies, such as `ghcr.io/cybozu/etcd`.
+    pub repository: String,
+    /// Its tag.
+    pub tag: String,
+}
+
+impl ListedImage {
+    /// The images of a list with one full name a line, as `ckecli images` prints it. A registry may have a port: the tag
+    /// begins after the last colon behind the last slash.
+    ///
+    /// # Errors
+    /// The line that names no image.
+    pub fn list(text: &str) -> Result<Vec<Self>, String> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        lines.map(|line| Self::of(line).ok_or_else(|| format!("{line:?} is no image"))).collect()
+    }
+
+    fn of(line: &str) -> Option<Self> {
+        let base = line.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = line[base..].split_once(':')?;
+        let all = |text: &str, more: &str| {
+            text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        };
+        let repository = format!("{}{name}", &line[..base]);
+        let begins = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        let good = begins && !tag.is_empty() && all(tag, "._-") && all(&repository, "._-/:");
+        good.then(|| Self { name: name.to_owned(), repository, tag: tag.to_owned() })
+    }
+
+    /// The full name, such as `ghcr.io/cybozu/etcd:3.5.15.1`.
+    pub fn reference(&self) -> String {
+        format!("{}:{}", self.repository, self.tag)
+    }
+
+    /// What its archive is called among sabakan's assets.
+    pub fn asset_name(&self) -> String {
+        asset_name(&self.name, &self.repository, &self.tag)
+    }
+}
+
+fn asset_name(name: &str, repository: &str, tag: &str) -> String {
+    format!("cybozu-{name}-{}-{tag}.img", repository.replace('/', "-"))
 }
 
 #[cfg(test)]
@@ -98,9 +126,8 @@ mod tests {
 
     #[test]
     fn a_line_is_an_image() {
-        let text =
-            "ghcr.io/cybozu/hyperkube:1.30.6.1\nregistry.test:5000/cybozu/etcd:3.5\n\npause:3.10\n";
-        let images = Image::list(text).unwrap_or_else(|why| panic!("{why}"));
+        let text = "ghcr.io/cybozu/unbound_exporter:0.4\nregistry.test:5000/cybozu/etcd:3.5\n\npause:3.10\n";
+        let images = ListedImage::list(text).unwrap_or_else(|why| panic!("{why}"));
         let parts: Vec<_> = images
             .iter()
             .map(|image| (image.name.as_str(), image.repository.as_str(), image.tag.as_str()))
@@ -108,19 +135,22 @@ mod tests {
         assert_eq!(
             parts,
             [
-                ("hyperkube", "ghcr.io/cybozu/hyperkube", "1.30.6.1"),
+                ("unbound_exporter", "ghcr.io/cybozu/unbound_exporter", "0.4"),
                 ("etcd", "registry.test:5000/cybozu/etcd", "3.5"),
                 ("pause", "pause", "3.10"),
             ]
         );
-        assert_eq!(Image::list(""), Ok(Vec::new()));
+        assert_eq!(ListedImage::list(""), Ok(Vec::new()));
+        let asset = "cybozu-unbound_exporter-ghcr.io-cybozu-unbound_exporter-0.4.img";
+        assert_eq!(images[0].asset_name(), asset);
+        assert_eq!(images[1].reference(), "registry.test:5000/cybozu/etcd:3.5");
     }
 
     #[test]
     fn a_line_that_is_none_is_named() {
         for bad in ["ghcr.io/cybozu/etcd", "registry.test:5000/etcd", "a:b:c", "x y:1", ":1", "a:"]
         {
-            let why = Image::list(&format!("ok:1\n{bad}\n")).expect_err(bad);
+            let why = ListedImage::list(&format!("ok:1\n{bad}\n")).expect_err(bad);
             assert!(why.contains(bad), "{why}");
         }
     }

@@ -14,6 +14,6 @@ mod program;
 
 pub use artifacts::Artifacts;
 pub use deb::Deb;
-pub use image::Image;
+pub use image::{Image, ListedImage};
 pub use os_image::OsImage;
 pub use program::Program;

@@ -69,6 +69,8 @@ pub struct DesiredUnit {
     pub name: String,
     /// What is to become of it.
     pub role: UnitRole,
+    /// Whether its file is written here; the one of another comes with a program or a package.
+    pub is_written: bool,
     /// Files without which it does not run.
     pub needs: Vec<PathBuf>,
     /// The digest of everything it is started with: its file, the component's files, the image, the package, and what it
@@ -125,6 +127,7 @@ impl Desired {
             units.push(DesiredUnit {
                 name: unit.name.clone(),
                 role: unit.role,
+                is_written: content.is_some(),
                 needs: unit.needs.clone(),
                 digest: digest.digest(),
             });

@@ -129,8 +129,13 @@ pub enum Effect {
 
 /// In what `observed` is not as `desired`: image, client programs and package, files in their order, then units. Empty when
 /// there is nothing to do.
+///
+/// A component that is [not on this server](absent_unit) is left alone.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
     let mut differences = Vec::new();
+    if absent_unit(desired, observed).is_some() {
+        return differences;
+    }
     if let Some(image) = desired.image.as_ref().filter(|_| !observed.image) {
         differences.push(Difference::Image { reference: image.clone() });
     }
@@ -157,6 +162,14 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
         differences.extend(changes.into_iter().map(changed));
     }
     differences
+}
+
+/// The unit for whose lack a component is not on this server: its file comes with a program that Neco's package may carry, or
+/// with the operating system, and systemd knows none of that name. What its own Debian package brings is no such unit.
+pub fn absent_unit<'d>(desired: &'d Desired, observed: &Observed) -> Option<&'d DesiredUnit> {
+    let comes_by_itself = |unit: &&DesiredUnit| desired.package.is_none() && !unit.is_written;
+    let is_absent = |unit: &&DesiredUnit| !observed.units.contains_key(&unit.name);
+    desired.units.iter().filter(comes_by_itself).find(is_absent)
 }
 
 /// What is to be done about `differences`, in order: bring the image and its client programs, write files, reload, install

@@ -33,12 +33,13 @@ pub use component::{
     Component, FileSpec, InstallTools, Probe, Ready, Restart, Scope, UnitRole, UnitSpec,
 };
 pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
-pub use diff::{Difference, Effect, FileChange, UnitChange, diff, effects};
+pub use diff::{Difference, Effect, FileChange, UnitChange, absent_unit, diff, effects};
 pub use digest::ContentDigest;
 pub use facts::{Facts, ServerFacts};
 pub use load::{LoadError, Sources};
-pub use neco_artifacts::{Artifacts, Deb, Image, OsImage};
+pub use neco_artifacts::{Artifacts, Deb, Image, ListedImage, OsImage};
 pub use neco_toml::{Name, NameError, Problem, Problems};
 pub use observed::{Observed, ObservedFile, ObservedUnit};
 pub use recipe::Recipe;
 pub use step::{Group, Part, Phase, Step, StepScope, Work};
+pub use templates::render_data;

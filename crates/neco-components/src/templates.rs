@@ -6,6 +6,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use neco_toml::{Problem, Report};
+use serde::Serialize;
 
 use crate::Facts;
 use crate::facts::Context;
@@ -23,17 +24,9 @@ impl Templates {
 
     /// Parses `texts`, reporting what is wrong with them, variables that do not exist included.
     pub(crate) fn parse(texts: &BTreeMap<String, String>, report: &Report) -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .keep_trailing_newline(true)
-            .build();
-        match syntax {
-            Ok(syntax) => environment.set_syntax(syntax),
-            Err(error) => report.add(problem("", &error)),
+        let (mut environment, syntax) = environment();
+        if let Err(error) = syntax {
+            report.add(problem("", &error));
         }
         for (name, text) in texts {
             if let Err(error) = environment.add_template_owned(name.clone(), text.clone()) {
@@ -93,6 +86,40 @@ impl Templates {
             }
         }
     }
+}
+
+/// The language that all templates are written in.
+fn environment() -> (Environment<'static>, Result<(), minijinja::Error>) {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .keep_trailing_newline(true)
+        .build();
+    let set = syntax.map(|syntax| environment.set_syntax(syntax));
+    (environment, set)
+}
+
+/// Renders the data file `name`, which is a template as those of components are, with other variables.
+///
+/// # Errors
+/// What is wrong with it, with its name and line.
+pub fn render_data(name: &str, text: &str, variables: &impl Serialize) -> Result<String, String> {
+    let wrong = |error: minijinja::Error| {
+        let detail = error.detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
+        let line = error.line().map(|line| format!(":{line}")).unwrap_or_default();
+        let excerpt = error.line().and_then(|line| text.lines().nth(line.checked_sub(1)?));
+        let excerpt = excerpt.map(|line| format!(" in {:?}", line.trim())).unwrap_or_default();
+        format!("{name}{line}: {}{detail}{excerpt}", error.kind())
+    };
+    let (mut environment, syntax) = environment();
+    syntax.map_err(wrong)?;
+    environment.add_template_owned(name.to_owned(), text.to_owned()).map_err(wrong)?;
+    let rendered =
+        environment.get_template(name).and_then(|template| template.render(Serde(variables)));
+    rendered.map_err(wrong)
 }
 
 fn file(template: &str) -> String {

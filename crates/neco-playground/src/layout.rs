@@ -57,6 +57,17 @@ pub(crate) fn lay_out(
     for (path, text) in files {
         write(&root.join(path), text.as_bytes())?;
     }
+    // What bootstrapping gives a server: who it is to etcd, and where its management controller is.
+    for program in ["cke", "etcdpasswd", "sabakan"] {
+        for file in ["etcd.crt", "etcd.key"] {
+            write(&root.join("etc").join(program).join(file), b"")?;
+        }
+    }
+    write(&root.join("etc/neco/bmc-address.json"), b"{}\n")?;
+    write(&root.join("etc/neco/sandbox-cke-images"), CKE_IMAGES.as_bytes())?;
+    for unit in UNITS {
+        write(&usr.join("systemd/system").join(unit), UNIT.as_bytes())?;
+    }
     write(&root.join("etc/neco/release-keys/playground.pub"), &key)?;
     boot_id(root)
 }
@@ -67,6 +78,24 @@ ID=ubuntu
 VERSION_ID=\"22.04\"
 VERSION_CODENAME=jammy
 PRETTY_NAME=\"Ubuntu 22.04 LTS\"
+";
+
+/// Units that come with the operating system, and with programs that a package of Neco may carry.
+const UNITS: [&str; 4] =
+    ["cke-localproxy.service", "cke.service", "sabakan-state-setter.service", "ssh.service"];
+
+const UNIT: &str = "\
+[Service]
+ExecStart=/bin/true
+ExecReload=/bin/true
+[Install]
+WantedBy=multi-user.target
+";
+
+/// What CKE says it runs.
+const CKE_IMAGES: &str = "\
+ghcr.io/cybozu/etcd:3.5.15.1
+ghcr.io/cybozu/unbound_exporter:0.4.6.1
 ";
 
 /// What tells one machine from every other: 32 hex digits.

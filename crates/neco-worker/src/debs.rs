@@ -1,10 +1,11 @@
 //! Debian packages beside Neco's own, from releases on GitHub.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use neco_components::Deb;
+use neco_components::{Deb, Name, Recipe};
 use neco_connect::{one_line, release_source};
 use neco_host::{Dpkg, Root};
 use neco_plan::View;
@@ -107,18 +108,33 @@ impl Debs for ReleasedDebs {
     }
 }
 
-/// Packages of a sandbox: what would be installed is noted.
+/// Packages of a sandbox: what would be installed is noted, and has the units that components say come with it.
 #[derive(Debug)]
 pub struct SandboxDebs {
     root: Root,
+    units: BTreeMap<Name, Vec<String>>,
 }
 
 impl SandboxDebs {
     const NOTES: &str = "/var/lib/neco/sandbox-debs";
+    const UNITS: &str = "/usr/lib/systemd/system";
+    const UNIT: &str = "[Service]\nExecStart=/bin/true\nExecReload=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
 
     /// Notes below `root`.
     pub fn new(root: Root) -> Self {
-        Self { root }
+        Self { root, units: BTreeMap::new() }
+    }
+
+    /// The same, where a package brings the units of the recipe's components that it is for.
+    #[must_use]
+    pub fn bringing_units_of(mut self, recipe: &Recipe) -> Self {
+        for component in recipe.components() {
+            let Some(package) = &component.package else { continue };
+            let brought = component.units.iter().filter(|unit| unit.template.is_none());
+            let units = self.units.entry(package.name.clone()).or_default();
+            units.extend(brought.map(|unit| unit.name.clone()));
+        }
+        self
     }
 
     fn note(&self, name: &str) -> PathBuf {
@@ -135,6 +151,11 @@ impl Debs for SandboxDebs {
     async fn install(&self, package: &Deb) -> Result<(), String> {
         let note = self.note(package.name.as_str());
         let write = || {
+            let units = self.root.join(Self::UNITS);
+            for unit in self.units.get(&package.name).into_iter().flatten() {
+                std::fs::create_dir_all(&units)?;
+                std::fs::write(units.join(unit), Self::UNIT)?;
+            }
             std::fs::create_dir_all(self.root.join(Self::NOTES))?;
             std::fs::write(&note, &package.release)
         };

@@ -8,10 +8,16 @@ use neco_host::{
     DetachedProcess, Dpkg, PackageManager, RealFs, Root, RunDetached, Sandbox, SandboxFs,
 };
 use neco_runtime::{ContainerRuntime, Docker, DockerConfig, Logins};
+use neco_sabakan::{Options, Sabakan, SabakanClient};
+use neco_sandbox::Faults;
+use neco_store::Store;
 use neco_systemd::{Systemd, Units};
 
+use crate::cke::{Cke, Ckecli, SandboxCke};
 use crate::install::{Daemons, SandboxDaemons, SystemdDaemons, SystemdDetached};
+use crate::outside::{Internet, Outside, SandboxOutside};
 use crate::patient::PatientUnits;
+use crate::published::SandboxSabakan;
 
 /// The drivers of one server.
 #[derive(Clone)]
@@ -60,6 +66,44 @@ impl Drivers {
             packages: Arc::new(Sandbox::new(root.clone())),
             detached: Arc::new(DetachedProcess::new(root.clone())),
             daemons: Arc::new(SandboxDaemons::new(root.path().to_owned())),
+        }
+    }
+}
+
+/// What the steps of one server act through beyond it: what its data centre runs, and what lies outside.
+#[derive(Clone)]
+pub struct Services {
+    /// The sabakan of this server.
+    pub sabakan: Arc<dyn Sabakan>,
+    /// CKE.
+    pub cke: Arc<dyn Cke>,
+    /// What lies outside of the data centre.
+    pub outside: Arc<dyn Outside>,
+}
+
+impl Services {
+    /// Where sabakan takes changes: on its own server alone.
+    const SABAKAN: &str = "http://127.0.0.1:10080";
+    /// Who makes them, for its log.
+    const USER: &str = "neco-worker";
+
+    /// Those of this machine; the way outside is as `store` says, with `logins` for registries.
+    pub fn real(store: Arc<dyn Store>, logins: Arc<dyn Logins>) -> Self {
+        let url = Self::SABAKAN.parse().expect("a constant that parses");
+        let sabakan = SabakanClient::new(&Options::new(url, Self::USER));
+        Self {
+            sabakan: Arc::new(sabakan.expect("a client for a constant")),
+            cke: Arc::new(Ckecli::default()),
+            outside: Arc::new(Internet::new(store, logins)),
+        }
+    }
+
+    /// Records of what would be done below `root`.
+    pub fn sandbox(root: &Root, fs: Arc<dyn FileSystem>) -> Self {
+        Self {
+            sabakan: Arc::new(SandboxSabakan::new(root.clone(), fs)),
+            cke: Arc::new(SandboxCke::new(root.clone())),
+            outside: Arc::new(SandboxOutside::new(Faults::below(root.path()))),
         }
     }
 }

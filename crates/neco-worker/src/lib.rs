@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod act;
+mod cke;
 mod context;
 mod debs;
 mod decision;
@@ -16,8 +17,10 @@ pub mod install;
 mod installer;
 mod kept;
 mod observation;
+mod outside;
 mod patient;
 mod progress;
+mod published;
 mod running;
 pub mod sandbox;
 mod seen;
@@ -25,14 +28,17 @@ mod shared;
 mod steps;
 mod times;
 
+pub use cke::{Cke, Ckecli, SandboxCke};
 pub use context::{StepContext, StepError};
 pub use debs::{Debs, ReleasedDebs, SandboxDebs};
-pub use drivers::Drivers;
+pub use drivers::{Drivers, Services};
 pub use engine::{Engine, Exit, Identity};
 pub use installer::Installer;
 pub use kept::kept;
 pub use observation::Observation;
+pub use outside::{Internet, Outside, OutsideError, SandboxOutside, WebError};
 pub use patient::PatientUnits;
 pub use progress::ProgressSink;
+pub use published::SandboxSabakan;
 pub use shared::{Shared, wall};
-pub use steps::{About, PlanError, RecipeSteps, StepHost, Steps};
+pub use steps::{About, Patience, PlanError, RecipeSteps, StepHost, Steps};

@@ -27,8 +27,8 @@ use neco_systemd::Systemd;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, UnitSetup};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
-    About, Debs, Drivers, Engine, Exit, Identity, RecipeSteps, ReleasedDebs, SandboxDebs, Shared,
-    StepHost, Steps, kept, wall,
+    About, Debs, Drivers, Engine, Exit, Identity, Patience, RecipeSteps, ReleasedDebs, SandboxDebs,
+    Services, Shared, StepHost, Steps, kept, wall,
 };
 use tokio::sync::watch;
 
@@ -250,13 +250,22 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         }
     };
     let _ = waits_for.set(Arc::clone(&shared));
+    let services = match cli.sandbox {
+        true => Services::sandbox(&root, Arc::clone(&drivers.fs)),
+        false => Services::real(Arc::clone(&store), Arc::clone(&drivers.logins)),
+    };
+    let debs = debs(cli, &root, &config, &store, &recipe);
     let host = Arc::new(StepHost {
         root: root.clone(),
         fs: drivers.fs,
         units: drivers.units,
         runtime: drivers.runtime,
         logins: drivers.logins,
-        debs: debs(cli, &root, &config, &store),
+        debs,
+        sabakan: services.sabakan,
+        cke: services.cke,
+        outside: services.outside,
+        patience: Patience::default(),
         shared: Arc::clone(&shared),
         about: about(&root, lrn),
     });
@@ -331,9 +340,15 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
 }
 
 /// The Debian packages beside Neco's own.
-fn debs(cli: &Cli, root: &Root, config: &Config, store: &Arc<dyn Store>) -> Arc<dyn Debs> {
+fn debs(
+    cli: &Cli,
+    root: &Root,
+    config: &Config,
+    store: &Arc<dyn Store>,
+    recipe: &Recipe,
+) -> Arc<dyn Debs> {
     if cli.sandbox {
-        return Arc::new(SandboxDebs::new(root.clone()));
+        return Arc::new(SandboxDebs::new(root.clone()).bringing_units_of(recipe));
     }
     let cache = config.cache.join(PACKAGES);
     Arc::new(ReleasedDebs::new(config.release.clone(), Arc::clone(store), cache))

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use neco_components::{
     ContentDigest, Desired, Difference, Effect, Facts, FileKind, Observed, Probe, Recipe, Restart,
-    ServerFacts, Sources, UnitChange, UnitRole, diff, effects,
+    ServerFacts, Sources, UnitChange, UnitRole, absent_unit, diff, effects,
 };
 use neco_schema::Lrn;
 
@@ -228,6 +228,46 @@ fn what_is_brought_comes_before_what_uses_it() {
         ]
     );
     assert_eq!(diff(&desired, &Observed::fulfilling(&desired)), []);
+}
+
+#[test]
+fn a_component_whose_unit_comes_with_something_that_is_not_there_is_left_alone() {
+    let mut desired = agent(&facts());
+    assert!(desired.units.iter().all(|unit| !unit.is_written), "{desired:?}");
+    assert_eq!(absent_unit(&desired, &Observed::default()), None, "its own package brings it");
+    desired.package = None;
+    let absent = absent_unit(&desired, &Observed::default()).map(|unit| unit.name.as_str());
+    assert_eq!(absent, Some("agent.service"));
+    assert_eq!(diff(&desired, &Observed::default()), []);
+    let mut observed = Observed::default();
+    observed.units.insert("agent.service".to_owned(), neco_components::ObservedUnit::default());
+    assert_eq!(absent_unit(&desired, &observed), None);
+    assert!(!diff(&desired, &observed).is_empty(), "it has come");
+    desired.units[0].is_written = true;
+    assert_eq!(absent_unit(&desired, &Observed::default()), None, "Neco writes it");
+}
+
+#[test]
+fn data_is_rendered_with_its_own_variables_and_what_is_wrong_is_named() {
+    let variables = serde_json::json!({"images": {"squid-exporter": "x:1"}, "empty": ""});
+    let render = |text: &str| neco_components::render_data("squid.yml", text, &variables);
+    let text = "image: {{ images[\"squid-exporter\"] }}\naddress: \"{{ empty }}\"\n";
+    assert_eq!(render(text).as_deref(), Ok("image: x:1\naddress: \"\"\n"));
+    for (text, why) in [
+        (
+            "a: b\nc: {{ imagez }}\n",
+            "squid.yml:2: undefined value (`imagez` is undefined) in \"c: {{ imagez }}\"",
+        ),
+        (
+            "a: {{ images.pause }}",
+            "squid.yml:1: undefined value (`images.pause` is undefined) in \"a: {{ images.pause }}\"",
+        ),
+        ("a: {{ images", "squid.yml:1: syntax error"),
+        ("{% for x in 3 %}{% endfor %}", "squid.yml:1: invalid operation"),
+    ] {
+        let error = render(text).expect_err(text);
+        assert!(error.starts_with(why), "{error}");
+    }
 }
 
 #[test]

@@ -35,6 +35,7 @@ fn units() -> impl Strategy<Value = Vec<DesiredUnit>> {
         let unit = |(index, (content, running)): (usize, (String, bool))| DesiredUnit {
             name: format!("{index}.service"),
             role: if running { UnitRole::Running } else { UnitRole::Triggered },
+            is_written: true,
             needs: Vec::new(),
             digest: ContentDigest::of(content),
         };

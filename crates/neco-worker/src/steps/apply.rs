@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use neco_components::{Component, Desired, DesiredUnit, Effect as Change, diff, effects};
+use neco_components::{
+    Component, Desired, DesiredUnit, Effect as Change, absent_unit, diff, effects,
+};
 use neco_connect::one_line;
 use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
@@ -44,6 +46,11 @@ pub(crate) async fn component(
     turn: Option<&str>,
 ) -> Result<(), StepError> {
     let observed = host.observe_now(desired).await?;
+    if let Some(unit) = absent_unit(desired, &observed) {
+        let (name, unit) = (&component.name, &unit.name);
+        context.doing(format!("{name} is not on this server: systemd knows no {unit}"));
+        return Ok(());
+    }
     let differences = diff(desired, &observed);
     if differences.is_empty() {
         return as_it_should_be(context, host, component).await;
@@ -354,11 +361,11 @@ pub(crate) async fn complete_restart(
 }
 
 /// Waits until everything that the component promises holds. A unit that lacks what it needs does not run, and promises
-/// nothing.
+/// nothing; nor does one that is not on this server.
 pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), StepError> {
     let Some(ready) = &component.ready else { return Ok(()) };
     if let Some(unit) = component.running_unit()
-        && !host.lets_run(unit)?
+        && (!host.lets_run(unit)? || !host.has_units_of(component).await?)
     {
         return Ok(());
     }

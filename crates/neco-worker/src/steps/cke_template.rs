@@ -3,16 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use neco_components::ContentDigest;
-use neco_connect::one_line;
 use neco_schema::{Key, Range};
 use serde_json::{Map, Value, json};
 
-use crate::context::{Pauses, StepContext, StepError};
-use crate::steps::contents;
+use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
+use crate::steps::{contents, stored};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "cke-template";
@@ -20,11 +18,9 @@ pub(crate) const NAME: &str = "cke-template";
 pub(crate) const DATA: &str = "cke-template.yml";
 
 /// CKE was set up on this cluster where this is.
-const SET_UP: &str = "/etc/cke/etcd.crt";
+pub(crate) const SET_UP: &str = "/etc/cke/etcd.crt";
 /// Where the template lies for `ckecli`.
 const FILE: &str = "/var/lib/neco/cke-template.yml";
-const CKECLI: &str = "/usr/bin/ckecli";
-const WITHIN: Duration = Duration::from_secs(60);
 
 /// Sets the template, once for the cluster, and again when what it is made of changes.
 ///
@@ -40,48 +36,37 @@ pub(crate) async fn run(
         context.doing(format!("CKE was not set up on this server: there is no {SET_UP}"));
         return Ok(());
     }
+    if !host.cke.is_here() {
+        context.doing("CKE is not on this server");
+        return Ok(());
+    }
     let weights = weights(context).await?;
     let text = template(shipped, &host.about.cluster, &weights)
         .map_err(|why| StepError::Failed(format!("{DATA} of the package: {why}")))?;
     let inputs = ContentDigest::of(&text);
-    contents::once(context, contents, inputs.as_str(), || set(host, &text)).await
+    let set = || async {
+        let set = async { Ok(set(host, &text).await) };
+        context.unless_cancelled("CKE's template is set", set).await?
+    };
+    contents::once(context, contents, inputs.as_str(), set).await
 }
 
 async fn set(host: &StepHost, text: &str) -> Result<(), StepError> {
     host.write_bytes(Path::new(FILE), text.as_bytes(), 0o644)?;
-    if !host.root.is_system() {
-        return Ok(());
-    }
-    let file = host.root.join(FILE).display().to_string();
-    let output = neco_host::run_command(&[CKECLI, "sabakan", "set-template", &file], WITHIN).await;
-    let output = output.map_err(|error| StepError::failed("setting CKE's template", &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(StepError::Failed(format!("CKE does not take its template: {output}")))
+    let set = host.cke.set_template(&host.root.join(FILE)).await;
+    set.map_err(|why| StepError::Failed(format!("CKE does not take its template: {why}")))
 }
 
-/// The weights that operators set, by role; waits while etcd does not answer.
+/// The weights that operators set, by role.
 async fn weights(context: &StepContext) -> Result<BTreeMap<String, f64>, StepError> {
     let key = Key::CkeWeight;
-    let mut pauses = Pauses::new();
-    loop {
-        context.fence().await?;
-        match context.store().read(&[Range::from(&key)], None).await {
-            Ok(snapshot) => {
-                let Some(stored) = snapshot.kvs.get(&key.to_string()) else {
-                    return Ok(BTreeMap::new());
-                };
-                return serde_json::from_slice(&stored.value).map_err(|error| {
-                    StepError::Failed(format!(
-                        "key {key} is malformed: {error}; write a JSON object of role to number"
-                    ))
-                });
-            }
-            Err(error) => context.waiting(&format!("etcd does not answer: {}", one_line(&error))),
-        }
-        context.pause(&mut pauses).await;
-    }
+    let found = stored::read(context, &[Range::from(&key)]).await?;
+    let Some(stored) = found.get(&key.to_string()) else { return Ok(BTreeMap::new()) };
+    serde_json::from_slice(&stored.value).map_err(|error| {
+        StepError::Failed(format!(
+            "key {key} is malformed: {error}; write a JSON object of role to number"
+        ))
+    })
 }
 
 /// Says which role a node has, and how many of it there are to be in proportion to others.

@@ -9,36 +9,9 @@ use neco_schema::{Compare, ContentsStatus, Key, Op, Txn};
 use neco_store::{Committed, Election, Leadership, Session};
 
 use crate::context::{Pauses, StepContext, StepError};
-use crate::steps::host::StepHost;
-
-/// The name of the action in recipes.
-pub(crate) const DHCP_JSON: &str = "dhcp-json";
 
 /// How long an elected server may be silent before another takes over.
 const SESSION: Duration = Duration::from_secs(15);
-
-/// Publishes the DHCP settings, once for the cluster.
-///
-/// This package does not drive sabakan yet: the settings are checked and put where it will take them from.
-///
-/// # Errors
-/// Cancelled at a safe point, or the settings are malformed.
-pub(crate) async fn dhcp_json(
-    context: &StepContext,
-    host: &StepHost,
-    data: &str,
-    inputs: &str,
-) -> Result<(), StepError> {
-    once(context, "dhcp.json", inputs, || async {
-        let settings: serde_json::Value = serde_json::from_str(data).map_err(|error| {
-            StepError::Failed(format!("dhcp.json of the package is malformed: {error}"))
-        })?;
-        let text = serde_json::to_vec_pretty(&settings)
-            .map_err(|error| StepError::Failed(error.to_string()))?;
-        host.write_bytes("/var/lib/neco/published/dhcp.json".as_ref(), &text, 0o644)
-    })
-    .await
-}
 
 /// Has `work` done by one server for all, unless it was done already for this version and these inputs.
 pub(crate) async fn once<F>(
@@ -57,9 +30,12 @@ where
         match standing(context, &view, name, inputs) {
             Standing::Done => return Ok(()),
             Standing::Failed => {
-                // Who failed aborts, with the cause that nobody else knows.
-                let why = format!("another boot server failed at {name} and is about to say why");
-                match context.wait_for_the_end(&why).await? {}
+                // Who failed aborts, with the cause that nobody else knows; or tries again, where a crash came in between.
+                context.waiting(&format!(
+                    "another boot server failed at {name} and is about to say why"
+                ));
+                context.changed(&view).await;
+                continue;
             }
             Standing::ToBeDone => {}
         }
@@ -109,6 +85,12 @@ where
     context.effect_begins(&what, &view)?;
     let result = work().await;
     context.effect_ends(&what, &view, result.is_ok())?;
+    // Left at a safe point, or refused by the disk, it did not fail: it is begun again, by whom it may be.
+    if let Err(error @ (StepError::Cancelled(_) | StepError::Disk(_) | StepError::Journal(_))) =
+        result
+    {
+        return Err(error);
+    }
     let status = ContentsStatus {
         version: context.request.version.clone(),
         success: result.is_ok(),

@@ -1,6 +1,6 @@
 //! Outage groups: a service is stopped on all servers, then started again on all.
 
-use neco_components::{Component, Desired, Effect as Change, diff, effects};
+use neco_components::{Component, Desired, Effect as Change, Facts, diff, effects};
 use neco_plan::{GroupShape, Rest, View};
 use neco_schema::journal::{Entry, Phase};
 use neco_schema::{Lrn, RequestId, Revision, Way};
@@ -8,6 +8,22 @@ use neco_schema::{Lrn, RequestId, Revision, Way};
 use crate::context::{StepContext, StepError};
 use crate::steps::apply;
 use crate::steps::host::{StepHost, unit_name};
+
+/// The components of a group, in the order in which they are applied, and what their templates may ask.
+pub(crate) struct Members<'a> {
+    /// The components.
+    pub(crate) components: Vec<&'a Component>,
+    /// What their templates may ask.
+    pub(crate) facts: Facts,
+}
+
+impl Members<'_> {
+    /// What one of them should look like here. It is asked when it is the turn of that one: it may watch what one before it
+    /// has written.
+    fn desired(&self, host: &StepHost, component: &Component) -> Result<Desired, StepError> {
+        host.desired(component, &self.facts)
+    }
+}
 
 /// The stop step: if any of the components changes on any member, their units are stopped, the last applied first, and kept
 /// from starting at boot.
@@ -18,7 +34,7 @@ pub(crate) async fn stop(
     context: &StepContext,
     host: &StepHost,
     group: &GroupShape,
-    members: &[(&Component, Desired)],
+    members: &Members<'_>,
 ) -> Result<(), StepError> {
     let id = context.request.id();
     let view = with_all_plans(context).await?;
@@ -27,10 +43,10 @@ pub(crate) async fn stop(
         .iter()
         .filter(|(lrn, plan)| context.request.is_member(**lrn) && plan.value.request == id)
         .filter(|(_, plan)| {
-            let changes = |(component, _): &(&Component, Desired)| {
+            let changes = |component: &&Component| {
                 plan.value.changes.iter().any(|name| name == component.name.as_str())
             };
-            members.iter().any(changes)
+            members.components.iter().any(changes)
         })
         .map(|(lrn, _)| lrn.to_string())
         .collect();
@@ -39,8 +55,8 @@ pub(crate) async fn stop(
         return Ok(());
     }
     // What can be brought while they run, and may fail, does not wait for the outage.
-    for (_, desired) in members {
-        apply::bring(context, host, desired).await?;
+    for component in &members.components {
+        apply::bring(context, host, &members.desired(host, component)?).await?;
     }
     context.doing(format!(
         "stopping {}: it changes on boot servers {}",
@@ -54,7 +70,7 @@ pub(crate) async fn stop(
         request: id,
         revision: view.revision,
     }])?;
-    let units = members.iter().rev().filter_map(|(component, _)| component.running_unit());
+    let units = members.components.iter().rev().filter_map(|component| component.running_unit());
     for unit in units {
         let what = format!("stop {}", unit.name);
         context.effect_begins(&what, &view)?;
@@ -114,7 +130,7 @@ pub(crate) async fn apply(
     context: &StepContext,
     host: &StepHost,
     group: &GroupShape,
-    members: &[(&Component, Desired)],
+    members: &Members<'_>,
 ) -> Result<(), StepError> {
     let id = context.request.id();
     let open =
@@ -129,8 +145,9 @@ pub(crate) async fn apply(
                 group.name
             )));
         }
-        for (component, desired) in members {
-            apply::component(context, host, component, desired, None).await?;
+        for component in &members.components {
+            let desired = members.desired(host, component)?;
+            apply::component(context, host, component, &desired, None).await?;
         }
         return Ok(());
     }
@@ -158,7 +175,7 @@ pub(crate) async fn apply(
 /// The service does not start.
 pub(crate) async fn restore_forward(
     host: &StepHost,
-    members: &[(&Component, Desired)],
+    members: &Members<'_>,
     request: &RequestId,
 ) -> Result<(), StepError> {
     forward(host, members, &mut |what, at| restoring(host, request, what, at)).await
@@ -173,18 +190,19 @@ enum At {
 
 async fn forward(
     host: &StepHost,
-    members: &[(&Component, Desired)],
+    members: &Members<'_>,
     note: &mut (dyn FnMut(&str, At) -> Result<(), StepError> + Send),
 ) -> Result<(), StepError> {
-    for (component, desired) in members {
-        let observed = host.observe_now(desired).await?;
-        for change in effects(desired, &diff(desired, &observed)) {
+    for component in &members.components {
+        let desired = members.desired(host, component)?;
+        let observed = host.observe_now(&desired).await?;
+        for change in effects(&desired, &diff(&desired, &observed)) {
             let what = match &change {
                 Change::Restart(unit) => format!("start {unit}"),
                 other => apply::describe(other),
             };
             note(&what, At::Begin)?;
-            let done = apply::perform(host, desired, &change).await;
+            let done = apply::perform(host, &desired, &change).await;
             note(&what, At::End { succeeded: done.is_ok() })?;
             done?;
         }

@@ -14,14 +14,18 @@ use neco_connect::one_line;
 use neco_host::fs::{FileSystem, Owner};
 use neco_host::{Root, address, replace};
 use neco_runtime::{ContainerRuntime, ImageRef, Logins, RunSpec};
+use neco_sabakan::Sabakan;
 use neco_schema::journal::Entry;
 use neco_schema::{Lrn, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use serde::{Deserialize, Serialize};
 
+use crate::cke::Cke;
 use crate::context::StepError;
 use crate::debs::Debs;
+use crate::outside::Outside;
 use crate::shared::Shared;
+use crate::steps::tries::Patience;
 
 /// Where the facts of an open group wait for its end.
 const GROUPS: &str = "/var/lib/neco/groups";
@@ -57,6 +61,14 @@ pub struct StepHost {
     pub logins: Arc<dyn Logins>,
     /// Its Debian packages beside Neco's own.
     pub debs: Arc<dyn Debs>,
+    /// Its sabakan.
+    pub sabakan: Arc<dyn Sabakan>,
+    /// Its CKE.
+    pub cke: Arc<dyn Cke>,
+    /// What lies outside of the data centre.
+    pub outside: Arc<dyn Outside>,
+    /// How long it tries things in which others have a part.
+    pub patience: Patience,
     /// The worker's shared state.
     pub shared: Arc<Shared>,
     /// What templates may ask about it.
@@ -192,6 +204,23 @@ impl StepHost {
     pub fn lets_run(&self, unit: &UnitSpec) -> Result<bool, StepError> {
         for path in &unit.needs {
             if !self.exists(path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether the units of a component are on this server that come with something else than Neco and its own package.
+    pub(crate) async fn has_units_of(&self, component: &Component) -> Result<bool, StepError> {
+        if component.package.is_some() {
+            return Ok(true);
+        }
+        for unit in component.units.iter().filter(|unit| unit.template.is_none()) {
+            let name = unit_name(&unit.name)?;
+            let state = self.units.state(&name).await;
+            let state =
+                state.map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
+            if !state.exists() {
                 return Ok(false);
             }
         }

@@ -1,18 +1,28 @@
 //! What the engine asks of whoever knows the recipe.
 
 mod apply;
+mod assets;
+mod cke_contents;
 mod cke_template;
 mod contents;
+mod dhcp_json;
 mod fetch_images;
 mod group;
 mod host;
+mod ignitions;
+mod installed;
 mod probe;
 mod recipe;
 mod restart_etcd;
+mod sabakan_contents;
+mod stored;
+mod tries;
+mod user_resources;
 mod vault_leader;
 
 pub use host::{About, StepHost};
 pub use recipe::RecipeSteps;
+pub use tries::Patience;
 
 use async_trait::async_trait;
 use neco_plan::RecipeShape;

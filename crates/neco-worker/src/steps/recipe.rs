@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{
-    Component, Desired, Difference, Facts, Part, Phase, Problems, Recipe, Step, StepScope, Work,
-    diff,
+    Component, Difference, Facts, FileChange, Image, Part, Phase, Problems, Recipe, Step,
+    StepScope, Work, diff,
 };
 use neco_plan::{GroupShape, RecipeShape};
 use neco_schema::journal::Effect;
@@ -14,13 +14,20 @@ use neco_schema::{RequestId, UpdateRequest, Way};
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
 use crate::steps::{
-    PlanError, Steps, apply, cke_template, contents, fetch_images, group, restart_etcd,
-    vault_leader,
+    PlanError, Steps, apply, cke_contents, cke_template, contents, dhcp_json, fetch_images, group,
+    installed, restart_etcd, sabakan_contents, user_resources, vault_leader,
 };
 
 /// The actions that recipes may name.
-const ACTIONS: [&str; 4] =
-    [fetch_images::NAME, contents::DHCP_JSON, cke_template::NAME, restart_etcd::NAME];
+const ACTIONS: [&str; 7] = [
+    fetch_images::NAME,
+    dhcp_json::NAME,
+    cke_template::NAME,
+    cke_contents::NAME,
+    sabakan_contents::NAME,
+    user_resources::NAME,
+    restart_etcd::NAME,
+];
 
 /// The checks that components may name.
 const CHECKS: [&str; 1] = [vault_leader::NAME];
@@ -92,25 +99,26 @@ impl RecipeSteps {
     ) -> Result<(), StepError> {
         let facts = self.facts(&context.request).await?;
         let desired = self.host.desired(component, &facts)?;
-        match &part.scope {
-            StepScope::All => {
-                apply::component(context, &self.host, component, &desired, None).await
-            }
+        let turn = match &part.scope {
+            StepScope::All => None,
             StepScope::OneAtATime { turn } => {
-                if diff(&desired, &self.host.observe_now(&desired).await?).is_empty() {
-                    return apply::as_it_should_be(context, &self.host, component).await;
-                }
-                context.take_turn(turn.as_str()).await?;
-                // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
-                let turn = Some(turn.as_str());
-                apply::component(context, &self.host, component, &desired, turn).await
+                let observed = self.host.observe_now(&desired).await?;
+                let turn = turn.as_str();
+                (!diff(&desired, &observed).is_empty()).then_some(turn)
             }
             StepScope::OncePerCluster { contents } => {
                 let inputs = self.recipe.digest().to_string();
                 let work = || apply::component(context, &self.host, component, &desired, None);
-                contents::once(context, contents, &inputs, work).await
+                return contents::once(context, contents, &inputs, work).await;
             }
+        };
+        if let Some(turn) = turn {
+            // Given back by the engine, should this fail: a turn without an open intent or a running step is released.
+            context.take_turn(turn).await?;
         }
+        apply::component(context, &self.host, component, &desired, turn).await?;
+        installed::record(context, component).await;
+        Ok(())
     }
 
     async fn action(
@@ -125,24 +133,52 @@ impl RecipeSteps {
                 let images = self.recipe.images_of(part).map(|image| facts.reference(image));
                 fetch_images::run(context, &self.host, images).await
             }
-            contents::DHCP_JSON => {
-                let data = self.recipe.data("dhcp.json").unwrap_or_default();
-                let inputs = self.recipe.inputs_of(part).as_str().to_owned();
-                contents::dhcp_json(context, &self.host, data, &inputs).await
-            }
-            cke_template::NAME => match &part.scope {
-                StepScope::OncePerCluster { contents } => {
-                    let shipped = self.recipe.data(cke_template::DATA).unwrap_or_default();
-                    cke_template::run(context, &self.host, contents, shipped).await
-                }
-                _ => Err(StepError::Failed(format!("{action} is done once per cluster alone"))),
-            },
             restart_etcd::NAME => match &part.scope {
                 StepScope::OneAtATime { turn } => {
                     restart_etcd::run(context, &self.host, turn.as_str()).await
                 }
                 _ => Err(StepError::Failed("etcd is restarted under a turn alone".to_owned())),
             },
+            other => match &part.scope {
+                StepScope::OncePerCluster { contents } => {
+                    self.once(context, part, other, contents).await
+                }
+                _ => Err(StepError::Failed(format!("{other} is done once per cluster alone"))),
+            },
+        }
+    }
+
+    /// Does what one server does for all, and records it at `contents`.
+    async fn once(
+        &self,
+        context: &StepContext,
+        part: &Part,
+        action: &str,
+        contents: &str,
+    ) -> Result<(), StepError> {
+        let (host, recipe) = (&*self.host, &self.recipe);
+        let data = |name: &str| recipe.data(name).unwrap_or_default();
+        match action {
+            dhcp_json::NAME => {
+                let inputs = recipe.inputs_of(part).as_str().to_owned();
+                let text = data(dhcp_json::DATA);
+                dhcp_json::run(context, host, contents, text, &inputs).await
+            }
+            cke_template::NAME => {
+                cke_template::run(context, host, contents, data(cke_template::DATA)).await
+            }
+            cke_contents::NAME => cke_contents::run(context, host, contents).await,
+            sabakan_contents::NAME => {
+                let facts = self.facts(&context.request).await?;
+                let images: Vec<&Image> = recipe.images_of(part).collect();
+                sabakan_contents::run(context, host, contents, recipe, &images, &facts).await
+            }
+            user_resources::NAME => {
+                let files: Vec<(&str, &str)> =
+                    part.data.iter().map(|name| (name.as_str(), data(name))).collect();
+                let images = recipe.artifacts().images.values();
+                user_resources::run(context, host, contents, images, &files).await
+            }
             other => Err(StepError::Failed(format!("this version has no action {other}"))),
         }
     }
@@ -154,15 +190,14 @@ impl RecipeSteps {
         names.map(|name| self.component(name.as_str())).collect()
     }
 
-    /// The components of a group with what each should look like here.
-    async fn desired_members(
+    /// The same with what their templates may ask while the request of `context` runs.
+    async fn members_now(
         &self,
         context: &StepContext,
         shape: &GroupShape,
-    ) -> Result<Vec<(&Component, Desired)>, StepError> {
+    ) -> Result<group::Members<'_>, StepError> {
         let facts = self.facts(&context.request).await?;
-        let desired = |component| Ok((component, self.host.desired(component, &facts)?));
-        self.members(shape)?.into_iter().map(desired).collect()
+        Ok(group::Members { components: self.members(shape)?, facts })
     }
 
     fn group_applied_in(&self, step: u32) -> Option<GroupShape> {
@@ -194,12 +229,19 @@ impl Steps for RecipeSteps {
             let desired = self.host.desired(component, &facts).map_err(never)?;
             let observed = self.host.observe_now(&desired).await;
             let observed = observed.map_err(|error| PlanError::NotYet(error.to_string()))?;
-            // What is only fetched beforehand takes nothing away from anybody.
-            let mut differences = diff(&desired, &observed).into_iter();
-            let fetched = |difference: &Difference| {
-                matches!(difference, Difference::Image { .. } | Difference::Tools { .. })
+            let in_group = self.recipe.groups().iter().any(|group| group.components.contains(name));
+            let counts = |difference: Difference| match difference {
+                // What is only fetched beforehand takes nothing away from anybody.
+                Difference::Image { .. } | Difference::Tools { .. } => false,
+                // For whose file it is, that is no reason to go down.
+                Difference::File { change, .. } => {
+                    let content =
+                        matches!(change, FileChange::Missing | FileChange::Content { .. });
+                    content || !in_group
+                }
+                Difference::Package { .. } | Difference::Unit { .. } => true,
             };
-            if differences.any(|difference| !fetched(&difference)) {
+            if diff(&desired, &observed).into_iter().any(counts) {
                 changes.push(name.to_string());
             }
         }
@@ -218,13 +260,16 @@ impl Steps for RecipeSteps {
                 (Work::Component { .. }, Some(_), _) | (Work::Component { .. }, _, Some(_))
                     if grouped => {}
                 (Work::Component { .. }, Some(shape), _) => {
-                    let members = self.desired_members(context, shape).await?;
+                    let members = self.members_now(context, shape).await?;
                     group::stop(context, &self.host, shape, &members).await?;
                     grouped = true;
                 }
                 (Work::Component { .. }, None, Some(shape)) => {
-                    let members = self.desired_members(context, shape).await?;
+                    let members = self.members_now(context, shape).await?;
                     group::apply(context, &self.host, shape, &members).await?;
+                    for component in members.components {
+                        installed::record(context, component).await;
+                    }
                     grouped = true;
                 }
                 _ => self.part(context, step, part).await?,
@@ -241,15 +286,13 @@ impl Steps for RecipeSteps {
             )));
         };
         let names = &shape.components;
-        let members: Vec<&Component> =
+        let components: Vec<&Component> =
             names.iter().map(|name| self.component(name.as_str())).collect::<Result<_, _>>()?;
         match way {
-            Way::Back => group::restore_back(&self.host, &members, request).await,
+            Way::Back => group::restore_back(&self.host, &components, request).await,
             Way::Forward => {
                 let facts = self.with_variants(self.host.facts_of_group(group)?).await?;
-                let desired = |component| Ok((component, self.host.desired(component, &facts)?));
-                let members: Vec<_> =
-                    members.into_iter().map(desired).collect::<Result<_, StepError>>()?;
+                let members = group::Members { components, facts };
                 group::restore_forward(&self.host, &members, request).await
             }
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_host::Root;
 use neco_host::fs::RecordingFs;
@@ -24,7 +25,8 @@ use neco_store::{MemoryStore, Store};
 use neco_systemd::{Recorder, Units};
 use neco_worker::sandbox::{self, SandboxSteps};
 use neco_worker::{
-    About, Engine, Exit, Identity, RecipeSteps, SandboxDebs, Shared, StepHost, Steps,
+    About, Engine, Exit, Identity, Patience, RecipeSteps, SandboxDebs, Services, Shared, StepHost,
+    Steps,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,13 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path.trim_start_matches('/'))
+    }
+
+    /// A file that somebody else puts there.
+    pub(crate) fn set_up(&self, path: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
     }
 
     pub(crate) fn units(&self) -> Recorder {
@@ -191,7 +200,13 @@ pub(crate) struct Cluster {
     recipes: BTreeMap<NecoVersion, RecipeShape>,
     /// The units that take a turn, for the auditor.
     pub(crate) turns: BTreeMap<String, String>,
+    outfit: Outfit,
+    /// How long servers try what others have a part in.
+    pub(crate) patience: Patience,
 }
+
+/// What a server is given to act through in place of the services of its sandbox.
+pub(crate) type Outfit = Box<dyn Fn(Services, &Root, &MemoryStore) -> Services>;
 
 impl Cluster {
     /// Servers 0 to `count` - 1 that follow the package's own recipe; their workers run.
@@ -201,6 +216,11 @@ impl Cluster {
 
     /// The same, with a recipe that `edit` has changed.
     pub(crate) async fn with(count: u32, edit: impl Fn(&Path)) -> Self {
+        Self::outfitted(count, edit, Box::new(|services, _, _| services)).await
+    }
+
+    /// The same, whose servers act through other services than those of a sandbox.
+    pub(crate) async fn outfitted(count: u32, edit: impl Fn(&Path), outfit: Outfit) -> Self {
         let servers = (0..count).map(|lrn| Server {
             lrn,
             root: tempfile::tempdir().unwrap(),
@@ -222,12 +242,20 @@ impl Cluster {
                 (SERF.to_owned(), "serf".to_owned()),
                 ("etcd-container.service".to_owned(), "etcd".to_owned()),
             ]),
+            outfit,
+            patience: Patience {
+                tries: 3,
+                between: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
+            },
         };
         for lrn in 0..count {
             cluster.write(Op::put_bytes(&Key::BootServer(Lrn::new(lrn)), "")).await;
             let folder = cluster.servers[lrn as usize].path("/usr/share/neco");
             let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian/usr/share/neco");
             copy(&package, &folder);
+            for key in ["etc/sabakan/etcd.key", "etc/sabakan/etcd.crt"] {
+                cluster.servers[lrn as usize].set_up(key);
+            }
             edit(&folder);
             cluster.start(lrn);
         }
@@ -254,8 +282,11 @@ impl Cluster {
             Local::new(Lrn::new(lrn), format!("{lrn:032}"), version.clone(), recipe.shape());
         let journal: Arc<dyn JournalStore> = server.journal.clone();
         let shared = Shared::new(store, Arc::new(TestClock(began)), journal, local).unwrap();
+        let root = Root::new(server.root.path()).unwrap();
+        let services = Services::sandbox(&root, server.disk.clone());
+        let services = (self.outfit)(services, &root, &self.store);
         let host = Arc::new(StepHost {
-            root: Root::new(server.root.path()).unwrap(),
+            root: root.clone(),
             fs: server.disk.clone(),
             units: Arc::new(Told {
                 lrn,
@@ -265,7 +296,11 @@ impl Cluster {
             }),
             runtime: Arc::new(server.containers()),
             logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),
-            debs: Arc::new(SandboxDebs::new(Root::new(server.root.path()).unwrap())),
+            debs: Arc::new(SandboxDebs::new(root.clone()).bringing_units_of(&recipe)),
+            sabakan: services.sabakan,
+            cke: services.cke,
+            outside: services.outside,
+            patience: self.patience,
             shared: Arc::clone(&shared),
             about: About {
                 cluster: "test".to_owned(),

@@ -6,6 +6,7 @@ mod formats;
 mod groups;
 mod once;
 mod restarts;
+mod services;
 mod troubles;
 mod turns;
 mod updates;

@@ -47,9 +47,8 @@ async fn they_are_published_again_only_for_another_version_or_other_settings() {
 /// Brings all to where the settings cannot be published anywhere, and lets the request end.
 async fn fails_everywhere(cluster: &mut Cluster) -> UpdateRequest {
     for server in &cluster.servers {
-        let folder = server.path("/var/lib/neco/published");
-        std::fs::create_dir_all(folder.parent().unwrap()).unwrap();
-        std::fs::write(folder, "in the way").unwrap();
+        // A folder stands in the way.
+        std::fs::create_dir_all(server.path("/var/lib/neco/published/dhcp.json/x")).unwrap();
     }
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;
@@ -82,7 +81,7 @@ async fn a_failure_of_another_request_counts_as_if_it_had_not_been() {
     fails_everywhere(&mut cluster).await;
     assert!(!cluster.view().contents["dhcp.json"].value.success);
     for server in &cluster.servers {
-        std::fs::remove_file(server.path("/var/lib/neco/published")).unwrap();
+        std::fs::remove_dir_all(server.path("/var/lib/neco/published/dhcp.json")).unwrap();
     }
     // What `recover` takes away, the record of the failure left.
     cluster.write(Op::delete_prefix("status/")).await;
@@ -94,7 +93,7 @@ async fn a_failure_of_another_request_counts_as_if_it_had_not_been() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_etcd_did_not_take_is_written_again() {
     let mut cluster = Cluster::of(2).await;
-    cluster.faults.unanswered.lock().unwrap().push("contents/".to_owned());
+    cluster.faults.unanswered.lock().unwrap().push("contents/dhcp".to_owned());
     cluster.update().await;
     assert!(cluster.view().contents["dhcp.json"].value.success);
     cluster.verdict().await;
@@ -103,7 +102,7 @@ async fn a_record_that_etcd_did_not_take_is_written_again() {
 #[tokio::test(start_paused = true)]
 async fn a_record_whose_answer_was_lost_is_found_and_the_work_not_done_again() {
     let mut cluster = Cluster::of(2).await;
-    cluster.faults.answer_lost.lock().unwrap().push("contents/".to_owned());
+    cluster.faults.answer_lost.lock().unwrap().push("contents/dhcp".to_owned());
     cluster.update().await;
     assert_eq!(published(&cluster), 1);
     cluster.verdict().await;
@@ -113,7 +112,7 @@ async fn a_record_whose_answer_was_lost_is_found_and_the_work_not_done_again() {
 async fn an_elected_server_that_dies_is_followed_by_another() {
     let mut cluster = Cluster::of(2).await;
     // Whoever is elected cannot record what it has done, and dies over it.
-    cluster.faults.unanswered.lock().unwrap().extend(vec!["contents/".to_owned(); 1000]);
+    cluster.faults.unanswered.lock().unwrap().extend(vec!["contents/dhcp".to_owned(); 1000]);
     let request = cluster.request().await;
     cluster.until("one does the work", async || published(&cluster) > 0).await;
     let elected = cluster.servers.iter().position(|server| server.begun(PUBLISH) > 0).unwrap();
@@ -136,15 +135,19 @@ async fn an_elected_server_that_dies_is_followed_by_another() {
 
 const TEMPLATE: &str = "publish cke-template";
 
-/// A package that gives CKE its template.
+/// A package that gives CKE this template.
 fn with_template(folder: &Path) {
-    let recipe = folder.join("recipe.toml");
-    let text = std::fs::read_to_string(&recipe).unwrap();
-    let step = "[[step]]\nname = \"template\"\naction = \"cke-template\"\nscope = \"once-per-cluster\"\n\
-                contents = \"cke-template\"\ndata = [\"cke-template.yml\"]\n";
-    std::fs::write(&recipe, format!("{text}\n{step}")).unwrap();
     let nodes = "nodes:\n- control_plane: false\n  labels: {cke.cybozu.com/role: cs}\n";
     std::fs::write(folder.join("cke-template.yml"), nodes).unwrap();
+}
+
+/// CKE comes to all servers, and is set up there.
+fn set_up_cke(cluster: &Cluster) {
+    for server in &cluster.servers {
+        server.set_up("etc/cke/etcd.crt");
+        server.set_up("etc/neco/sandbox-cke-images");
+        std::fs::write(server.path("/etc/neco/sandbox-cke-images"), "").unwrap();
+    }
 }
 
 fn templates(cluster: &Cluster) -> Vec<String> {
@@ -157,11 +160,7 @@ async fn ckes_template_is_set_once_and_again_when_a_weight_changes() {
     let mut cluster = Cluster::with(3, with_template).await;
     cluster.update().await;
     assert_eq!(templates(&cluster), Vec::<String>::new(), "CKE is not set up yet");
-    for server in &cluster.servers {
-        let certificate = server.path("/etc/cke/etcd.crt");
-        std::fs::create_dir_all(certificate.parent().unwrap()).unwrap();
-        std::fs::write(certificate, "x").unwrap();
-    }
+    set_up_cke(&cluster);
     let set = |cluster: &Cluster| -> usize {
         cluster.servers.iter().map(|server| server.begun(TEMPLATE)).sum()
     };
@@ -181,9 +180,7 @@ async fn ckes_template_is_set_once_and_again_when_a_weight_changes() {
 #[tokio::test(start_paused = true)]
 async fn weights_that_are_none_abort_with_their_key() {
     let mut cluster = Cluster::with(1, with_template).await;
-    let certificate = cluster.server(0).path("/etc/cke/etcd.crt");
-    std::fs::create_dir_all(certificate.parent().unwrap()).unwrap();
-    std::fs::write(certificate, "x").unwrap();
+    set_up_cke(&cluster);
     cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, "many")).await;
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;

@@ -1,0 +1,91 @@
+//! What is brought into sabakan: archives of container images, and files of this server.
+
+use neco_sabakan::{AssetName, AssetUpload, Content, Ensure, UploadProgress};
+
+use crate::context::{StepContext, StepError};
+use crate::steps::host::StepHost;
+use crate::steps::tries::{Trouble, patiently};
+
+/// A container image that sabakan is to have.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct WantedImage {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What its archive is called in sabakan.
+    pub(crate) asset: String,
+    /// Its full name, of the private variant where it is that.
+    pub(crate) reference: String,
+}
+
+/// One try each: how often it is tried is counted outside.
+const ONCE: Ensure = Ensure {
+    tries: 1,
+    between: neco_base::Backoff::new(
+        std::time::Duration::from_secs(1),
+        std::time::Duration::from_secs(1),
+    ),
+};
+
+/// Brings the archives of images that are not there yet, one after another. Their names say what they are, so that one that is
+/// there is left alone; between two is a safe point.
+///
+/// # Errors
+/// Cancelled, or one cannot be brought.
+pub(crate) async fn images(
+    context: &StepContext,
+    host: &StepHost,
+    wanted: &[WantedImage],
+) -> Result<(), StepError> {
+    for image in wanted {
+        let what = format!("uploading image {} to sabakan", image.reference);
+        let asset = name(&image.asset)?;
+        context.fence().await?;
+        patiently(context, host.patience, &what, || async {
+            if host.sabakan.asset(&asset).await?.is_some() {
+                return Ok(());
+            }
+            let content = host.outside.image(&image.reference).await?;
+            let upload = AssetUpload::new(content).content_type("application/x-tar");
+            let progress = progress(context);
+            let sent = ONCE.asset_once(&*host.sabakan, &asset, &upload, &progress).await;
+            sent.map(drop).map_err(unless_raced)
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Brings a file that differs from what is there.
+///
+/// # Errors
+/// Cancelled, or it cannot be brought.
+pub(crate) async fn file(
+    context: &StepContext,
+    host: &StepHost,
+    file: &str,
+    content: &Content,
+) -> Result<(), StepError> {
+    let asset = name(file)?;
+    let upload = AssetUpload::new(content.clone());
+    context.fence().await?;
+    patiently(context, host.patience, &format!("uploading {file} to sabakan"), || async {
+        let progress = progress(context);
+        let sent = ONCE.asset(&*host.sabakan, &asset, &upload, &progress).await;
+        sent.map(drop).map_err(unless_raced)
+    })
+    .await
+}
+
+/// Tells how far an upload is.
+pub(crate) fn progress(context: &StepContext) -> impl Fn(UploadProgress) + Send + Sync {
+    |sent: UploadProgress| context.bytes(sent.done, Some(sent.total))
+}
+
+/// Somebody who uploads the same at the same time is waited for.
+fn unless_raced(error: neco_sabakan::SabakanError) -> Trouble {
+    if error.is_conflict() { Trouble::passing(error) } else { error.into() }
+}
+
+fn name(text: &str) -> Result<AssetName, StepError> {
+    AssetName::new(text).map_err(|error| StepError::Failed(error.to_string()))
+}

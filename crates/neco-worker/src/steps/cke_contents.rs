@@ -1,0 +1,56 @@
+//! `cke-contents`: brings the images that CKE runs into sabakan, from where its machines load them.
+
+use neco_components::ContentDigest;
+
+use crate::context::{StepContext, StepError};
+use crate::steps::assets::{self, WantedImage};
+use crate::steps::contents;
+use crate::steps::dhcp_json::sabakan_is_set_up;
+use crate::steps::host::StepHost;
+
+/// The name in recipes.
+pub(crate) const NAME: &str = "cke-contents";
+
+/// Brings every image that CKE lists, once for the cluster, and again when the list changes.
+///
+/// # Errors
+/// Cancelled at a safe point, CKE does not tell, or an image cannot be brought.
+pub(crate) async fn run(
+    context: &StepContext,
+    host: &StepHost,
+    contents: &str,
+) -> Result<(), StepError> {
+    if !sabakan_is_set_up(context, host)? {
+        return Ok(());
+    }
+    if !host.cke.is_here() {
+        context.doing("CKE is not on this server");
+        return Ok(());
+    }
+    let images = images(host).await?;
+    let inputs = ContentDigest::of(
+        serde_json::to_vec(&images).map_err(|error| StepError::Failed(error.to_string()))?,
+    );
+    let bring = || assets::images(context, host, &images);
+    contents::once(context, contents, inputs.as_str(), bring).await
+}
+
+/// The images that CKE runs; none where CKE is not on this server.
+///
+/// # Errors
+/// It does not tell.
+pub(crate) async fn images(host: &StepHost) -> Result<Vec<WantedImage>, StepError> {
+    if !host.cke.is_here() {
+        return Ok(Vec::new());
+    }
+    let listed = host.cke.images().await;
+    let listed = listed.map_err(|why| {
+        StepError::Failed(format!("CKE does not say which images it runs: {why}"))
+    })?;
+    let wanted = listed.into_iter().map(|image| WantedImage {
+        asset: image.asset_name(),
+        reference: image.reference(),
+        name: image.name,
+    });
+    Ok(wanted.collect())
+}

@@ -19,7 +19,11 @@ use crate::tools::Tools;
 use crate::workspace::Workspace;
 
 /// The programs of the package.
-pub(crate) const SHIPPED: [&str; 3] = ["neco-updater", "neco-worker", "necoctl"];
+pub(crate) const SHIPPED: [&str; 4] =
+    ["neco-updater", "neco-worker", "necoctl", "sabakan-state-setter"];
+
+/// Those of them that lie in `/usr/bin`, as in the original; the others lie in `/usr/sbin`.
+pub(crate) const IN_BIN: [&str; 2] = ["necoctl", "sabakan-state-setter"];
 
 /// The program that plays the whole system; never shipped.
 pub(crate) const PLAYGROUND: &str = "neco-playground";

@@ -163,18 +163,21 @@ pub(crate) mod tests {
         let texts = Texts::of(&programs).unwrap();
         let pages: Vec<_> = texts.pages().unwrap();
         let names: Vec<_> = pages.iter().map(|page| page.file_name().unwrap()).collect();
-        assert_eq!(names, ["neco-updater.8", "neco-worker.8", "necoctl.8"]);
+        assert_eq!(
+            names,
+            ["neco-updater.8", "neco-worker.8", "necoctl.8", "sabakan-state-setter.8",]
+        );
         let completions = texts.completions();
         assert_eq!(completions.len(), 6);
         let zsh = completions.iter().find(|(place, _)| place.ends_with("/_neco")).unwrap();
         assert_eq!(fs::read_to_string(&zsh.1).unwrap(), "complete zsh neco necoctl\n");
-        assert_eq!(asked(), 3 + 6);
+        assert_eq!(asked(), 4 + 6);
 
         Texts::of(&programs).unwrap();
-        assert_eq!(asked(), 3 + 6);
+        assert_eq!(asked(), 4 + 6);
         install(&dir, "neco-worker", TALKER);
         Texts::of(&programs).unwrap();
-        assert_eq!(asked(), 3 + 6 + 1);
+        assert_eq!(asked(), 4 + 6 + 1);
 
         install(&dir, "neco-worker", "#!/bin/sh\n");
         let failure = Texts::of(&programs).unwrap().pages().unwrap_err();

@@ -22,8 +22,7 @@ use crate::instance::{client, outside};
 const OVERLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/full");
 
 /// Programs of the package that are stood in for.
-const PROGRAMS: [&str; 4] =
-    ["usr/bin/ckecli", "usr/bin/sabakan-state-setter", "usr/sbin/cke", "usr/sbin/cke-localproxy"];
+const PROGRAMS: [&str; 3] = ["usr/bin/ckecli", "usr/sbin/cke", "usr/sbin/cke-localproxy"];
 
 /// The package that brings a program of its own, as `dpkg-deb` takes it.
 const ETCDPASSWD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/etcdpasswd");

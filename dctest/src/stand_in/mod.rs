@@ -20,10 +20,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// What a program that nobody talks to needs before it runs: its name and files.
-const SILENT: [(&str, &[&str]); 4] = [
+const SILENT: [(&str, &[&str]); 3] = [
     ("cke-localproxy", &["/etc/cke/config.yml", "/etc/cke/etcd.crt", "/etc/cke/etcd.key"]),
     ("ep-agent", &["/etc/etcdpasswd/config.yml", "/etc/etcdpasswd/etcd.crt"]),
-    ("sabakan-state-setter", &[]),
     ("setup-hw", &["/etc/neco/bmc-address.json"]),
 ];
 

@@ -23,7 +23,8 @@ const ORIGINAL_VERSION: &str = "2021.04.19-13965";
 const SOON: Duration = Duration::from_secs(30);
 
 /// The units that both packages have.
-const OURS: [&str; 2] = ["neco-updater.service", "neco-worker.service"];
+const OURS: [&str; 3] =
+    ["neco-updater.service", "neco-worker.service", "sabakan-state-setter.service"];
 
 async fn run(site: &mut Site) -> Result<()> {
     let version = site.next_version();

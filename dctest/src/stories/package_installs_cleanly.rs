@@ -19,7 +19,12 @@ async fn run(site: &mut Site) -> Result<()> {
         let left_out = ["/usr/share/man/", "/usr/share/doc/"];
         let mut other = verified.lines().filter(|line| !left_out.iter().any(|l| line.contains(l)));
         ensure!(other.next().is_none(), "{}: not as packed: {verified}", machine.name);
-        for unit in ["neco-worker.service", "neco-updater.service", "serf.service"] {
+        for unit in [
+            "neco-worker.service",
+            "neco-updater.service",
+            "sabakan-state-setter.service",
+            "serf.service",
+        ] {
             let state = site.unit(machine, unit, "ActiveState").await?;
             ensure!(state == "active", "{}: {unit} is {state}", machine.name);
             let enabled = site.unit(machine, unit, "UnitFileState").await?;

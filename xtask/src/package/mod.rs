@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::build::{Programs, SHIPPED};
+use crate::build::{IN_BIN, Programs, SHIPPED};
 use crate::exit::{Doing, Done};
 use crate::git;
 use crate::tools::need;
@@ -91,7 +91,7 @@ pub(crate) fn pack_with(
     scripts::add(&mut tree, &debian)?;
     let mut stripped = Vec::new();
     for name in SHIPPED {
-        let dir = if name == "necoctl" { "usr/bin" } else { "usr/sbin" };
+        let dir = if IN_BIN.contains(&name) { "usr/bin" } else { "usr/sbin" };
         if quality == Quality::Bad && name == "neco-worker" {
             tree.write(&format!("{dir}/{name}"), DYING_WORKER.as_bytes(), 0o755)?;
             continue;
@@ -204,6 +204,10 @@ mod tests {
             "-rwxr-xr-x root/root ./usr/sbin/neco-updater",
             "-rwxr-xr-x root/root ./usr/sbin/neco-worker",
             "-rwxr-xr-x root/root ./usr/bin/necoctl",
+            "-rwxr-xr-x root/root ./usr/bin/sabakan-state-setter",
+            "-rw-r--r-- root/root ./usr/share/neco/sabakan-state-setter.yml",
+            "-rw-r--r-- root/root ./lib/systemd/system/sabakan-state-setter.service",
+            "-rw-r--r-- root/root ./usr/share/man/man8/sabakan-state-setter.8.gz",
             "lrwxrwxrwx root/root ./usr/bin/neco -> necoctl",
             "-rw-r--r-- root/root ./usr/share/neco/VERSION",
             "-rw-r--r-- root/root ./lib/systemd/system/neco-updater.service",

@@ -248,7 +248,8 @@ done
     }
 
     const ORIGINAL: &str = "2021.04.19-13965";
-    const DAEMONS: [&str; 2] = ["neco-updater.service", "neco-worker.service"];
+    const DAEMONS: [&str; 3] =
+        ["neco-updater.service", "neco-worker.service", "sabakan-state-setter.service"];
 
     #[test]
     fn an_upgrade_that_would_lose_units_is_refused_and_gives_back_what_was_stopped() {
@@ -262,7 +263,7 @@ done
         assert!(line.contains(ORIGINAL) && line.contains("/etc/neco/allow-removal"), "{line}");
         let names = line.split_once("would be lost: ").unwrap().1.split_once(';').unwrap().0;
         let names: Vec<_> = names.split(' ').collect();
-        assert_eq!(names.len(), 17, "{names:?}");
+        assert_eq!(names.len(), 16, "{names:?}");
         assert!(names.contains(&"backup-cke-etcd.timer") && names.contains(&"cke.service"));
         assert!(!names.iter().any(|name| DAEMONS.contains(name)), "{names:?}");
         // And nothing that was not: what a timer starts, what is masked.
@@ -276,7 +277,7 @@ done
         let site = Site::new("allowed");
         site.install(&site.original());
         let unit = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
-        site.lay("etc/systemd/system/sabakan-state-setter.service", unit);
+        site.lay("etc/systemd/system/teleport-node.service", unit);
         site.lay("etc/systemd/system/node-exporter.service", "");
         let into_the_package = site.root().join("etc/systemd/system/neco-rebooter.service");
         let of_the_package = site.root().join("lib/systemd/system/neco-rebooter.service");
@@ -293,7 +294,7 @@ done
                 allowed.push_str(&format!(" {name}.{kind} # for a reason\r\n"));
             }
         }
-        allowed.push_str("cke.service\ncke-localproxy.service\nteleport-node.service\n");
+        allowed.push_str("cke.service\ncke-localproxy.service\n");
         site.lay("etc/neco/allow-removal", &allowed);
         let ours = site.ours("2026.11.21-1");
         let line = site.refused(&ours);
@@ -308,7 +309,7 @@ done
         let mut enabled = site.enabled();
         // It is there, and empty: enabled or not, it is the site's.
         enabled.retain(|name| name != "node-exporter.service");
-        assert_eq!(enabled, [&DAEMONS[..], &["sabakan-state-setter.service"]].concat());
+        assert_eq!(enabled, [&DAEMONS[..], &["teleport-node.service"]].concat());
         assert!(!site.has_note());
     }
 
@@ -344,9 +345,9 @@ done
         fs::create_dir_all(site.root().join("lib/systemd/system")).unwrap();
         let unit = "[Service]\nExecStart=/bin/true\n[Install]\nWantedBy=multi-user.target\n";
         site.lay("lib/systemd/system/of-another.service", unit);
-        let daemons = "neco-updater.service neco-worker.service";
+        let daemons = DAEMONS.join(" ");
         fs::create_dir_all(site.root().join("var/lib/neco")).unwrap();
-        site.lay("var/lib/neco/units-to-start", daemons);
+        site.lay("var/lib/neco/units-to-start", &daemons);
         let output = site.preinst(&["upgrade", ORIGINAL, "2026.11.21-1"]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {said}", output.status);
@@ -417,8 +418,8 @@ done
             assert!(!text.contains('@') || !text.contains("@FUNCTIONS") && !text.contains(UNITS));
             run::capture(Command::new("sh").arg("-n").arg(script)).unwrap();
         }
-        let provided = "\nprovided=' neco-updater.service neco-worker.service '\n";
-        assert!(read(&scripts[0]).unwrap().contains(provided));
+        let provided = format!("\nprovided=' {} '\n", DAEMONS.join(" "));
+        assert!(read(&scripts[0]).unwrap().contains(&provided));
         // The preinst of the next package looks for it.
         let marker = "# neco: an upgrade stops nothing.";
         assert!(read(&scripts[2]).unwrap().lines().any(|line| line == marker));

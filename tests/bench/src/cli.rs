@@ -54,6 +54,10 @@ pub enum Measurement {
     Download,
     /// How long necoctl takes to start.
     StartUp,
+    /// How long a plan over the default recipe takes.
+    Plan,
+    /// How fast an image of 1 GiB comes from a registry into sabakan.
+    Image,
 }
 
 /// A part of a measurement that needs a process of its own.
@@ -68,6 +72,32 @@ pub enum Part {
         /// The version of the package.
         #[arg(long)]
         version: String,
+    },
+    /// Serves an image and takes uploads: says where, until its input ends.
+    #[command(hide = true)]
+    ServeImage {
+        /// How many bytes its layer has.
+        #[arg(long)]
+        size: u64,
+        /// Where uploads are kept.
+        #[arg(long)]
+        directory: PathBuf,
+    },
+    /// Carries an image as a worker does: says `ready`, waits for a line, carries, says how it went.
+    #[command(hide = true)]
+    UploadImage {
+        /// Where the settings are.
+        #[arg(long)]
+        etcd: String,
+        /// Its full name.
+        #[arg(long)]
+        image: String,
+        /// Where it goes.
+        #[arg(long)]
+        sabakan: String,
+        /// What it is called there.
+        #[arg(long)]
+        asset: String,
     },
 }
 

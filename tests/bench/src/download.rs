@@ -4,7 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context;
 use neco_etcd::{Cluster, ClusterOptions};
@@ -13,15 +13,15 @@ use neco_process::exit::{ExitCode, Failure};
 use neco_releases::mirror::{Mirror, ServeOptions, serve};
 use neco_releases::{GithubClient, Options, ReleaseSource};
 use neco_schema::Environment;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpListener;
-use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{sleep, timeout};
+use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::fetch::{Fetched, READY};
+use crate::fetch::Fetched;
 use crate::figure::{Budget, Figure, Unit};
+use crate::part::Process;
 use crate::payload::{self, SIZE, Stage};
-use crate::proc_status::{Resident, megabytes};
+use crate::proc_status::megabytes;
 use crate::workbench::{LONG, failure};
 
 /// How often each of both is done; the order alternates.
@@ -33,9 +33,6 @@ const GROWTH: f64 = 16.0;
 
 /// The package in the mirror, one that is fetched, and some air.
 const ROOM: u64 = 3 * SIZE;
-
-/// How often the memory of the fetching process is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Fails unless there is room for two packages.
 pub(crate) fn need_room() -> Result<(), Failure> {
@@ -139,33 +136,12 @@ impl Race {
     async fn ours(&self) -> anyhow::Result<(f64, f64)> {
         let cached = self.cached();
         settle(&cached).await?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["fetch", "--version", payload::VERSION, "--root"]).arg(&self.stage.root);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().context("starting this program once more")?;
-        let mut said = BufReader::new(child.stdout.take().context("no output")?).lines();
-        anyhow::ensure!(line(&mut said).await? == READY, "the fetching process is not ready");
-        let pid = child.id().context("it ended")?;
-        let before = Resident::of(pid)?.anon;
-        child.stdin.take().context("no input")?.write_all(b"\n").await?;
-        let fetched = line(&mut said);
-        tokio::pin!(fetched);
-        let mut most = before;
-        let fetched = loop {
-            tokio::select! {
-                biased;
-                line = &mut fetched => break line?,
-                () = sleep(LOOK_EVERY) => {
-                    // It may have ended since.
-                    most = most.max(Resident::of(pid).map_or(0, |resident| resident.anon));
-                }
-            }
-        };
-        let fetched: Fetched = serde_json::from_str(&fetched)?;
-        end(child).await?;
+        let words = ["fetch", "--version", payload::VERSION, "--root"].map(std::ffi::OsStr::new);
+        let words = words.into_iter().chain([self.stage.root.as_os_str()]);
+        let (fetched, grown): (Fetched, f64) = Process::start(words)?.run().await?;
         anyhow::ensure!(fetched.sha256 == self.sha256, "the package came as {}", fetched.sha256);
         std::fs::remove_file(&cached)?;
-        Ok((megabytes(fetched.size) / fetched.seconds, megabytes(most - before)))
+        Ok((megabytes(fetched.size) / fetched.seconds, grown))
     }
 
     /// By the tools of the system; how fast that was.
@@ -209,18 +185,6 @@ async fn settle(file: &Path) -> anyhow::Result<()> {
         removed => removed?,
     }
     tokio::task::spawn_blocking(nix::unistd::sync).await?;
-    Ok(())
-}
-
-/// The next line of the fetching process.
-async fn line(said: &mut Lines<BufReader<ChildStdout>>) -> anyhow::Result<String> {
-    let line = timeout(LONG, said.next_line()).await.context("the fetching process hangs")??;
-    line.context("the fetching process ended")
-}
-
-async fn end(mut child: Child) -> anyhow::Result<()> {
-    let status = timeout(LONG, child.wait()).await.context("the fetching process stays")??;
-    anyhow::ensure!(status.success(), "the fetching process: {status}");
     Ok(())
 }
 

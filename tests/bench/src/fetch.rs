@@ -1,6 +1,5 @@
 //! Fetches a package as a worker does, in a process of its own.
 
-use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,8 +13,7 @@ use neco_store::Store;
 use neco_worker::install::Fetcher;
 use serde::{Deserialize, Serialize};
 
-/// What this process says when it waits for its line.
-pub(crate) const READY: &str = "ready";
+use crate::part::{say, wait_to_begin};
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,18 +43,11 @@ pub(crate) async fn run(root: &Path, version: &str) -> Result<ExitCode, Failure>
     let package = config.release.package.clone();
     let fetcher = Fetcher::new(Root::new(root)?, cache, store, sources, package, Unsigned::Refuse);
 
-    say(READY)?;
-    std::io::stdin().lock().read_line(&mut String::new())?;
+    wait_to_begin()?;
     let began = Instant::now();
     let fetched = fetcher.fetch(&version, None, &|_, _| {}).await?;
     let seconds = began.elapsed().as_secs_f64();
     let (size, sha256) = (fetched.size(), fetched.sha256().to_owned());
     say(&serde_json::to_string(&Fetched { seconds, size, sha256 })?)?;
     Ok(ExitCode::Done)
-}
-
-fn say(line: &str) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
-    out.flush()
 }

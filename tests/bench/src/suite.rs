@@ -9,7 +9,7 @@ use crate::cli::{Cli, Measurement, Output, Part};
 use crate::figure::Figure;
 use crate::report::Report;
 use crate::workbench::{Bench, need, say};
-use crate::{barrier, download, fetch, memory, start_up};
+use crate::{barrier, download, fetch, image, memory, plan, start_up};
 
 /// How many servers wait for one another.
 const BARRIERS: [u32; 2] = [3, 5];
@@ -23,8 +23,13 @@ const SERVERS: u32 = 3;
 /// # Errors
 /// Something is missing on this machine (77), or a measurement did not come to its end (1).
 pub(crate) async fn run(cli: &Cli) -> Result<ExitCode, Failure> {
-    if let Some(Part::Fetch { root, version }) = &cli.part {
-        return fetch::run(root, version).await;
+    match &cli.part {
+        Some(Part::Fetch { root, version }) => return fetch::run(root, version).await,
+        Some(Part::ServeImage { size, directory }) => return image::serve(*size, directory).await,
+        Some(Part::UploadImage { etcd, image, sabakan, asset }) => {
+            return image::upload(etcd, image, sabakan, asset).await;
+        }
+        None => {}
     }
     // Heard to the end: whoever does not want to wait for it says so once more.
     let shutdown = Shutdown::listen();
@@ -69,10 +74,12 @@ async fn figures(cli: &Cli) -> Result<Vec<Figure>, Failure> {
         return Err(Failure::new(ExitCode::Usage, anyhow::anyhow!("there are no packages")));
     };
     // What cannot be done is told before an hour is spent on what can.
-    if wanted(Measurement::Download) {
+    if wanted(Measurement::Download) || wanted(Measurement::Image) {
         need("curl", "curl")?;
-        need("dpkg-deb", "dpkg")?;
         download::need_room()?;
+    }
+    if wanted(Measurement::Download) {
+        need("dpkg-deb", "dpkg")?;
     }
     let mut figures = Vec::new();
     if wanted(Measurement::Barrier) {
@@ -83,7 +90,8 @@ async fn figures(cli: &Cli) -> Result<Vec<Figure>, Failure> {
             bench.site.stop().await;
         }
     }
-    if wanted(Measurement::Memory) || wanted(Measurement::StartUp) {
+    let on_a_site = [Measurement::Memory, Measurement::StartUp, Measurement::Plan];
+    if on_a_site.into_iter().any(&wanted) {
         let mut bench = Bench::begin(packages, SERVERS).await?;
         if wanted(Measurement::Memory) {
             say("memory of the daemons 60 s after an update");
@@ -93,11 +101,19 @@ async fn figures(cli: &Cli) -> Result<Vec<Figure>, Failure> {
             say("the start of necoctl");
             figures.extend(start_up::measure(&bench).await?);
         }
+        if wanted(Measurement::Plan) {
+            say("plans over the default recipe");
+            figures.extend(plan::measure(&bench).await?);
+        }
         bench.site.stop().await;
     }
     if wanted(Measurement::Download) {
         say("a package of 1 GiB");
         figures.extend(download::measure().await?);
+    }
+    if wanted(Measurement::Image) {
+        say("an image of 1 GiB");
+        figures.extend(image::measure().await?);
     }
     Ok(figures)
 }

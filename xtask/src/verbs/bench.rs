@@ -24,16 +24,18 @@ usage: cargo xtask bench [--output human|json] [NAME...]
   memory     what the daemons hold in memory a minute after an update
   download   how fast a package of 1 GiB comes, verified and durable
   start-up   how long necoctl takes to start
+  plan       how long a plan over the default recipe takes
+  image      how fast an image of 1 GiB comes from a registry into sabakan
 
   --output json   one JSON object on the last line of standard output; the table goes to standard error
 
 Without a name, everything. What is written meanwhile lies in TMPDIR, else in target/bench; curl is
-needed for the download. Each figure stands beside a denominator of the same run and beside its
+needed for the download and the image. Each figure stands beside a denominator of the same run and beside its
 budget. A missed budget is shown, and is no failure: the exit code is 0 if everything was measured,
 1 if something was not, and 77 if this machine lacks something.";
 
 /// What can be named; neco-bench has the list that counts, and a test that compares.
-const NAMES: [&str; 4] = ["barrier", "memory", DOWNLOAD, "start-up"];
+const NAMES: [&str; 6] = ["barrier", "memory", DOWNLOAD, "start-up", "plan", IMAGE];
 
 /// The forms of output.
 const OUTPUTS: [&str; 2] = ["human", JSON];
@@ -42,8 +44,9 @@ const JSON: &str = "json";
 /// What is installed, and what it is updated to.
 const VERSIONS: [&str; 2] = ["2026.11.20-40151", "2026.11.21-40152"];
 
-/// The measurement that needs curl.
+/// The measurements that need curl.
 const DOWNLOAD: &str = "download";
+const IMAGE: &str = "image";
 
 pub(super) fn run(args: Vec<String>) -> Done {
     let wanted = Wanted::parse(args)?;
@@ -64,7 +67,9 @@ fn failed(failure: &Failure) -> Value {
 fn start(wanted: Wanted) -> Done<Infallible> {
     // What cannot be done is told before anything is built.
     package::needs()?;
-    if wanted.names.is_empty() || wanted.names.iter().any(|name| name == DOWNLOAD) {
+    if wanted.names.is_empty()
+        || wanted.names.iter().any(|name| [DOWNLOAD, IMAGE].contains(&name.as_str()))
+    {
         need("curl", "curl")?;
     }
     let workspace = Workspace::find()?;

@@ -15,6 +15,8 @@ use crate::{Component, ContentDigest, Facts, FileSpec, InstallTools, Restart, Un
 pub struct Desired {
     /// Which component.
     pub component: Name,
+    /// Files without which nothing is desired here.
+    pub only_where: Vec<PathBuf>,
     /// When its unit is restarted.
     pub restart: Restart,
     /// The full name of its image, if it runs one.
@@ -137,6 +139,7 @@ impl Desired {
         files.sort_by_key(|file| file.kind == FileKind::Unit);
         Ok(Self {
             component: component.name.clone(),
+            only_where: component.only_where.clone(),
             restart: component.restart,
             image,
             tools: component.tools.clone(),

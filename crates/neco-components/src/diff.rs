@@ -128,11 +128,14 @@ pub enum Effect {
 }
 
 /// In what `observed` is not as `desired`: image, client programs and package, files in their order, then units. Empty when
-/// there is nothing to do.
+/// there is nothing to do, and where it is none of the server's components.
 ///
 /// A component that is [not on this server](absent_unit) is left alone.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
     let mut differences = Vec::new();
+    if !observed.concerns(desired) {
+        return differences;
+    }
     if absent_unit(desired, observed).is_some() {
         return differences;
     }

@@ -12,7 +12,7 @@ pub struct Observed {
     pub files: BTreeMap<PathBuf, ObservedFile>,
     /// Units by full name.
     pub units: BTreeMap<String, ObservedUnit>,
-    /// The files without which a unit does not run, as far as they exist.
+    /// The files without which a component is none of this server's, or a unit does not run, as far as they exist.
     pub needs: BTreeSet<PathBuf>,
     /// Whether the image is there.
     pub image: bool,
@@ -55,6 +55,11 @@ impl Observed {
         unit.needs.iter().all(|path| self.needs.contains(path))
     }
 
+    /// Whether `desired` is one of this server's components.
+    pub fn concerns(&self, desired: &Desired) -> bool {
+        desired.only_where.iter().all(|path| self.needs.contains(path))
+    }
+
     /// What would be observed if everything were as `desired` and freshly started.
     pub fn fulfilling(desired: &Desired) -> Self {
         let files = desired.files.iter().map(|file| {
@@ -79,7 +84,13 @@ impl Observed {
         Self {
             files: files.collect(),
             units: units.collect(),
-            needs: desired.units.iter().flat_map(|unit| unit.needs.clone()).collect(),
+            needs: desired
+                .units
+                .iter()
+                .flat_map(|unit| &unit.needs)
+                .chain(&desired.only_where)
+                .cloned()
+                .collect(),
             image: desired.image.is_some(),
             tools: desired.tools.as_ref().and(desired.image.clone()),
             package: desired.package.as_ref().map(|package| package.release.clone()),

@@ -22,7 +22,7 @@ use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
 use neco_process::{crypto, man, notify, under};
 use neco_schema::NecoVersion;
-use neco_store::Store;
+use neco_store::{Members, Store};
 use neco_systemd::Systemd;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, UnitSetup};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
@@ -215,6 +215,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
+    let members: Arc<dyn Members> = Arc::new(store.clone());
     let store: Arc<dyn Store> = Arc::new(store);
 
     let mut local = Local::new(lrn, identity::machine_id(&root)?, version.clone(), recipe.shape());
@@ -262,6 +263,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         runtime: drivers.runtime,
         logins: drivers.logins,
         debs,
+        members,
         sabakan: services.sabakan,
         cke: services.cke,
         outside: services.outside,

@@ -33,6 +33,9 @@ pub struct Component {
     pub package: Option<Deb>,
     /// Files that come with a package and that its unit is started with.
     pub watch: Vec<PathBuf>,
+    /// Files without which this is none of a server's components: where one is missing, nothing is done. Empty: everywhere.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only_where: Vec<PathBuf>,
     /// On how many servers it may be changed at a time.
     pub scope: Scope,
     /// When its unit is restarted.
@@ -113,6 +116,7 @@ impl Component {
         });
         let package = pinned(&fields, "package", "deb", &artifacts.debs);
         let watch = paths(&fields, "watch");
+        let only_where = paths(&fields, "only-where");
         let scope = fields.choice("scope", &Scope::WORDS).unwrap_or(Scope::All);
         let restart = fields
             .choice(
@@ -149,6 +153,7 @@ impl Component {
             tools,
             package,
             watch,
+            only_where,
             scope,
             restart,
             files,

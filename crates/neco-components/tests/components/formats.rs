@@ -362,6 +362,11 @@ fn what_cannot_be_meant_is_refused() {
         ("image = \"agent\"\n", "", "install-tools: there is no image that could;"),
         ("package = \"agent\"", "package = \"x\"", "package: there is no deb x;"),
         ("watch = [\"/usr/bin/agent\"]", "watch = [\"agent\"]", "watch: \"agent\" is not a plain"),
+        (
+            "watch = [\"/usr/bin/agent\"]",
+            "only-where = [\"key\"]",
+            "only-where: \"key\" is not a plain",
+        ),
         ("command = [\"/usr/local/agent/install-tools\"]", "", "install-tools.command: says no"),
         ("bind = \"/host\"", "bind = \"host\"", "install-tools.bind: \"host\" is not a plain"),
         ("\"--check\", \"{}\"", "\"--check\"", "file[1].validate: the command is not told"),

@@ -7,6 +7,7 @@ mod openbao;
 mod pinned;
 mod serf_tags;
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
@@ -110,21 +111,59 @@ fn the_recipe_has_every_kind_of_step() {
         matches!(&part(15).scope, StepScope::OncePerCluster { contents } if contents == "dhcp.json")
     );
     assert!(matches!(&part(18).scope, StepScope::OneAtATime { turn } if *turn == "etcd"));
-    let group = &recipe.groups()[0];
-    assert_eq!((group.name.as_str(), group.stop, group.apply), ("vault", 3, 4));
-    assert_eq!(recipe.groups().len(), 1);
-    for (number, _) in recipe.steps() {
-        assert_eq!(recipe.group_of(number).is_some(), number == 3 || number == 4);
-        if let Work::None { reason } = &part(number).work {
-            assert!(reason.starts_with("this package does not "), "{reason}");
-        }
+    let groups: Vec<_> = recipe
+        .groups()
+        .iter()
+        .map(|group| {
+            let components: Vec<&str> = group.components.iter().map(|name| name.as_str()).collect();
+            (group.name.as_str(), group.stop, group.apply, components)
+        })
+        .collect();
+    assert_eq!(
+        groups,
+        [("vault", 3, 4, vec!["vault"]), ("cke", 11, 12, vec!["cke", "cke-localproxy"])]
+    );
+    let applied: Vec<Vec<String>> = [8, 12]
+        .map(|number| step(number).components(Phase::Apply).map(ToString::to_string).collect())
+        .into();
+    assert_eq!(applied, [vec!["sshd", "sudoers", "etcdpasswd"], vec!["cke", "cke-localproxy"]]);
+    // The template is there before CKE goes by it.
+    assert!(matches!(&step(12).parts[0].work, Work::Action { action } if *action == "cke-template"));
+    let once = recipe.steps().flat_map(|(_, step)| &step.parts).filter_map(|part| {
+        let StepScope::OncePerCluster { contents } = &part.scope else { return None };
+        Some(contents.as_str())
+    });
+    let once: Vec<&str> = once.collect();
+    assert_eq!(once, ["cke-template", "cke", "sabakan", "dhcp.json", "user-resources"]);
+    let images = recipe.images_of(part(14)).map(|image| image.name.to_string());
+    assert_eq!(
+        images.collect::<Vec<_>>().join(" "),
+        "bird chrony coil serf setup-hw squid squid-exporter cilium cilium-operator-generic hubble-relay cilium-certgen"
+    );
+    for (number, step) in recipe.steps() {
+        let none = step.parts.iter().find(|part| matches!(part.work, Work::None { .. }));
+        assert!(none.is_none(), "step {number} does nothing");
     }
-    recipe
-        .check_actions(&["fetch-images", "dhcp-json", "restart-etcd"], &["vault-leader"])
-        .expect("all known");
-    let error = recipe
-        .check_actions(&["fetch-images", "restart-etcd"], &["vault-leader"])
-        .expect_err("one unknown");
+    let applied: BTreeSet<String> = recipe
+        .steps()
+        .flat_map(|(_, step)| step.components(Phase::Apply))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(applied.iter().map(String::as_str).collect::<Vec<_>>(), COMPONENTS, "all of them");
+    let actions = [
+        "fetch-images",
+        "etcd-endpoints",
+        "etcd-members",
+        "cke-template",
+        "cke-contents",
+        "sabakan-contents",
+        "dhcp-json",
+        "user-resources",
+    ];
+    recipe.check_actions(&actions, &["vault-leader"]).expect("all known");
+    let but_one: Vec<&str> =
+        actions.iter().copied().filter(|action| *action != "dhcp-json").collect();
+    let error = recipe.check_actions(&but_one, &["vault-leader"]).expect_err("one unknown");
     assert!(error.to_string().contains("step[15].action: this version has no action dhcp-json"));
     let dhcp: serde_json::Value =
         serde_json::from_str(recipe.data("dhcp.json").expect("a file")).expect("JSON");

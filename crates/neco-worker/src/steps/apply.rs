@@ -5,13 +5,12 @@ use std::time::Duration;
 use neco_components::{
     Component, Desired, DesiredUnit, Effect as Change, absent_unit, diff, effects,
 };
-use neco_connect::one_line;
 use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
 use crate::context::{Pauses, StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
-use crate::steps::probe;
+use crate::steps::{etcd, probe};
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -27,7 +26,7 @@ const NOTHING: &str = "nothing";
 pub(crate) struct Guard<'a> {
     /// The turn under which it is made; one that was taken away is taken again.
     pub(crate) turn: Option<&'a str>,
-    /// Whether all members of etcd must be healthy.
+    /// Whether all other members of etcd must be healthy.
     pub(crate) etcd: bool,
 }
 
@@ -147,32 +146,11 @@ async fn guarded(context: &StepContext, guard: &Guard<'_>) -> Result<View, StepE
         if !guard.etcd {
             return Ok(view);
         }
-        match etcd_trouble(context).await {
+        match etcd::restart_trouble(context).await {
             None => return Ok(view),
             Some(trouble) => context.doing(trouble),
         }
         context.pause(&mut pauses).await;
-    }
-}
-
-/// Why etcd cannot do without one of its members now.
-pub(crate) async fn etcd_trouble(context: &StepContext) -> Option<String> {
-    match context.store().health().await {
-        Ok(health) if health.quorum && health.all_healthy() => None,
-        Ok(health) => {
-            let ill = health.members.iter().filter(|member| !member.healthy);
-            // One that was added and never started has no name yet.
-            let names = ill.map(|member| match member.name.as_str() {
-                "" => format!("{:x}", member.id),
-                name => name.to_owned(),
-            });
-            let names: Vec<String> = names.collect();
-            Some(format!(
-                "waiting for etcd members {} (one that is gone for good: 'etcdctl member remove')",
-                names.join(", ")
-            ))
-        }
-        Err(error) => Some(format!("waiting for etcd: {}", one_line(&error))),
     }
 }
 
@@ -364,6 +342,9 @@ pub(crate) async fn complete_restart(
 /// nothing; nor does one that is not on this server.
 pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), StepError> {
     let Some(ready) = &component.ready else { return Ok(()) };
+    if !host.concerns(component)? {
+        return Ok(());
+    }
     if let Some(unit) = component.running_unit()
         && (!host.lets_run(unit)? || !host.has_units_of(component).await?)
     {

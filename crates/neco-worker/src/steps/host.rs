@@ -17,6 +17,7 @@ use neco_runtime::{ContainerRuntime, ImageRef, Logins, RunSpec};
 use neco_sabakan::Sabakan;
 use neco_schema::journal::Entry;
 use neco_schema::{Lrn, UpdateRequest};
+use neco_store::Members;
 use neco_systemd::{UnitName, Units};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,8 @@ pub struct StepHost {
     pub logins: Arc<dyn Logins>,
     /// Its Debian packages beside Neco's own.
     pub debs: Arc<dyn Debs>,
+    /// Who belongs to etcd.
+    pub members: Arc<dyn Members>,
     /// Its sabakan.
     pub sabakan: Arc<dyn Sabakan>,
     /// Its CKE.
@@ -197,6 +200,19 @@ impl StepHost {
         Ok(variants)
     }
 
+    /// Whether a component is one of this server's.
+    ///
+    /// # Errors
+    /// The disk cannot be read.
+    pub fn concerns(&self, component: &Component) -> Result<bool, StepError> {
+        for path in &component.only_where {
+            if !self.exists(path)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether everything is there that a unit needs to run.
     ///
     /// # Errors
@@ -267,7 +283,8 @@ impl StepHost {
             }
         }
         let mut needs = BTreeSet::new();
-        for path in desired.units.iter().flat_map(|unit| &unit.needs) {
+        let of_units = desired.units.iter().flat_map(|unit| &unit.needs);
+        for path in of_units.chain(&desired.only_where) {
             if self.exists(path)? {
                 needs.insert(path.clone());
             }

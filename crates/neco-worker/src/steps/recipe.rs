@@ -14,19 +14,20 @@ use neco_schema::{RequestId, UpdateRequest, Way};
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
 use crate::steps::{
-    PlanError, Steps, apply, cke_contents, cke_template, contents, dhcp_json, fetch_images, group,
-    installed, restart_etcd, sabakan_contents, user_resources, vault_leader,
+    PlanError, Steps, apply, cke_contents, cke_template, contents, dhcp_json, etcd, fetch_images,
+    group, installed, sabakan_contents, user_resources, vault_leader,
 };
 
 /// The actions that recipes may name.
-const ACTIONS: [&str; 7] = [
+const ACTIONS: [&str; 8] = [
     fetch_images::NAME,
     dhcp_json::NAME,
     cke_template::NAME,
     cke_contents::NAME,
     sabakan_contents::NAME,
     user_resources::NAME,
-    restart_etcd::NAME,
+    etcd::endpoints::NAME,
+    etcd::NAME,
 ];
 
 /// The checks that components may name.
@@ -59,6 +60,12 @@ impl RecipeSteps {
         self.recipe
             .component(name)
             .ok_or_else(|| StepError::Failed(format!("the recipe has no component {name}")))
+    }
+
+    /// Whether this server's etcd is a component of it.
+    fn manages_etcd(&self) -> Result<bool, StepError> {
+        let component = self.recipe.component(etcd::COMPONENT);
+        component.map_or(Ok(false), |component| self.host.concerns(component))
     }
 
     /// What templates may ask while `request` runs.
@@ -97,6 +104,10 @@ impl RecipeSteps {
         part: &Part,
         component: &Component,
     ) -> Result<(), StepError> {
+        if !self.host.concerns(component)? {
+            context.doing(format!("{} is not managed on this server", component.name));
+            return Ok(());
+        }
         let facts = self.facts(&context.request).await?;
         let desired = self.host.desired(component, &facts)?;
         let turn = match &part.scope {
@@ -133,11 +144,16 @@ impl RecipeSteps {
                 let images = self.recipe.images_of(part).map(|image| facts.reference(image));
                 fetch_images::run(context, &self.host, images).await
             }
-            restart_etcd::NAME => match &part.scope {
+            etcd::endpoints::NAME => {
+                etcd::endpoints::run(context, &self.host, self.manages_etcd()?).await
+            }
+            etcd::NAME => match &part.scope {
                 StepScope::OneAtATime { turn } => {
-                    restart_etcd::run(context, &self.host, turn.as_str()).await
+                    etcd::run(context, &self.host, self.manages_etcd()?, turn.as_str()).await
                 }
-                _ => Err(StepError::Failed("etcd is restarted under a turn alone".to_owned())),
+                _ => Err(StepError::Failed(
+                    "the members of etcd are changed under a turn alone".to_owned(),
+                )),
             },
             other => match &part.scope {
                 StepScope::OncePerCluster { contents } => {
@@ -302,8 +318,8 @@ impl Steps for RecipeSteps {
         match effect {
             Effect::Restart { unit, digest } => {
                 apply::complete_restart(&self.host, unit, digest.as_deref()).await?;
-                if unit == restart_etcd::UNIT {
-                    restart_etcd::caught_up(&self.host).await;
+                if unit == etcd::UNIT {
+                    etcd::caught_up(&self.host).await;
                     return Ok(());
                 }
                 // Another recipe than the one that restarted it may not know the unit: it was started, then.

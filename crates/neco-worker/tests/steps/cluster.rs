@@ -273,11 +273,12 @@ impl Cluster {
         assert!(server.process.is_none(), "runs already");
         let recipe = Recipe::load(server.path("/usr/share/neco")).unwrap();
         self.recipes.insert(version.clone(), recipe.shape());
-        let store: Arc<dyn Store> = Arc::new(Client {
+        let client = Arc::new(Client {
             store: self.store.clone(),
             calls: Arc::clone(&server.calls),
             faults: Arc::clone(&self.faults),
         });
+        let store: Arc<dyn Store> = client.clone();
         let local =
             Local::new(Lrn::new(lrn), format!("{lrn:032}"), version.clone(), recipe.shape());
         let journal: Arc<dyn JournalStore> = server.journal.clone();
@@ -297,6 +298,7 @@ impl Cluster {
             runtime: Arc::new(server.containers()),
             logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),
             debs: Arc::new(SandboxDebs::new(root.clone()).bringing_units_of(&recipe)),
+            members: client.clone(),
             sabakan: services.sabakan,
             cke: services.cke,
             outside: services.outside,

@@ -9,7 +9,10 @@ use async_trait::async_trait;
 use neco_process::clock::Clock;
 use neco_schema::journal::IntentId;
 use neco_schema::{LeaseId, NecoVersion, Op, PackageRef, Range, Revision, Snapshot, Txn};
-use neco_store::{ClusterHealth, Committed, KeepAlive, MemoryStore, Store, StoreError, Watch};
+use neco_store::{
+    Added, ClusterHealth, Committed, KeepAlive, Member, Members, MemoryStore, Promoted, Store,
+    StoreError, Watch,
+};
 use neco_systemd::{ActiveState, Recorder, UnitError, UnitName, UnitState, Units};
 use neco_worker::{Installer, StepContext, StepError};
 
@@ -38,6 +41,8 @@ pub(crate) struct Client {
 pub(crate) struct Faults {
     /// A member that is ill.
     pub(crate) ill: Mutex<Option<String>>,
+    /// How often it is asked for before it falls ill.
+    pub(crate) still_well: AtomicU64,
     /// What tells whether a server is fit for an update panics once.
     pub(crate) panics: AtomicBool,
     /// A unit that does not become active once it is started.
@@ -48,6 +53,21 @@ pub(crate) struct Faults {
     pub(crate) unanswered: Mutex<Vec<String>>,
     /// The same, but they happen.
     pub(crate) answer_lost: Mutex<Vec<String>>,
+    /// What becomes of this server's etcd when its unit is started or stopped.
+    pub(crate) runs_etcd: Mutex<Option<Arc<dyn RunsEtcd>>>,
+}
+
+/// An etcd whose members follow the units of servers.
+#[async_trait]
+pub(crate) trait RunsEtcd: Members {
+    /// How the members are, under the addresses of the servers.
+    async fn health(&self) -> Result<ClusterHealth, StoreError>;
+
+    /// The unit of a server was started, with the configuration that lies below its root.
+    async fn started(&self, lrn: u32) -> Result<(), UnitError>;
+
+    /// It was stopped.
+    async fn stopped(&self, lrn: u32);
 }
 
 impl Faults {
@@ -62,12 +82,29 @@ impl Faults {
         self.unready.lock().unwrap().clear();
     }
 
+    fn etcd(&self) -> Option<Arc<dyn RunsEtcd>> {
+        self.runs_etcd.lock().unwrap().clone()
+    }
+
+    /// The same, when it is about the unit of etcd.
+    fn etcd_of(&self, unit: &UnitName) -> Option<Arc<dyn RunsEtcd>> {
+        self.etcd().filter(|_| unit.as_str() == "etcd-container.service")
+    }
+
     fn is_slow(&self, unit: &UnitName) -> bool {
         self.slow.lock().unwrap().as_deref() == Some(unit.as_str())
     }
 }
 
 impl Client {
+    /// Who changes the members: the etcd that follows units, or the store itself.
+    fn etcd(&self) -> Arc<dyn Members> {
+        match self.faults.etcd() {
+            Some(etcd) => etcd,
+            None => Arc::new(self.store.clone()),
+        }
+    }
+
     fn counted(&self) -> &MemoryStore {
         self.calls.fetch_add(1, Ordering::SeqCst);
         &self.store
@@ -126,13 +163,37 @@ impl Store for Client {
     }
 
     async fn health(&self) -> Result<ClusterHealth, StoreError> {
-        let mut health = self.counted().health().await?;
-        if let Some(name) = &*self.faults.ill.lock().unwrap() {
+        let mut health = match self.faults.etcd() {
+            Some(etcd) => etcd.health().await?,
+            None => self.counted().health().await?,
+        };
+        let less = |times: u64| times.checked_sub(1);
+        let well = self.faults.still_well.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if let (Some(name), Err(_)) = (&*self.faults.ill.lock().unwrap(), well) {
             let mut member = health.members[0].clone();
             (member.name, member.healthy) = (name.clone(), false);
             health.members.push(member);
         }
         Ok(health)
+    }
+}
+
+#[async_trait]
+impl Members for Client {
+    async fn members(&self) -> Result<Vec<Member>, StoreError> {
+        self.etcd().members().await
+    }
+
+    async fn add(&self, peer_url: &str) -> Result<Added, StoreError> {
+        self.etcd().add(peer_url).await
+    }
+
+    async fn promote(&self, id: u64) -> Result<Promoted, StoreError> {
+        self.etcd().promote(id).await
+    }
+
+    async fn remove(&self, id: u64) -> Result<(), StoreError> {
+        self.etcd().remove(id).await
     }
 }
 
@@ -176,11 +237,19 @@ impl Units for Told {
         if self.faults.is_slow(unit) {
             self.faults.unready.lock().unwrap().insert(self.lrn);
         }
-        self.tell(self.units.start(unit)).await
+        self.tell(self.units.start(unit)).await?;
+        match self.faults.etcd_of(unit) {
+            Some(etcd) => etcd.started(self.lrn).await,
+            None => Ok(()),
+        }
     }
 
     async fn stop(&self, unit: &UnitName) -> Result<(), UnitError> {
-        self.tell(self.units.stop(unit)).await
+        self.tell(self.units.stop(unit)).await?;
+        if let Some(etcd) = self.faults.etcd_of(unit) {
+            etcd.stopped(self.lrn).await;
+        }
+        Ok(())
     }
 
     async fn restart(&self, unit: &UnitName) -> Result<(), UnitError> {

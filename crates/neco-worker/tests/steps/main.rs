@@ -2,6 +2,7 @@
 
 mod cluster;
 mod drivers;
+mod etcd;
 mod formats;
 mod groups;
 mod once;

@@ -208,13 +208,15 @@ async fn etcd_is_restarted_one_at_a_time_and_only_where_something_changed() {
     cluster.verdict().await;
 }
 
-/// One server whose etcd is about to be restarted and waits because another member is ill.
-async fn waits_for_a_member() -> (Cluster, UpdateRequest) {
+/// One server whose etcd is about to be restarted and waits because another member is ill, which it is from the time on that
+/// it was asked for this often.
+async fn waits_for_a_member(still_well: u64) -> (Cluster, UpdateRequest) {
     let mut cluster = Cluster::of(1).await;
     manage_etcd(&cluster);
     let units = cluster.server(0).units();
     neco_systemd::Units::start(&units, &ETCD.parse().unwrap()).await.unwrap();
     *cluster.faults.ill.lock().unwrap() = Some("boot-7".to_owned());
+    cluster.faults.still_well.store(still_well, std::sync::atomic::Ordering::SeqCst);
     let request = cluster.request().await;
     cluster
         .until("it waits for the member", async || {
@@ -231,7 +233,8 @@ async fn waits_for_a_member() -> (Cluster, UpdateRequest) {
 
 #[tokio::test(start_paused = true)]
 async fn etcd_goes_on_running_while_another_member_is_ill() {
-    let (cluster, request) = waits_for_a_member().await;
+    let (cluster, request) = waits_for_a_member(0).await;
+    assert!(cluster.view().turns.is_empty(), "another one may need it to become well");
     let before = cluster.server(0).calls();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let asked = cluster.server(0).calls() - before;
@@ -246,7 +249,9 @@ async fn etcd_goes_on_running_while_another_member_is_ill() {
 /// The auditor sees that the stop was allowed by a view in which the turn was held.
 #[tokio::test(start_paused = true)]
 async fn a_turn_that_was_taken_away_in_the_meantime_is_taken_again_before_the_stop() {
-    let (cluster, request) = waits_for_a_member().await;
+    // Once before the turn and once under it: the proof right before the stop fails.
+    let (cluster, request) = waits_for_a_member(2).await;
+    assert!(cluster.view().turns.contains_key("etcd"));
     cluster.write(Op::delete(&Key::Turn("etcd".to_owned()))).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     *cluster.faults.ill.lock().unwrap() = None;

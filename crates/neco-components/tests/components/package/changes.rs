@@ -1,5 +1,7 @@
 //! What a change of facts does to a server that is as it should be.
 
+use std::collections::BTreeSet;
+
 use neco_components::{Desired, Effect, Facts, FileKind, Observed, diff, effects};
 
 use super::{COMPONENTS, facts, render};
@@ -85,8 +87,12 @@ fn an_image_with_client_programs_brings_them_first() {
 fn etcd_gets_its_files_and_is_left_running_as_it_is() {
     let desired = render("etcd", &facts("1.0.0", 0, &[0]));
     let image = "ghcr.io/cybozu/etcd:3.5.15.1".to_owned();
+    // Without the certificates of a member, it is somebody else's.
+    assert_eq!(first_time(&desired), []);
+    let mut needs: BTreeSet<_> = desired.only_where.iter().cloned().collect();
+    let given = Observed { needs: needs.clone(), ..Observed::default() };
     assert_eq!(
-        first_time(&desired),
+        effects(&desired, &diff(&desired, &given)),
         [
             Effect::Pull(image.clone()),
             Effect::InstallTools(image),
@@ -95,6 +101,12 @@ fn etcd_gets_its_files_and_is_left_running_as_it_is() {
             Effect::Reload,
         ]
     );
+    for path in &desired.only_where {
+        needs.remove(path);
+        let lacking = Observed { needs: needs.clone(), ..Observed::default() };
+        assert_eq!(diff(&desired, &lacking), [], "{}", path.display());
+        needs.insert(path.clone());
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod kept;
 mod observation;
 mod outside;
 mod patient;
+pub mod preview;
 mod progress;
 mod published;
 mod running;

@@ -25,6 +25,7 @@ use neco_schema::NecoVersion;
 use neco_store::{Members, Store};
 use neco_systemd::Systemd;
 use neco_worker::install::{self, Fetcher, PackageInstaller, Program, UnitSetup};
+use neco_worker::preview::{PREVIEWS, PreviewPackages, Previewer};
 use neco_worker::sandbox::{self, SandboxSources, SandboxSteps};
 use neco_worker::{
     About, Debs, Drivers, Engine, Exit, Identity, Patience, RecipeSteps, ReleasedDebs, SandboxDebs,
@@ -271,7 +272,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         shared: Arc::clone(&shared),
         about: about(&root, lrn),
     });
-    let mut steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host)?);
+    let mut steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe.clone(), Arc::clone(&host))?);
     let mut sources: Arc<dyn Sources> =
         Arc::new(ConfiguredSource::new(config.release.clone(), Arc::clone(&store)));
     if cli.sandbox {
@@ -280,15 +281,22 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         sources = Arc::new(SandboxSources::new(sources, faults));
     }
     let cache = PackageCache::in_dir(config.cache.join(PACKAGES));
-    let fetcher = Fetcher::new(
-        root.clone(),
-        cache.clone(),
-        Arc::clone(&store),
-        sources,
-        config.release.package.clone(),
-        unsigned(&config),
-    )
-    .with_patience(config.release.timeout);
+    let fetching_into = |cache: &PackageCache| {
+        Fetcher::new(
+            root.clone(),
+            cache.clone(),
+            Arc::clone(&store),
+            Arc::clone(&sources),
+            config.release.package.clone(),
+            unsigned(&config),
+        )
+        .with_patience(config.release.timeout)
+    };
+    let fetcher = fetching_into(&cache);
+    let looked_at = PackageCache::in_dir(config.cache.join(PREVIEWS));
+    let packages =
+        PreviewPackages::new(cache.clone(), looked_at.clone(), fetching_into(&looked_at));
+    let previewer = Arc::new(Previewer::new(host, recipe, version.clone(), packages));
     let program = Program::of_this_process(unit_arguments(cli, cache.dir()));
     let installer = Arc::new(PackageInstaller::new(
         Arc::clone(&shared),
@@ -323,6 +331,10 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     tasks.spawn(kept("way back", move || {
         let keeper = Arc::clone(&keeper);
         async move { keeper.keep_way_back().await }
+    }));
+    tasks.spawn(kept("previews", move || {
+        let previewer = Arc::clone(&previewer);
+        async move { previewer.run().await }
     }));
     let engine = Engine::new(shared, steps, installer, identity).with_alive_ttl(cli.alive_ttl);
     let exit = engine.run(stop).await;

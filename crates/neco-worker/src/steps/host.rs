@@ -109,7 +109,8 @@ impl StepHost {
         self.facts_for(&request.version, &request.servers)
     }
 
-    fn facts_for(
+    /// The same for a request of this version by these servers.
+    pub(crate) fn facts_for(
         &self,
         version: &neco_schema::NecoVersion,
         servers: &[Lrn],
@@ -164,11 +165,24 @@ impl StepHost {
     /// # Errors
     /// A template asks for something that this server does not have, or a file that it watches cannot be read.
     pub fn desired(&self, component: &Component, facts: &Facts) -> Result<Desired, StepError> {
+        self.desired_of(component, facts, None)
+    }
+
+    /// What a component should look like here once the package unpacked in the folder `package` is installed.
+    pub(crate) fn desired_of(
+        &self,
+        component: &Component,
+        facts: &Facts,
+        package: Option<&Path>,
+    ) -> Result<Desired, StepError> {
         let desired = Desired::render(component, facts)
             .map_err(|error| StepError::Failed(one_line(&error)))?;
         let mut watched = BTreeMap::new();
         for path in &component.watch {
-            let at = self.root.join(path);
+            let of_package = package.and_then(|package| {
+                Some(package.join(path.strip_prefix("/").ok()?)).filter(|path| path.is_file())
+            });
+            let at = of_package.unwrap_or_else(|| self.root.join(path));
             let found = match self.fs.read(&at) {
                 Ok(content) => Some(ContentDigest::of(content)),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,

@@ -12,6 +12,7 @@ mod group;
 mod host;
 mod ignitions;
 mod installed;
+mod preview;
 mod probe;
 mod recipe;
 mod sabakan_contents;
@@ -21,6 +22,7 @@ mod user_resources;
 mod vault_leader;
 
 pub use host::{About, StepHost};
+pub(crate) use preview::of as preview_of;
 pub use recipe::RecipeSteps;
 pub use tries::Patience;
 

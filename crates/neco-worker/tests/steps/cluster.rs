@@ -44,6 +44,7 @@ struct Process {
     engine: JoinHandle<Exit>,
     stop: CancellationToken,
     shared: Arc<Shared>,
+    host: Arc<StepHost>,
 }
 
 /// One boot server: what survives its worker, and its worker.
@@ -146,6 +147,11 @@ impl Server {
         self.process.as_ref().expect("runs").shared.local()
     }
 
+    /// What its steps act through.
+    pub(crate) fn host(&self) -> Arc<StepHost> {
+        Arc::clone(&self.process.as_ref().expect("runs").host)
+    }
+
     pub(crate) fn waits_for(&self) -> String {
         self.process.as_ref().expect("runs").shared.observed().borrow().waiting_for.clone()
     }
@@ -246,6 +252,7 @@ impl Cluster {
             patience: Patience {
                 tries: 3,
                 between: Backoff::new(Duration::from_millis(5), Duration::from_millis(20)),
+                ..Patience::default()
             },
         };
         for lrn in 0..count {
@@ -312,7 +319,7 @@ impl Cluster {
                 serial: "S1".to_owned(),
             },
         });
-        let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, host).unwrap());
+        let steps: Arc<dyn Steps> = Arc::new(RecipeSteps::new(recipe, Arc::clone(&host)).unwrap());
         let steps = Arc::new(SandboxSteps::new(steps, sandbox::faults(server.root.path())));
         let stop = CancellationToken::new();
         let engine = Engine::new(
@@ -322,7 +329,7 @@ impl Cluster {
             Identity { boot_id: "boot".to_owned(), address: String::new() },
         );
         let engine = tokio::spawn(engine.run(stop.clone()));
-        server.process = Some(Process { engine, stop, shared });
+        server.process = Some(Process { engine, stop, shared, host });
     }
 
     /// A new version is installed on all servers, with a recipe that `edit` has changed, and their workers run it.

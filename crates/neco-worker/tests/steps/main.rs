@@ -6,6 +6,7 @@ mod etcd;
 mod formats;
 mod groups;
 mod once;
+mod previews;
 mod restarts;
 mod services;
 mod troubles;

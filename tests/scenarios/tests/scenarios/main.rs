@@ -22,6 +22,7 @@ mod members;
 mod necoctl_audit;
 mod no_etcd;
 mod orders;
+mod plans;
 mod power;
 mod releases;
 mod restored;

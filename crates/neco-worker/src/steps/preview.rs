@@ -1,0 +1,178 @@
+//! What a recipe would change on this server: looked at, and nothing is done.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use neco_components::{Desired, Facts, Part, Phase, Recipe, Step, StepScope, Work, preview};
+use neco_schema::{
+    ChangeKind, ContentsStatus, GroupPreview, Key, NecoVersion, PreviewQuestion, PreviewedChange,
+    Range, Record, StepPreview,
+};
+
+use crate::context::StepError;
+use crate::steps::host::{StepHost, image_ref};
+use crate::steps::{etcd, fetch_images};
+
+/// What is shown of a recipe.
+pub(crate) struct Previewed {
+    pub(crate) steps: Vec<StepPreview>,
+    pub(crate) groups: Vec<GroupPreview>,
+}
+
+/// What an update to the version of `recipe` would do here. `package` is the folder of the unpacked package of that version;
+/// without it, that version is installed.
+///
+/// # Errors
+/// What is desired, or what is there, cannot be told.
+pub(crate) async fn of(
+    recipe: &Recipe,
+    host: &StepHost,
+    question: &PreviewQuestion,
+    package: Option<&Path>,
+) -> Result<Previewed, StepError> {
+    let mut facts = host.facts_for(&question.version, &question.servers)?;
+    let private = recipe.artifacts().images.values().filter(|image| image.private);
+    facts.variants = host.variants(private).await?;
+    let looking = Looking { recipe, host, facts: &facts, package };
+    let mut steps = Vec::new();
+    for (_, step) in recipe.steps() {
+        steps.push(looking.step(step).await?);
+    }
+    let groups = recipe.groups().iter().map(|group| {
+        let concerned = group.components.iter().map(neco_components::Name::as_str);
+        let concerned: Vec<&str> = concerned.collect();
+        let units = concerned.iter().filter_map(|name| recipe.component(name)?.running_unit());
+        let applied = usize::try_from(group.apply).unwrap_or(usize::MAX).saturating_sub(1);
+        let changes = steps.get(applied).into_iter().flat_map(|step: &StepPreview| &step.changes);
+        let mut because: Vec<String> = changes
+            .filter(|change| concerned.contains(&change.component.as_str()))
+            .filter(|change| !is_fetched_before(change.kind))
+            .map(|change| change.component.clone())
+            .collect();
+        because.dedup();
+        GroupPreview {
+            name: group.name.to_string(),
+            stop: group.stop,
+            apply: group.apply,
+            units: units.map(|unit| unit.name.clone()).collect(),
+            because,
+        }
+    });
+    let groups = groups.collect();
+    Ok(Previewed { steps, groups })
+}
+
+/// What is only fetched is fetched before a group is stopped, and is no reason to stop it.
+fn is_fetched_before(kind: ChangeKind) -> bool {
+    matches!(kind, ChangeKind::Image | ChangeKind::Tools)
+}
+
+/// One look at this server.
+struct Looking<'a> {
+    recipe: &'a Recipe,
+    host: &'a StepHost,
+    facts: &'a Facts,
+    package: Option<&'a Path>,
+}
+
+impl Looking<'_> {
+    async fn step(&self, step: &Step) -> Result<StepPreview, StepError> {
+        let mut changes = Vec::new();
+        let mut scopes: Vec<String> = Vec::new();
+        for part in &step.parts {
+            let found = match &part.work {
+                // What is stopped, and why, stands with the group.
+                Work::None { .. } | Work::Component { phase: Phase::Stop, .. } => Vec::new(),
+                Work::Component { component, phase: Phase::Apply } => {
+                    self.component(component.as_str()).await?
+                }
+                Work::Action { action } => self.action(part, action.as_str()).await?,
+            };
+            if !found.is_empty() {
+                let words = in_words(&part.scope).filter(|words| !scopes.contains(words));
+                scopes.extend(words);
+            }
+            changes.extend(found);
+        }
+        Ok(StepPreview {
+            name: step.name.to_string(),
+            one_way: step.one_way,
+            scope: scopes.join(", "),
+            changes,
+        })
+    }
+
+    async fn component(&self, name: &str) -> Result<Vec<PreviewedChange>, StepError> {
+        let component = self.recipe.component(name);
+        let component = component
+            .ok_or_else(|| StepError::Failed(format!("the recipe has no component {name}")))?;
+        let desired = self.host.desired_of(component, self.facts, self.package)?;
+        let observed = self.host.observe_now(&desired).await?;
+        Ok(preview(&desired, &observed, &self.texts(&desired)))
+    }
+
+    /// The files of a component as they are, as far as they are text.
+    fn texts(&self, desired: &Desired) -> BTreeMap<PathBuf, String> {
+        let text = |path: &PathBuf| {
+            let content = self.host.fs.read(&self.host.root.join(path)).ok()?;
+            Some((path.clone(), String::from_utf8(content).ok()?))
+        };
+        desired.files.iter().filter_map(|file| text(&file.path)).collect()
+    }
+
+    async fn action(&self, part: &Part, action: &str) -> Result<Vec<PreviewedChange>, StepError> {
+        if action == fetch_images::NAME {
+            return self.images(part).await;
+        }
+        let what = match &part.scope {
+            StepScope::OncePerCluster { contents } if self.is_done(contents).await? => {
+                return Ok(Vec::new());
+            }
+            _ if action == etcd::NAME => "restarts etcd where it runs with something else",
+            _ => "runs; it does what is not done yet",
+        };
+        Ok(vec![change(ChangeKind::Action, action, what)])
+    }
+
+    async fn images(&self, part: &Part) -> Result<Vec<PreviewedChange>, StepError> {
+        let mut missing = Vec::new();
+        for image in self.recipe.images_of(part) {
+            let name = self.facts.reference(image);
+            let has = self.host.runtime.has(&image_ref(&name)?).await;
+            if !has.map_err(|error| StepError::failed(format!("looking for {name}"), &error))? {
+                missing.push(change(ChangeKind::Image, &name, "is fetched"));
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Whether a once-per-cluster work was done for this version. What it is made of may have changed since: then it is done
+    /// again, which only whoever does it finds out.
+    async fn is_done(&self, contents: &str) -> Result<bool, StepError> {
+        let key = Key::Contents(contents.to_owned());
+        let read = self.host.shared.store.read(&[Range::from(&key)], None).await;
+        let snapshot = read.map_err(|error| StepError::failed(format!("reading {key}"), &error))?;
+        let recorded = snapshot.kvs.get(&key.to_string());
+        let status = recorded.and_then(|kv| ContentsStatus::decode(&kv.value).ok());
+        let version: &NecoVersion = &self.facts.version;
+        Ok(status.is_some_and(|status| status.success && status.version == *version))
+    }
+}
+
+fn change(kind: ChangeKind, subject: &str, what: &str) -> PreviewedChange {
+    PreviewedChange {
+        component: String::new(),
+        kind,
+        subject: subject.to_owned(),
+        what: what.to_owned(),
+        diff: String::new(),
+    }
+}
+
+fn in_words(scope: &StepScope) -> Option<String> {
+    match scope {
+        StepScope::All => None,
+        StepScope::OneAtATime { turn } => Some(format!("one server at a time, turn {turn}")),
+        StepScope::OncePerCluster { .. } => Some("one server for all".to_owned()),
+    }
+}

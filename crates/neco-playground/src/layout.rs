@@ -81,8 +81,7 @@ PRETTY_NAME=\"Ubuntu 22.04 LTS\"
 ";
 
 /// Units that come with the operating system, and with programs that a package of Neco may carry.
-const UNITS: [&str; 4] =
-    ["cke-localproxy.service", "cke.service", "sabakan-state-setter.service", "ssh.service"];
+const UNITS: [&str; 3] = ["cke-localproxy.service", "cke.service", "ssh.service"];
 
 const UNIT: &str = "\
 [Service]

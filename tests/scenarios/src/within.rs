@@ -1,12 +1,16 @@
 //! Holding and killing workers: at which calls a step can be held, whatever kind of step it is, and whether a worker has
 //! come to one of them.
 
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::process::Command;
 
-use neco_components::{Component, Part, Phase, Recipe, Work};
+use neco_components::{
+    Desired, DesiredFile, Facts, Part, Phase, Recipe, Restart, ServerFacts, Work,
+};
 use neco_playground::{BootServer, Package, Site};
-use neco_schema::UpdateRequest;
 use neco_schema::journal::{Entry, Phase as When};
+use neco_schema::{Lrn, UpdateRequest};
 use neco_systemd::{UnitName, Units};
 use nix::sys::signal::Signal;
 
@@ -95,23 +99,29 @@ fn kind_of_part(recipe: &Recipe, number: u32, part: &Part) -> String {
 #[must_use]
 pub fn holds(new: &Recipe, old: &Recipe, number: u32) -> Vec<Vec<String>> {
     let step = new.step(number).expect("a step");
-    step.parts.iter().flat_map(|part| holds_of_part(new, old, number, part)).collect()
+    let parts = step.parts.iter();
+    let holds: Vec<_> = parts.flat_map(|part| holds_of_part(new, old, number, part)).collect();
+    // Where it does nothing in this update, it can be held before that.
+    if holds.is_empty() { vec![vec![format!("step {}", step.name)]] } else { holds }
 }
 
 fn holds_of_part(new: &Recipe, old: &Recipe, number: u32, part: &Part) -> Vec<Vec<String>> {
-    let step = new.step(number).expect("a step");
     match &part.work {
-        Work::None { .. } => vec![vec![format!("step {}", step.name)]],
-        Work::Component { component, phase } => {
-            let component = new.component(component.as_str()).expect("a component");
-            of_component(component, *phase)
-        }
+        Work::None { .. } => Vec::new(),
+        Work::Component { component, phase } => of_component(new, old, component.as_str(), *phase),
         Work::Action { action } => match action.as_str() {
             "fetch-images" => of_images(new, old, part),
             "dhcp-json" => vec![vec!["write /var/lib/neco/published/dhcp.json".to_owned()]],
-            "restart-etcd" => {
+            "etcd-members" => {
                 ["stop", "start"].map(|job| vec![format!("{job} {TURN_UNIT}")]).into()
             }
+            // The first of the archives that are new: whoever is elected next brings the others.
+            "sabakan-contents" => new_images(new, old, part)
+                .take(1)
+                .map(|image| vec![format!("archive {image}")])
+                .collect(),
+            // They are as they were, or leave no trace in a sandbox.
+            "cke-template" | "cke-contents" | "user-resources" | "etcd-endpoints" => Vec::new(),
             other => panic!(
                 "step {number}: it is not known where to hold a worker in the action {other}"
             ),
@@ -119,8 +129,12 @@ fn holds_of_part(new: &Recipe, old: &Recipe, number: u32, part: &Part) -> Vec<Ve
     }
 }
 
-/// The first and the last of the images that are new.
-fn of_images(new: &Recipe, old: &Recipe, part: &Part) -> Vec<Vec<String>> {
+/// The images of a part that no part of the older recipe is about.
+fn new_images<'r>(
+    new: &'r Recipe,
+    old: &'r Recipe,
+    part: &'r Part,
+) -> impl Iterator<Item = String> + 'r {
     let there: Vec<String> = old
         .steps()
         .flat_map(|(_, step)| &step.parts)
@@ -128,10 +142,13 @@ fn of_images(new: &Recipe, old: &Recipe, part: &Part) -> Vec<Vec<String>> {
         .map(|image| image.reference())
         .collect();
     let images = new.images_of(part).map(|image| image.reference());
-    let pulls: Vec<String> = images
-        .filter(|image| !there.contains(image))
-        .map(|image| format!("pull {image}"))
-        .collect();
+    images.filter(move |image| !there.contains(image))
+}
+
+/// The first and the last of the images that are new.
+fn of_images(new: &Recipe, old: &Recipe, part: &Part) -> Vec<Vec<String>> {
+    let pulls: Vec<String> =
+        new_images(new, old, part).map(|image| format!("pull {image}")).collect();
     match pulls.as_slice() {
         [] => panic!("the update brings no image"),
         [only] => vec![vec![only.clone()]],
@@ -139,22 +156,54 @@ fn of_images(new: &Recipe, old: &Recipe, part: &Part) -> Vec<Vec<String>> {
     }
 }
 
-fn of_component(component: &Component, phase: Phase) -> Vec<Vec<String>> {
-    let unit = component.running_unit().map(|unit| unit.name.clone());
+/// What a component of a recipe looks like on some server with this version.
+fn looks(recipe: &Recipe, component: &str, version: &str) -> Desired {
+    let (lrn, node0) = (Lrn::new(0), Ipv4Addr::new(10, 69, 0, 3));
+    let facts = Facts {
+        version: version.parse().expect("a version"),
+        cluster: "playground".to_owned(),
+        lrn,
+        node0,
+        servers: vec![ServerFacts { lrn, node0 }],
+        os_name: "Ubuntu".to_owned(),
+        os_version: "22.04".to_owned(),
+        serial: String::new(),
+        variants: BTreeSet::new(),
+    };
+    let component = recipe.component(component).expect("a component");
+    Desired::render(component, &facts).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn of_component(new: &Recipe, old: &Recipe, name: &str, phase: Phase) -> Vec<Vec<String>> {
+    let component = new.component(name).expect("a component");
+    // The servers of a playground have nothing that would make such a component theirs.
+    if !component.only_where.is_empty() {
+        return Vec::new();
+    }
+    let (now, before) = (looks(new, name, "2026.1.2-1"), looks(old, name, "2026.1.1-1"));
+    let is_new = |file: &&DesiredFile| before.file(&file.path) != Some(*file);
+    let written: Vec<String> = now
+        .files
+        .iter()
+        .filter(is_new)
+        .map(|file| format!("write {}", file.path.display()))
+        .collect();
+    let started = now.running_unit().filter(|unit| {
+        !before.units.iter().any(|old| old.name == unit.name && old.digest == unit.digest)
+    });
     let jobs = |jobs: &[&str]| -> Vec<Vec<String>> {
-        let unit = unit.iter();
-        unit.flat_map(|unit| jobs.iter().map(move |job| vec![format!("{job} {unit}")])).collect()
+        let unit = started.iter();
+        unit.flat_map(|unit| jobs.iter().map(move |job| vec![format!("{job} {}", unit.name)]))
+            .collect()
     };
     if phase == Phase::Stop {
         return jobs(&["disable", "stop"]);
     }
-    let units = component.units.iter().filter(|unit| unit.template.is_some());
-    let files = component.files.iter().map(|file| file.path.clone());
-    let written = files.chain(units.map(neco_components::UnitSpec::path));
-    let writes = written.map(|path| format!("write {}", path.display())).collect();
-    let mut calls = vec![writes];
-    // What runs is replaced if its image is.
-    if component.image.is_some() {
+    let mut calls = Vec::new();
+    if !written.is_empty() {
+        calls.push(written);
+    }
+    if now.restart != Restart::Reload {
         calls.extend(jobs(&["start"]));
     }
     calls
@@ -200,6 +249,7 @@ fn is_within(server: &BootServer, what: &str, call: &str) -> bool {
         "step" => what == "step",
         "write" => what == call || (what.starts_with("publish ") && on.ends_with(&what[8..])),
         "start" => what.ends_with(on) && !is_active(),
+        "archive" => what == "publish sabakan",
         "disable" | "stop" => what.ends_with(on) && is_active(),
         _ => what == call,
     }

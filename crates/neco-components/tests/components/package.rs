@@ -51,7 +51,7 @@ fn facts(version: &str, lrn: u32, servers: &[u32]) -> Facts {
         os_name: "Ubuntu".to_owned(),
         os_version: "18.04".to_owned(),
         serial: "abc".to_owned(),
-        variants: std::collections::BTreeSet::new(),
+        variants: BTreeSet::new(),
     }
 }
 
@@ -128,7 +128,9 @@ fn the_recipe_has_every_kind_of_step() {
         .into();
     assert_eq!(applied, [vec!["sshd", "sudoers", "etcdpasswd"], vec!["cke", "cke-localproxy"]]);
     // The template is there before CKE goes by it.
-    assert!(matches!(&step(12).parts[0].work, Work::Action { action } if *action == "cke-template"));
+    assert!(
+        matches!(&step(12).parts[0].work, Work::Action { action } if *action == "cke-template")
+    );
     let once = recipe.steps().flat_map(|(_, step)| &step.parts).filter_map(|part| {
         let StepScope::OncePerCluster { contents } = &part.scope else { return None };
         Some(contents.as_str())

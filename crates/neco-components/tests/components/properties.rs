@@ -54,6 +54,7 @@ fn desired() -> impl Strategy<Value = Desired> {
     let package = proptest::option::of("v[12]");
     let all = (restart, image, any::<bool>(), package, files(), units());
     all.prop_map(|(restart, image, tools, package, files, units)| Desired {
+        only_where: Vec::new(),
         component: "some".parse().expect("a name"),
         restart,
         tools: image.as_ref().filter(|_| tools).map(|_| InstallTools {

@@ -12,19 +12,33 @@ use neco_schema::Severity;
 use crate::context::{StepContext, StepError};
 use crate::outside::OutsideError;
 
-/// How often such a thing is tried, and how far apart.
+/// How often such a thing is tried, how far apart, and how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// How often in all.
     pub tries: u32,
     /// How long to wait in between.
     pub between: Backoff,
+    /// How long after the first try another one is begun; the second is in any case.
+    pub within: Duration,
 }
 
 impl Default for Patience {
-    /// Twenty tries, one to thirty seconds apart: about as long as the original tries.
+    /// Twenty tries, one to thirty seconds apart, within ten minutes: longer than the original tries, and shorter than a step
+    /// may take.
     fn default() -> Self {
-        Self { tries: 20, between: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)) }
+        Self {
+            tries: 20,
+            between: Backoff::new(Duration::from_secs(1), Duration::from_secs(30)),
+            within: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Patience {
+    /// Whether there is another try after so many, which took so long together.
+    fn lasts(&self, tried: u32, took: Duration) -> bool {
+        tried < self.tries && (tried < 2 || took < self.within)
     }
 }
 
@@ -79,16 +93,18 @@ where
     F: Future<Output = Result<T, Trouble>>,
 {
     let mut retry = patience.between.retry();
-    let mut left = patience.tries;
+    let clock = &context.shared.clock;
+    let (began, mut tried) = (clock.monotonic(), 0);
     loop {
         context.doing(what);
-        let tried = context.unless_cancelled(what, async { Ok(work().await) }).await?;
-        let Trouble { error, passes } = match tried {
+        let done = context.unless_cancelled(what, async { Ok(work().await) }).await?;
+        let Trouble { error, passes } = match done {
             Ok(done) => return Ok(done),
             Err(trouble) => trouble,
         };
-        left = left.saturating_sub(1);
-        if !passes || left == 0 || disk_trouble(&*error).is_some() {
+        tried += 1;
+        let lasts = patience.lasts(tried, clock.monotonic().saturating_sub(began));
+        if !passes || !lasts || disk_trouble(&*error).is_some() {
             return Err(StepError::failed(what, &*error));
         }
         let why = one_line(&*error);
@@ -100,5 +116,20 @@ where
             () = tokio::time::sleep(retry.pause()) => {}
         }
         context.fence().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_with_its_tries_or_its_time_and_tries_twice_in_any_case() {
+        let patience = Patience::default();
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert!(patience.lasts(1, minutes(0)) && patience.lasts(19, minutes(9)));
+        assert!(!patience.lasts(20, minutes(1)), "no try is left");
+        assert!(!patience.lasts(2, minutes(10)), "no time is left");
+        assert!(patience.lasts(1, minutes(55)), "an upload that broke late is begun once more");
     }
 }

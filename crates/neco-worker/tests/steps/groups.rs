@@ -1,4 +1,4 @@
-//! Vault's outage group: stopped on all before it starts on any, and given back whatever happens in between.
+//! Outage groups: stopped on all before they start on any, and given back whatever happens in between.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use neco_schema::journal::Entry;
 use neco_schema::{Condition, Group, Key, Lrn, Op, Origin, UpdateRequest, UpdateStatus, Way};
 use serde_json::Map;
 
-use crate::cluster::{Cluster, VAULT, change_vault};
+use crate::cluster::{Cluster, Server, VAULT, change_vault, edit};
 
 const STOP: &str = "stop vault.service";
 const START: &str = "start vault.service";
@@ -354,5 +354,89 @@ async fn a_plan_that_was_lost_is_waited_for_before_the_stop() {
     cluster.start(1);
     cluster.completed(&request).await;
     assert_eq!(begins(&cluster.take_order(VAULT), STOP).len(), 1);
+    cluster.verdict().await;
+}
+
+const CKE: [&str; 2] = ["cke.service", "cke-localproxy.service"];
+
+/// CKE and its proxy come to a server, as a package of the site brings them.
+fn bring_cke(server: &Server) {
+    for unit in CKE {
+        let path = server.path("/usr/lib/systemd/system").join(unit);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "[Service]\nExecStart=/x\n[Install]\nWantedBy=multi-user.target\n")
+            .unwrap();
+    }
+    for file in ["etc/cke/etcd.crt", "etc/cke/etcd.key"] {
+        server.set_up(file);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn programs_that_are_not_on_a_server_are_left_alone_until_they_come() {
+    let mut cluster = Cluster::of(2).await;
+    bring_cke(cluster.server(1));
+    cluster.update().await;
+    assert!(!cluster.server(0).path("/etc/cke/config.yml").exists(), "nothing of it is there");
+    for unit in CKE {
+        assert!(cluster.server(1).is_active(unit).await, "{unit}");
+        assert_eq!(cluster.server(0).count(&format!("enable {unit}")), 0);
+    }
+    cluster.update().await;
+    bring_cke(cluster.server(0));
+    cluster.update().await;
+    assert!(cluster.server(0).path("/etc/cke/config.yml").exists());
+    for unit in CKE {
+        assert!(
+            cluster.server(0).is_active(unit).await && cluster.server(0).is_enabled(unit).await
+        );
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_reads_the_file_of_another_member_is_started_with_it_once() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.servers.iter().for_each(bring_cke);
+    cluster.update().await;
+    cluster.take_order("");
+    cluster
+        .upgrade("2026.11.21-1", |folder| {
+            edit(
+                folder,
+                "templates/etcd-client.yml.j2",
+                "tls-cert-file",
+                "# changed\ntls-cert-file",
+            );
+        })
+        .await;
+    cluster.update().await;
+    let order = cluster.take_order("");
+    for server in 0..2 {
+        let jobs = ["stop", "start"].map(|job| CKE.map(|unit| format!("{server}: {job} {unit}")));
+        for job in jobs.as_flattened() {
+            assert_eq!(order.iter().filter(|line| *line == job).count(), 1, "{job} in {order:#?}");
+        }
+    }
+    cluster.update().await;
+    for unit in CKE {
+        assert_eq!(cluster.take_order(unit), Vec::<String>::new());
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_mode_of_a_file_takes_no_group_down() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.take_order("");
+    cluster
+        .upgrade("2026.11.21-1", |folder| edit(folder, "components/vault.toml", "0644", "0640"))
+        .await;
+    cluster.update().await;
+    assert_eq!(cluster.take_order(VAULT), Vec::<String>::new());
+    use std::os::unix::fs::PermissionsExt as _;
+    let config = cluster.server(0).path("/etc/vault/config.hcl").metadata().unwrap();
+    assert_eq!(config.permissions().mode() & 0o777, 0o640);
     cluster.verdict().await;
 }

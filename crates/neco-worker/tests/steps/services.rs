@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_base::Backoff;
 use neco_components::{Artifacts, ListedImage};
 use neco_host::Root;
 use neco_registry::testing::{Content as Bytes, FakeRegistry, Kind, TestImage, TestLayer};
@@ -607,13 +606,4 @@ async fn what_runs_is_recorded_in_etcd_after_success() {
     let deb = Key::InstalledDeb(Lrn::new(0), "etcdpasswd".to_owned());
     assert_eq!(read(&centre.cluster, &deb).as_deref(), Some("v1.4.9"));
     centre.cluster.verdict().await;
-}
-
-/// Waits as the servers of this data centre do.
-#[test]
-fn the_patience_of_a_server_is_bounded() {
-    let patience = neco_worker::Patience::default();
-    assert_eq!(patience.between, Backoff::new(Duration::from_secs(1), Duration::from_secs(30)));
-    let longest: Duration = Duration::from_secs(30) * patience.tries;
-    assert!(longest <= Duration::from_secs(600), "{longest:?}");
 }

@@ -124,7 +124,7 @@ fn programs_of_a_package_are_watched() {
         watched.collect::<Vec<_>>(),
         [
             ("cke", vec!["/usr/sbin/cke"]),
-            ("cke-localproxy", vec!["/usr/sbin/cke-localproxy"]),
+            ("cke-localproxy", vec!["/usr/sbin/cke-localproxy", "/etc/cke/config.yml"]),
             (
                 "sabakan-state-setter",
                 vec!["/usr/bin/sabakan-state-setter", "/usr/share/neco/sabakan-state-setter.yml"]

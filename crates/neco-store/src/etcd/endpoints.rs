@@ -174,7 +174,7 @@ struct Shared {
     renewed: StdMutex<Option<Instant>>,
     /// Why the options that were read last are not used.
     useless: StdMutex<String>,
-    all: Vec<Arc<Endpoint>>,
+    all: RwLock<Vec<Arc<Endpoint>>>,
     preferred: AtomicUsize,
     failed: Notify,
 }
@@ -193,7 +193,7 @@ impl Endpoints {
             renew,
             renewed: StdMutex::default(),
             useless: StdMutex::default(),
-            all,
+            all: RwLock::new(all),
             preferred,
             failed: Notify::new(),
         });
@@ -259,6 +259,7 @@ impl Endpoints {
                     break;
                 }
             }
+            shared.renew().await;
             let wait = retry.pause();
             let out_of_time = Instant::now() + wait >= end;
             if let Some(trouble) = last {
@@ -298,7 +299,12 @@ impl Shared {
         Arc::clone(&self.options.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// After a refusal: whoever wrote the configuration may have mended it meanwhile.
+    fn all(&self) -> Vec<Arc<Endpoint>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After a refusal, or when nobody answers: whoever wrote the configuration may have mended it meanwhile, and members may
+    /// have moved.
     async fn renew(&self) {
         let Some(renew) = &self.renew else { return };
         {
@@ -315,7 +321,6 @@ impl Shared {
         };
         // The clients are bound to the rest.
         let renewed = Options {
-            endpoints: present.endpoints.clone(),
             prefix: present.prefix.clone(),
             timeout: present.timeout,
             deadline: present.deadline,
@@ -328,11 +333,18 @@ impl Shared {
             return self.useless(error.to_string());
         }
         self.useless(String::new());
+        let known = self.all();
+        let all = renewed.endpoints.iter().map(|url| {
+            let known = known.iter().find(|endpoint| endpoint.url() == url);
+            known.map_or_else(|| Arc::new(Endpoint::new(url)), Arc::clone)
+        });
+        let all: Vec<Arc<Endpoint>> = all.collect();
         *self.options.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(renewed);
-        for endpoint in &self.all {
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all.clone();
+        for endpoint in &all {
             endpoint.forget().await;
         }
-        tracing::info!("certificates, user and password for etcd have changed and are used");
+        tracing::info!("what the configuration says of etcd has changed and is used");
     }
 
     /// Says why what was read again is not used, once; an empty reason ends that.
@@ -353,7 +365,7 @@ impl Shared {
 
     fn prefer(&self, endpoint: &Arc<Endpoint>) {
         endpoint.answered.store(true, Ordering::Relaxed);
-        if let Some(index) = self.all.iter().position(|one| Arc::ptr_eq(one, endpoint)) {
+        if let Some(index) = self.all().iter().position(|one| Arc::ptr_eq(one, endpoint)) {
             self.preferred.store(index, Ordering::Relaxed);
         }
         endpoint.up.send_if_modified(|up| !std::mem::replace(up, true));
@@ -362,8 +374,9 @@ impl Shared {
     /// All endpoints from the preferred one on, those that are down last.
     fn round(&self) -> Vec<Arc<Endpoint>> {
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut round = self.all.clone();
-        round.rotate_left(first % self.all.len());
+        let mut round = self.all();
+        let first = first % round.len();
+        round.rotate_left(first);
         round.sort_by_key(|endpoint| !endpoint.is_up());
         round
     }
@@ -448,7 +461,8 @@ impl Shared {
 /// Asks endpoints that failed, until they answer a linearizable read.
 async fn probe(shared: Arc<Shared>) {
     loop {
-        let down: Vec<_> = shared.all.iter().filter(|endpoint| !endpoint.is_up()).collect();
+        let mut down = shared.all();
+        down.retain(|endpoint| !endpoint.is_up());
         if down.is_empty() {
             shared.failed.notified().await;
         }
@@ -459,7 +473,7 @@ async fn probe(shared: Arc<Shared>) {
             let key = options.prefix.as_bytes();
             let key = if key.is_empty() { b"\0" } else { key };
             let asked = shared
-                .attempt(endpoint, end, Asked::default(), &|client: Client| async move {
+                .attempt(&endpoint, end, Asked::default(), &|client: Client| async move {
                     let options = GetOptions::new().with_count_only();
                     client.kv_client().get(key, Some(options)).await
                 })
@@ -485,7 +499,7 @@ mod tests {
             renew: None,
             renewed: StdMutex::default(),
             useless: StdMutex::default(),
-            all,
+            all: RwLock::new(all),
             preferred: AtomicUsize::new(1),
             failed: Notify::new(),
         }
@@ -499,26 +513,26 @@ mod tests {
     fn what_answered_comes_first_and_what_failed_last() {
         let shared = shared();
         assert_eq!(order(&shared), ["b", "c", "a"]);
-        shared.avoid(&shared.all[1]);
+        shared.avoid(&shared.all()[1]);
         assert_eq!(order(&shared), ["c", "a", "b"]);
-        shared.prefer(&shared.all[0]);
+        shared.prefer(&shared.all()[0]);
         assert_eq!(order(&shared), ["a", "c", "b"]);
-        shared.avoid(&shared.all[0]);
-        shared.avoid(&shared.all[2]);
+        shared.avoid(&shared.all()[0]);
+        shared.avoid(&shared.all()[2]);
         assert_eq!(order(&shared), ["a", "b", "c"], "all are tried if all are down");
-        shared.prefer(&shared.all[2]);
+        shared.prefer(&shared.all()[2]);
         assert_eq!(order(&shared), ["c", "a", "b"]);
     }
 
     #[test]
     fn whoever_waits_on_a_dead_endpoint_is_told() {
         let shared = shared();
-        let mut state = shared.all[0].state();
+        let mut state = shared.all()[0].state();
         assert!(*state.borrow_and_update());
-        shared.avoid(&shared.all[0]);
+        shared.avoid(&shared.all()[0]);
         assert!(state.has_changed().expect("it is there") && !*state.borrow_and_update());
-        shared.avoid(&shared.all[0]);
-        shared.prefer(&shared.all[0]);
+        shared.avoid(&shared.all()[0]);
+        shared.prefer(&shared.all()[0]);
         assert!(*state.borrow_and_update());
     }
 }

@@ -68,8 +68,8 @@ impl EtcdStore {
         Ok(Self { endpoints: Endpoints::new(options, None).await?, space })
     }
 
-    /// The same, and while etcd does not let us in, certificates, user and password are asked for anew: whoever mends them
-    /// need not restart anything.
+    /// The same, and while etcd does not let us in or nobody answers, endpoints, certificates, user and password are asked for
+    /// anew: whoever mends them, or moves the members, need not restart anything.
     ///
     /// # Errors
     /// The options cannot be used.

@@ -8,7 +8,8 @@ use neco_base::Secret;
 
 use crate::StoreError;
 
-/// Reads the options again, or says why they cannot be read now. Of what it gives, certificates, user and password are used.
+/// Reads the options again, or says why they cannot be read now. Of what it gives, endpoints,
+/// certificates, user and password are used.
 pub type Renew = Arc<dyn Fn() -> Result<Options, String> + Send + Sync>;
 
 /// How a connection is made. The defaults are those of the configuration file.

@@ -218,6 +218,38 @@ async fn a_store_that_was_kept_out_comes_in_once_its_options_are_mended() {
     }
 }
 
+/// A member after another is replaced, and the configuration follows: whoever knew the first ones alone finds the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_are_read_again_when_nobody_answers_any_more() {
+    let mut old = Etcd::start().await;
+    let new = Etcd::start().await;
+    let of = |etcd: &Etcd| Options {
+        timeout: Duration::from_secs(1),
+        deadline: Duration::from_secs(5),
+        ..Options::new([etcd.server.client_url()])
+    };
+    let present = std::sync::Arc::new(std::sync::Mutex::new(of(&old)));
+    let asked = present.clone();
+    let renew = std::sync::Arc::new(move || Ok(asked.lock().expect("whole").clone()));
+    let store = EtcdStore::connect_renewing(of(&old), renew).await.expect("usable");
+    let (first, _) = store.ping().await.expect("an answer");
+    *present.lock().expect("whole") = of(&new);
+    let (still, _) = store.ping().await.expect("an answer");
+    assert_eq!(still, first, "who answers is not left");
+    old.server.kill().await.expect("it ends");
+    let moved = async {
+        loop {
+            match store.ping().await {
+                Ok((cluster, _)) => return cluster,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    let moved = tokio::time::timeout(Duration::from_secs(20), moved).await.expect("in time");
+    assert_ne!(moved, first);
+    assert!(store.health().await.expect("an answer").all_healthy());
+}
+
 /// Users `root` and `neco`, the latter with a role for `/neco/`, and authentication on.
 async fn enable_auth(url: &str, options: Option<ConnectOptions>) {
     let mut client = Client::connect([url], options).await.expect("a client");

@@ -48,6 +48,17 @@ fn digest_of(unit: &str, config: &str) -> String {
     ContentDigest::of(defined).as_str().to_owned()
 }
 
+/// Whether the files are there that the own member is started with.
+///
+/// # Errors
+/// They are not, or the disk cannot be read.
+pub(super) fn check(host: &StepHost) -> Result<(), StepError> {
+    for path in [unit_path(), PathBuf::from(CONFIG)] {
+        read(host, &path)?.ok_or_else(|| missing(&path))?;
+    }
+    Ok(())
+}
+
 /// Prepares the disk for the first start of a member that was added: who else belongs to the cluster, and no data. In
 /// `members` the own one has no name yet.
 ///
@@ -56,7 +67,6 @@ fn digest_of(unit: &str, config: &str) -> String {
 pub(super) fn prepare(host: &StepHost, own: &str, members: &[Member]) -> Result<(), StepError> {
     let path = Path::new(CONFIG);
     let config = read(host, path)?.ok_or_else(|| missing(path))?;
-    read(host, &unit_path())?.ok_or_else(|| missing(&unit_path()))?;
     host.write_bytes(path, joining(&config, own, members).as_bytes(), 0o644)?;
     empty_data(host)
 }

@@ -223,6 +223,7 @@ impl Work<'_> {
         let own = address::etcd_member_name(self.context.lrn);
         let url = peer_url(self.context.lrn)?;
         let name = unit_name(UNIT)?;
+        files::check(self.host)?;
         // What runs here is a member of nothing, and would write into the data.
         let stopped = self.host.units.stop(&name).await;
         stopped.map_err(|error| StepError::failed(format!("stopping {UNIT}"), &error))?;

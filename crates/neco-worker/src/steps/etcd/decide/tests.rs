@@ -59,6 +59,9 @@ fn short(next: &Next) -> String {
     }
 }
 
+/// What it is about, the members, what is known, and what is done.
+type Row<'a> = (&'a str, &'a [(u32, Is)], Known, &'a str);
+
 #[test]
 fn members_outside_go_first_then_restarts_then_additions() {
     let all = [(0, Leader), (1, Well), (2, Well)];
@@ -66,7 +69,7 @@ fn members_outside_go_first_then_restarts_then_additions() {
     let stopped = |known: Known| Known { runs: false, ..known };
     let changed = |known: Known| Known { restart: true, ..known };
     let elsewhere = |known: Known| Known { manages: false, ..known };
-    let rows: [(&str, &[(u32, Is)], Known, &str); 32] = [
+    let rows: [Row<'_>; 32] = [
         ("nothing to do", &all, known(0, servers), "done"),
         // Removal.
         ("one has left", &all, known(0, &[0, 1]), "remove 2"),

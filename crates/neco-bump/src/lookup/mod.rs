@@ -1,0 +1,121 @@
+//! Asks what versions there are: of images in their registries, of packages on GitHub, of the OS image at its channel.
+
+mod channel;
+mod github;
+mod logins;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use neco_artifacts::{Deb, Image, OsImage};
+use neco_base::Secret;
+use neco_http::Url;
+use neco_registry::{Registries, Repository};
+
+use crate::decide::Offer;
+use logins::LoginsOfDocker;
+
+/// Where and how to ask.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where GitHub's API is.
+    pub github_api: Url,
+    /// Who asks there.
+    pub github_token: Option<Secret>,
+    /// Below which address the lists of the channels of the OS image lie.
+    pub os_image_feed: Url,
+    /// The file that `docker login` writes; `None` to come to all registries without a login.
+    pub docker_config: Option<PathBuf>,
+    /// How long to wait for everything about one thing, tries and pauses included.
+    pub timeout: Duration,
+    /// How often a request is tried that fails in a way that passes.
+    pub attempts: u32,
+}
+
+/// What there is of one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The versions.
+    pub offers: Vec<Offer>,
+    /// Of packages: what the file of each release must be, where the release claims it.
+    pub sha256: BTreeMap<String, Option<String>>,
+}
+
+/// Something that can be asked for.
+#[derive(Clone, Debug)]
+pub enum Question {
+    /// The tags of an image.
+    Image(Image),
+    /// The releases of a package.
+    Deb(Deb),
+    /// The versions of a channel.
+    OsImage(OsImage),
+}
+
+/// Whoever knows versions.
+#[derive(Debug)]
+pub struct Sources {
+    options: Options,
+    registries: Registries,
+}
+
+impl Sources {
+    /// Sources with these settings; nothing is sent yet.
+    ///
+    /// # Errors
+    /// A setting cannot be used, in words.
+    pub fn new(options: Options) -> Result<Self, String> {
+        let mut registry =
+            neco_registry::Options { attempts: options.attempts, ..Default::default() };
+        if let Some(file) = &options.docker_config {
+            registry.credentials = Arc::new(LoginsOfDocker::new(file));
+        }
+        let registries = Registries::new(registry).map_err(|error| one_line(&error))?;
+        Ok(Self { options, registries })
+    }
+
+    /// What there is.
+    ///
+    /// # Errors
+    /// Why that cannot be told, in one line.
+    pub async fn ask(&self, question: &Question) -> Result<Found, String> {
+        let after = self.options.timeout;
+        let asked = async {
+            match question {
+                Question::Image(image) => self.tags(image).await,
+                Question::Deb(deb) => github::releases(deb, &self.options).await,
+                Question::OsImage(os_image) => channel::versions(os_image, &self.options).await,
+            }
+        };
+        let asked = tokio::time::timeout(after, asked).await;
+        asked.unwrap_or_else(|_| {
+            Err(format!(
+                "no answer within {after:?}; is the network or the proxy down? --timeout waits longer"
+            ))
+        })
+    }
+
+    async fn tags(&self, image: &Image) -> Result<Found, String> {
+        let repository: Repository = image.repository.parse().map_err(|error| one_line(&error))?;
+        let tags = self.registries.tags(&repository).await.map_err(|error| one_line(&error))?;
+        Ok(Found { offers: tags.into_iter().map(Offer::from).collect(), ..Found::default() })
+    }
+}
+
+/// An error with its causes, in one line. neco-connect has the same; with it this program could not be built without protoc.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let text = source.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        cause = source.source();
+    }
+    line
+}

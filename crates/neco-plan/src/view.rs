@@ -318,6 +318,7 @@ impl View {
             | Key::CkeWeight
             | Key::VaultUnsealKey
             | Key::VaultRootToken
+            | Key::GracePeriods
             | Key::RebootListEntry(_)
             | Key::RebooterWriteIndex
             | Key::RebooterProcessingGroup

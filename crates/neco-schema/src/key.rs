@@ -125,6 +125,8 @@ pub enum Key {
     VaultUnsealKey,
     /// `vault-root-token`.
     VaultRootToken,
+    /// `sabakan-state-setter/grace-periods`.
+    GracePeriods,
     /// `neco-rebooter/reboot-list/<16 hex digits>`.
     RebootListEntry(u64),
     /// `neco-rebooter/write-index`.
@@ -199,6 +201,7 @@ impl std::fmt::Display for Key {
             Self::CkeWeight => f.write_str("cke/weight"),
             Self::VaultUnsealKey => f.write_str("vault-unseal-key"),
             Self::VaultRootToken => f.write_str("vault-root-token"),
+            Self::GracePeriods => f.write_str("sabakan-state-setter/grace-periods"),
             Self::RebootListEntry(index) => write!(f, "neco-rebooter/reboot-list/{index:016x}"),
             Self::RebooterWriteIndex => f.write_str("neco-rebooter/write-index"),
             Self::RebooterProcessingGroup => f.write_str("neco-rebooter/processing-group"),
@@ -273,6 +276,7 @@ fn parse(text: &str) -> Option<Key> {
         "cke" => (rest == "weight").then_some(Key::CkeWeight),
         "vault-unseal-key" => (text == "vault-unseal-key").then_some(Key::VaultUnsealKey),
         "vault-root-token" => (text == "vault-root-token").then_some(Key::VaultRootToken),
+        "sabakan-state-setter" => (rest == "grace-periods").then_some(Key::GracePeriods),
         "neco-rebooter" => match rest {
             "write-index" => Some(Key::RebooterWriteIndex),
             "processing-group" => Some(Key::RebooterProcessingGroup),
@@ -342,6 +346,8 @@ mod tests {
             "leader/updater/694d",
             "leader/updater//",
             "neco-rebooter/reboot-list/1",
+            "sabakan-state-setter/",
+            "sabakan-state-setter/grace-periods/1",
             "turn/",
             "turn/a\nb",
             "contents/\u{fffd}",

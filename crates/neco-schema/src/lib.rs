@@ -15,6 +15,7 @@
 
 mod config;
 mod docs;
+mod grace;
 mod history;
 mod id;
 pub mod journal;
@@ -34,6 +35,7 @@ mod wire;
 
 pub use config::{ConfigKey, Environment, check_stored_value, parse_config_value, stored_duration};
 pub use docs::{KeyDoc, SCHEMA, etcd_markdown};
+pub use grace::GracePeriods;
 pub use history::{HistoryRecord, HistoryServer, Notice, OrderNote, Outcome, StepTimes};
 pub use id::{RecipeDigest, RequestId};
 pub use key::{Key, KeyError, PREFIX, prefixes};

@@ -8,8 +8,8 @@ use futures::stream::{self, StreamExt as _};
 use neco_base::Backoff;
 use neco_connect::one_line;
 use neco_sabakan::{Machine, MachineParams, Serial};
-use neco_schema::{Range, Snapshot, prefixes};
-use neco_store::Leadership;
+use neco_schema::{GracePeriods, Key, Op, Range, Record as _, Snapshot, Timestamp, Txn, prefixes};
+use neco_store::{Committed, Leadership};
 
 use crate::alerts::Alert;
 use crate::brake::{Brake, Losses, is_loss, sees_enough};
@@ -24,6 +24,9 @@ use crate::observation::{Ended, result};
 /// The first wait after a look that failed; the longest is the interval itself.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
+/// How the end of leadership shows in etcd.
+const DELETED: &str = "somebody deleted the key of the election";
+
 /// Why a look told nothing.
 enum Failed {
     /// Somebody who must be asked cannot be; it is tried again.
@@ -36,7 +39,9 @@ enum Failed {
 pub(crate) async fn watch_machines(context: Arc<Context>, leadership: Leadership) -> String {
     let interval = context.options.interval;
     let mut retry = Backoff::new(FIRST_WAIT.min(interval), interval).retry();
-    let mut term = Term { context, leadership, timers: Timers::default(), brake: Brake::default() };
+    let brake = Brake::default();
+    let mut term =
+        Term { context, leadership, timers: None, written: GracePeriods::default(), brake };
     loop {
         let began = term.context.now().monotonic;
         let looked = term.look().await;
@@ -59,7 +64,10 @@ pub(crate) async fn watch_machines(context: Arc<Context>, leadership: Leadership
 struct Term {
     context: Arc<Context>,
     leadership: Leadership,
-    timers: Timers,
+    /// Nothing before it is known what the leader before has written down.
+    timers: Option<Timers>,
+    /// What is written down.
+    written: GracePeriods,
     brake: Brake,
 }
 
@@ -90,13 +98,15 @@ impl Term {
         let verdicts = self.judge(&seen).await;
         let moves = self.settle(&seen, &verdicts);
         let told = self.tell(moves).await;
+        self.write_down().await?;
         let context = &self.context;
+        let since = self.since();
         let now = context.now();
         context.metrics().looked_at.set(now.wall.get().as_second());
-        context.metrics().grace.set(i64::try_from(self.timers.len()).unwrap_or(i64::MAX));
+        context.metrics().grace.set(i64::try_from(since.len()).unwrap_or(i64::MAX));
         context.observe(|observation| {
             observation.looked_at = Some(now.wall);
-            observation.grace = self.timers.since();
+            observation.grace = since;
             observation.remarks = remarks(&seen.machines, &verdicts);
         });
         told
@@ -104,21 +114,23 @@ impl Term {
 
     /// Asks everybody; nothing where there is nothing to look at.
     async fn ask(&mut self) -> Result<Option<Seen>, Failed> {
-        let said = &self.context.said;
-        let drivers = &self.context.drivers;
-        let Ok(list) = self.context.list() else { return Err(Failed::Blind) };
+        let context = Arc::clone(&self.context);
+        let (said, drivers) = (&context.said, &context.drivers);
+        let Ok(list) = context.list() else { return Err(Failed::Blind) };
 
         let ranges = [
             Range::Prefix(prefixes::BOOT_SERVERS.to_owned()),
             Range::KeysOnly(self.leadership.key().to_string()),
+            Range::from(&Key::GracePeriods),
         ];
         let etcd = noted(said, "asking etcd", drivers.store.read(&ranges, None).await)?;
         let registered = self.registered(&etcd)?;
+        self.recall(&etcd);
 
         let all = MachineParams::default();
         let machines = drivers.sabakan.search_machines(&all, &all).await;
         let machines = noted(said, "asking sabakan for machines", machines)?;
-        self.context.count(machines.iter().map(|machine| machine.status.state));
+        context.count(machines.iter().map(|machine| machine.status.state));
         said.note("reading the types of machines", &types_are_known(&machines, &list));
 
         let members = noted(said, "asking serf for members", drivers.serf.members().await)?;
@@ -151,9 +163,52 @@ impl Term {
     fn registered(&self, etcd: &Snapshot) -> Result<usize, Failed> {
         let own = etcd.kvs.get(&self.leadership.key().to_string());
         if own.map(|kv| kv.create_revision) != Some(self.leadership.create_revision()) {
-            return Err(Failed::Lost("somebody deleted the key of the election".to_owned()));
+            return Err(Failed::Lost(DELETED.to_owned()));
         }
         Ok(etcd.kvs.keys().filter(|key| key.starts_with(prefixes::BOOT_SERVERS)).count())
+    }
+
+    /// Takes over what the leader before has written down, at the first look.
+    fn recall(&mut self, etcd: &Snapshot) {
+        if self.timers.is_some() {
+            return;
+        }
+        let stored = etcd.kvs.get(&Key::GracePeriods.to_string());
+        let record = stored.map(|kv| GracePeriods::decode(&kv.value)).transpose();
+        let outcome = record
+            .as_ref()
+            .map(drop)
+            .map_err(|error| format!("{}: {error}; grace periods begin anew", Key::GracePeriods));
+        self.context.said.note("reading grace periods", &outcome);
+        self.written = record.ok().flatten().unwrap_or_default();
+        self.timers = Some(Timers::recalled(&self.written.since, self.context.now()));
+    }
+
+    /// Writes grace periods down for the next leader, where they have changed.
+    async fn write_down(&mut self) -> Result<(), Failed> {
+        let since = self.since();
+        if since == self.written.since {
+            return Ok(());
+        }
+        let record = GracePeriods { since, ..self.written.clone() };
+        let put = match record.since.is_empty() && record.unknown.is_empty() {
+            true => Op::delete(&Key::GracePeriods),
+            false => Op::put(&Key::GracePeriods, &record),
+        };
+        let txn = Txn::default().when(self.leadership.compare()).then(put);
+        let committed = self.context.drivers.store.commit(&txn).await;
+        match noted(&self.context.said, "writing grace periods", committed)? {
+            Committed::Done(_) => {
+                self.written = record;
+                Ok(())
+            }
+            Committed::Refused => Err(Failed::Lost(DELETED.to_owned())),
+        }
+    }
+
+    /// Since when machines are bad that are not told unhealthy yet.
+    fn since(&self) -> BTreeMap<String, Timestamp> {
+        self.timers.as_ref().map(Timers::since).unwrap_or_default()
     }
 
     /// What each of the machines is whose health is told, by its place in the list of machines.
@@ -182,13 +237,14 @@ impl Term {
     fn settle(&mut self, seen: &Seen, verdicts: &[(usize, Verdict)]) -> Vec<Move> {
         let now = self.context.now();
         let known: BTreeSet<&Serial> = seen.machines.iter().map(|m| &m.spec.serial).collect();
-        self.timers.keep(&known);
+        let timers = self.timers.get_or_insert_default();
+        timers.keep(&known);
         let mut moves: Vec<Move> = verdicts
             .iter()
             .filter_map(|(place, verdict)| {
                 let machine = &seen.machines[*place];
                 let grace = kind(machine, &seen.list).1.map_or(Duration::ZERO, |kind| kind.grace);
-                self.timers.settle(machine, verdict, grace, now)
+                timers.settle(machine, verdict, grace, now)
             })
             .collect();
         let well = seen.machines.iter().filter(|machine| {

@@ -279,6 +279,7 @@ pub(super) fn is_readable(key: &Key, value: &[u8]) -> bool {
         Key::Order(_) => neco_schema::OrderNote::decode(value).is_ok(),
         Key::Preview(_) => neco_schema::PreviewQuestion::decode(value).is_ok(),
         Key::PreviewAnswer(..) => neco_schema::Preview::decode(value).is_ok(),
+        Key::GracePeriods => neco_schema::GracePeriods::decode(value).is_ok(),
         Key::Contents(_) => neco_schema::ContentsStatus::decode(value).is_ok(),
         _ => true,
     }

@@ -1,10 +1,11 @@
 //! One leads, and another takes over.
 
+use std::sync::Arc;
+
 use neco_sabakan::MachineState::{Healthy, Unhealthy, Unreachable};
-use neco_schema::{Op, Range, Txn};
+use neco_schema::{GracePeriods, Key, Op, Range, Record as _, Txn};
 use neco_serf::Status;
 use neco_store::{Election, Store as _};
-use std::sync::Arc;
 
 use crate::bench::{Bench, WELL};
 
@@ -32,6 +33,46 @@ async fn one_leads_and_when_it_ends_the_other_does() {
     other.stop().await;
     let left = bench.store.read(&[Range::Prefix("leader/".to_owned())], None).await.expect("etcd");
     assert!(left.kvs.is_empty(), "{:?}", left.kvs);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_leader_goes_on_counting_how_long_a_machine_is_bad() {
+    let bench = Bench::new().await;
+    let address = bench.machine("a", "patient", Healthy).await;
+    bench.exporters.be_ill(address);
+    let recorded = async || {
+        let now = bench.store.read(&[Range::from(&Key::GracePeriods)], None).await.expect("etcd");
+        let kv = now.kvs.get(&Key::GracePeriods.to_string());
+        kv.map(|kv| GracePeriods::decode(&kv.value).expect("a record"))
+    };
+    let one = bench.start("boot-0");
+    one.sees("a grace", |now| now.grace.contains_key("a")).await;
+    let mut record = recorded().await.expect("it is written down");
+    assert_eq!(record.since, one.observed().grace);
+    one.stop().await;
+    let other = bench.start("boot-1");
+    other.sees("the same grace", |now| now.grace == record.since).await;
+    other.stop().await;
+
+    // As if the first had begun two hours ago; the grace is one.
+    let since = record.since.get_mut("a").expect("it is bad");
+    *since = since.plus_nanos(-2 * 3600 * 1_000_000_000);
+    record.unknown.insert("colour".to_owned(), "red".into());
+    let put = async |op: Op| bench.store.commit(&Txn::default().then(op)).await;
+    put(Op::put(&Key::GracePeriods, &record)).await.expect("put");
+    let third = bench.start("boot-2");
+    bench.becomes("a", Unhealthy).await;
+    third.sees("no grace", |now| now.grace.is_empty()).await;
+    let left = recorded().await.expect("what is not known stays");
+    assert_eq!((left.since.len(), left.unknown.len()), (0, 1));
+    third.stop().await;
+
+    // What cannot be read begins anew.
+    bench.exporters.say(address, WELL).await;
+    put(Op::put_bytes(&Key::GracePeriods, "no record")).await.expect("put");
+    let fourth = bench.start("boot-0");
+    fourth.is_troubled_by("sabakan-state-setter/grace-periods: ").await;
+    bench.becomes("a", Healthy).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,7 @@ fn spare(family: Key) -> Option<(Key, Reader)> {
         | Key::CkeWeight
         | Key::VaultUnsealKey
         | Key::VaultRootToken
+        | Key::GracePeriods
         | Key::RebootListEntry(_)
         | Key::RebooterWriteIndex
         | Key::RebooterProcessingGroup

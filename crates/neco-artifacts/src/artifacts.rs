@@ -17,7 +17,7 @@ pub struct Artifacts {
     /// What worker servers boot.
     pub os_image: Option<OsImage>,
     /// The programs that Neco's package carries.
-    pub programs: BTreeMap<Name, Program>,
+    pub programs: BTreeMap<String, Program>,
 }
 
 impl Artifacts {
@@ -54,12 +54,12 @@ impl Artifacts {
 }
 
 /// Reads each table of a list; a name that stands there twice is a problem.
-fn by_name<T>(
+fn by_name<N: Clone + Ord + std::fmt::Display, T>(
     fields: &Fields<'_>,
     list: &'static str,
     read: impl Fn(&Fields<'_>) -> Option<T>,
-    name: impl Fn(&T) -> &Name,
-) -> BTreeMap<Name, T> {
+    name: impl Fn(&T) -> &N,
+) -> BTreeMap<N, T> {
     let mut all = BTreeMap::new();
     for entry in fields.tables(list) {
         if let Some(read) = read(&entry) {

@@ -16,4 +16,4 @@ pub use artifacts::Artifacts;
 pub use deb::Deb;
 pub use image::{Image, ListedImage};
 pub use os_image::OsImage;
-pub use program::Program;
+pub use program::{Folder, Program};

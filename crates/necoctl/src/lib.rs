@@ -19,6 +19,7 @@ pub mod recipe;
 pub mod recording;
 pub mod secrets;
 pub mod session;
+pub mod site;
 pub mod status;
 pub mod words;
 

@@ -1,6 +1,7 @@
 //! The Debian package: the mirror of the target filesystem in `debian/`, the stripped programs, and
 //! a file that says which version it is. One build serves any version.
 
+mod carried;
 mod control;
 mod docs;
 mod scripts;
@@ -17,6 +18,7 @@ use crate::git;
 use crate::tools::need;
 use crate::workspace::Workspace;
 use crate::{lock, run};
+pub(crate) use carried::Carried;
 use tree::Tree;
 pub(crate) use version::Version;
 

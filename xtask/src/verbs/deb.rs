@@ -3,7 +3,7 @@
 use crate::args::Args;
 use crate::build::{Profile, Programs};
 use crate::exit::Done;
-use crate::package::{self, Compression, Quality, Version};
+use crate::package::{self, Carried, Compression, Quality, Version};
 use crate::tools::{Lintian, Tools};
 use crate::workspace::Workspace;
 
@@ -16,6 +16,7 @@ usage: cargo xtask deb [OPTIONS]
   --profile dev|release   default: release
   --fast                  pack with zstd -1 instead of xz, for tests; with --lint gzip -1, which lintian knows
   --out DIR               default: target/deb
+  --programs FILE         carry the programs that this list names, too: docs/components.md tells how
   --bad                   pack a worker that dies at start, to see what an update makes of it
   --lint                  let lintian look at it, and fail for what it calls an error or a warning; where it
                           is not installed it is unpacked under target/tools, or, where it cannot be, 77
@@ -31,6 +32,7 @@ pub(super) fn run(args: Vec<String>) -> Done {
     let quality = if args.flag("--bad") { Quality::Bad } else { Quality::Sound };
     let lint = args.flag("--lint");
     let out = args.value("--out")?;
+    let list = args.value("--programs")?;
     args.end()?;
     let compression = match (fast, lint) {
         (false, _) => Compression::Xz,
@@ -46,7 +48,11 @@ pub(super) fn run(args: Vec<String>) -> Done {
     // What cannot be had is told before anything is built.
     let lintian = lint.then(|| Lintian::bring(&tools)).transpose()?;
     let programs = Programs::shipped(&workspace, &tools, profile)?;
-    let file = package::pack(&workspace, &programs, &version, compression, quality, &out)?;
+    let carried =
+        list.map(|list| Carried::bring(&workspace, &programs, list.as_ref())).transpose()?;
+    let overlay = carried.as_ref().map(Carried::path);
+    let file =
+        package::pack_with(&workspace, &programs, &version, compression, quality, overlay, &out)?;
     if let Some(lintian) = lintian {
         lintian.judge(&file)?;
     }

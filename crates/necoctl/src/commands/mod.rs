@@ -15,6 +15,7 @@ pub mod plan;
 pub mod recover;
 pub mod resume;
 pub mod session_log;
+pub mod site;
 pub mod status;
 pub mod stop;
 pub mod turn;
@@ -54,6 +55,7 @@ pub enum Command {
     Config(config::Config),
     Key(key::Key),
     Mirror(mirror::Mirror),
+    Site(site::Site),
     Vault(vault::Vault),
     Component(component::Component),
     Image(image::Image),
@@ -90,6 +92,7 @@ pub fn dispatch(cli: Cli, io: &mut Io<'_>) -> Result<ExitCode, Failure> {
         Command::Completion(verb) => verb.run(io),
         Command::Key(verb) => verb.run(io),
         Command::Mirror(verb) => block_on(verb.run(io)),
+        Command::Site(verb) => block_on(verb.run(io)),
         Command::Config(verb) => {
             // A secret on the command line is refused before anything else happens to it.
             verb.check()?;
@@ -129,6 +132,7 @@ impl Command {
             Self::Config(verb) => verb.run(session).await,
             Self::Key(verb) => verb.run(session.io),
             Self::Mirror(verb) => verb.run(session.io).await,
+            Self::Site(verb) => verb.run(session.io).await,
             Self::Vault(verb) => verb.run(session).await,
             Self::Component(verb) => verb.run(session).await,
             Self::Image(verb) => verb.run(&session.root, session.io).await,

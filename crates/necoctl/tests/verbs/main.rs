@@ -15,4 +15,5 @@ mod plan;
 mod program;
 mod reading;
 mod session_log;
+mod site;
 mod vault;

@@ -8,7 +8,8 @@ use crate::exit::{Doing, Done};
 use crate::workspace::Workspace;
 
 /// These decide from their arguments alone.
-const DETERMINISTIC: [&str; 4] = ["neco-schema", "neco-plan", "neco-updater", "neco-worker"];
+const DETERMINISTIC: [&str; 5] =
+    ["neco-schema", "neco-plan", "neco-updater", "neco-worker", "sabakan-state-setter"];
 
 /// What they deny; `clippy.toml` says what that is.
 const DENIED: [&str; 2] = ["clippy::disallowed_types", "clippy::disallowed_methods"];

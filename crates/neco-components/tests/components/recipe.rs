@@ -439,3 +439,19 @@ fn the_digest_changes_with_what_decides_and_not_with_layout() {
         assert!(digests.insert(digest(&changed)), "{changed:?}");
     }
 }
+
+#[test]
+fn templates_that_go_round_in_a_circle_are_refused() {
+    for (config, unit) in [
+        ("{% include \"unit.j2\" %}", "{% include \"config.j2\" %}"),
+        ("{% extends \"config.j2\" %}", "run {{ image }}\n"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "run {{ image }}\n"),
+    ] {
+        let mut sources = sources();
+        sources.templates.insert("config.j2".to_owned(), config.to_owned());
+        sources.templates.insert("unit.j2".to_owned(), unit.to_owned());
+        let problems = problems(&sources);
+        let told = problems.iter().any(|problem| problem.starts_with("templates/config.j2:1"));
+        assert!(told, "{config}: {problems:#?}");
+    }
+}

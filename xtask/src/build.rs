@@ -34,6 +34,9 @@ pub(crate) const BENCH: &str = "neco-bench";
 /// The program that runs virtual data centres; never shipped.
 pub(crate) const DCTEST: &str = "neco-dctest";
 
+/// The program that finds newer versions of what is pinned; never shipped.
+pub(crate) const BUMP: &str = "neco-bump";
+
 /// The program that stands in for others there; it comes out of the same package.
 pub(crate) const STAND_IN: &str = "neco-stand-in";
 
@@ -93,6 +96,11 @@ impl Programs {
         Self::build(workspace, tools, Profile::Dev, &[&[DCTEST]])
     }
 
+    /// Builds the program that finds newer versions of what is pinned.
+    pub(crate) fn bump(workspace: &Workspace, tools: &Tools) -> Done<Self> {
+        Self::build(workspace, tools, Profile::Dev, &[&[BUMP]])
+    }
+
     /// Builds what is shipped, with the program that measures, all of it as it is released.
     pub(crate) fn with_bench(workspace: &Workspace, tools: &Tools) -> Done<Self> {
         Self::build(workspace, tools, Profile::Release, &[&SHIPPED, &[BENCH]])
@@ -108,7 +116,7 @@ impl Programs {
         fs::create_dir_all(&dir).doing(|| format!("cannot create {}", dir.display()))?;
         for group in groups {
             let built = cargo_build(workspace, tools, profile, group)?;
-            for name in group.iter().flat_map(|package| programs_of(package)) {
+            for name in group.iter().flat_map(programs_of) {
                 let from = built.get(*name).ok_or_else(|| {
                     Failure::failed(format!(
                         "no package of {} has a binary {name}",

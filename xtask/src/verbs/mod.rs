@@ -1,5 +1,6 @@
 //! The list of verbs; each is one file.
 
+mod artifacts;
 mod as_user;
 mod bench;
 mod ci;
@@ -28,11 +29,12 @@ pub(crate) enum Verb {
     Deb,
     Layers,
     Docs,
+    Artifacts,
     AsUser,
 }
 
 impl Verb {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Setup,
         Self::Playground,
         Self::Test,
@@ -43,6 +45,7 @@ impl Verb {
         Self::Deb,
         Self::Layers,
         Self::Docs,
+        Self::Artifacts,
         Self::AsUser,
     ];
 
@@ -62,6 +65,7 @@ impl Verb {
             Self::Deb => "deb",
             Self::Layers => "layers",
             Self::Docs => "docs",
+            Self::Artifacts => "artifacts",
             Self::AsUser => "as-user",
         }
     }
@@ -79,13 +83,14 @@ impl Verb {
             Self::Deb => deb::HELP,
             Self::Layers => layers::HELP,
             Self::Docs => docs::HELP,
+            Self::Artifacts => artifacts::HELP,
             Self::AsUser => as_user::HELP,
         }
     }
 
     /// These hand their arguments, `--help` among them, to another program.
     fn passes_help_on(self) -> bool {
-        matches!(self, Self::Playground | Self::Dc | Self::AsUser)
+        matches!(self, Self::Playground | Self::Dc | Self::Artifacts | Self::AsUser)
     }
 
     pub(crate) fn run(self, args: Vec<String>) -> Done {
@@ -106,6 +111,7 @@ impl Verb {
             Self::Deb => deb::run(args),
             Self::Layers => layers::run(args),
             Self::Docs => docs::run(args),
+            Self::Artifacts => artifacts::run(args),
             Self::AsUser => as_user::run(args),
         }
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use neco_components::{
     Component as Described, Desired, Facts, FileKind, Phase, Recipe, Restart, Scope, ServerFacts,
@@ -15,12 +16,14 @@ use neco_process::under;
 use neco_schema::{Lrn, NecoVersion};
 use serde::Serialize;
 
+use crate::cli::duration;
 use crate::failure;
 use crate::images;
 use crate::io::Io;
+use crate::preview::ask;
 use crate::recipe::FOLDER;
 use crate::session::Session;
-use crate::words::table;
+use crate::words::{one_line, table};
 
 /// Show what the installed package says about the programs on boot servers.
 #[derive(Debug, Args)]
@@ -38,6 +41,20 @@ enum Verb {
     /// The servers are those of the last request, else those that are registered. Files that not everybody may
     /// read are shown with --reveal only.
     Show(Show),
+    /// Tell where this server differs from what the installed package says
+    ///
+    /// The worker of this server looks; nothing is changed. Ends with 0 if nothing differs, 1 if something does, and 2 if
+    /// the worker does not answer.
+    Diff(Diff),
+}
+
+#[derive(Debug, Args)]
+struct Diff {
+    /// The component alone, such as serf
+    name: Option<String>,
+    /// How long to wait for the worker's answer
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    wait: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -114,7 +131,7 @@ struct ShownFile {
 impl Component {
     /// Whether etcd is asked.
     pub fn needs_etcd(&self) -> bool {
-        matches!(self.verb, Verb::Show(_))
+        !matches!(self.verb, Verb::List)
     }
 
     /// Lists, where that is what is asked for.
@@ -154,8 +171,77 @@ impl Component {
         match &self.verb {
             Verb::List => self.list(&session.root, session.io),
             Verb::Show(show) => show.run(session).await,
+            Verb::Diff(diff) => diff.run(session).await,
         }
     }
+}
+
+impl Diff {
+    async fn run(&self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
+        let recipe = load(&session.root)?;
+        if let Some(name) = &self.name {
+            named(&recipe, name)?;
+        }
+        let version = installed(&session.root)?;
+        let lrn = identity::lrn(&Root::new(&session.root)?)?;
+        let (_, view) = session.look().await?;
+        let asked = BTreeSet::from([lrn]);
+        let mut answers = ask(session, &view, &version, &asked, self.wait).await?;
+        let Some(answer) = answers.given.remove(&lrn) else {
+            let why = answers.missing.remove(&lrn).unwrap_or_default();
+            let error = anyhow!("the worker of this server does not tell: {}", one_line(&why));
+            return Err(Failure::new(ExitCode::Unknown, error));
+        };
+        if !answer.error.is_empty() {
+            let error = anyhow!("the worker of this server: {}", one_line(&answer.error));
+            return Err(Failure::new(ExitCode::No, error));
+        }
+        let changes = answer.steps.into_iter().flat_map(|step| step.changes);
+        let wanted = |name: &str| match &self.name {
+            Some(wanted) => name == wanted,
+            // An action is no component.
+            None => !name.is_empty(),
+        };
+        let changes: Vec<_> = changes.filter(|change| wanted(&change.component)).collect();
+        let io = &mut *session.io;
+        if io.is_json() {
+            io.json(
+                &serde_json::json!({ "format": 1, "version": version, "differences": changes }),
+            )?;
+        } else if changes.is_empty() {
+            io.line("Nothing differs.")?;
+        } else {
+            for change in &changes {
+                let what = format!("{}: {} {}", change.component, change.subject, change.what);
+                io.line(one_line(&what))?;
+                for line in change.diff.lines() {
+                    io.line(format_args!("    {}", printable(line)))?;
+                }
+            }
+        }
+        Ok(if changes.is_empty() { ExitCode::Done } else { ExitCode::No })
+    }
+}
+
+/// A line as it is, but for what would move the cursor.
+fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+}
+
+/// The version that is installed here.
+fn installed(root: &Path) -> anyhow::Result<NecoVersion> {
+    Ok(neco_process::daemon::installed_version(root)?.parse()?)
+}
+
+/// The component of that name.
+fn named<'r>(recipe: &'r Recipe, name: &str) -> Result<&'r Described, Failure> {
+    recipe.component(name).ok_or_else(|| {
+        let names: Vec<_> = recipe.components().map(|one| one.name.to_string()).collect();
+        let names = names.join(", ");
+        failure::nothing_yet(format_args!(
+            "no component is called {name:?} here; there are {names}"
+        ))
+    })
 }
 
 impl std::fmt::Display for AtStep {
@@ -213,14 +299,7 @@ fn package(component: &Described) -> Option<String> {
 impl Show {
     async fn run(&self, session: &mut Session<'_, '_>) -> Result<ExitCode, Failure> {
         let recipe = load(&session.root)?;
-        let component = recipe.component(&self.name).ok_or_else(|| {
-            let names: Vec<_> = recipe.components().map(|one| one.name.to_string()).collect();
-            failure::nothing_yet(format_args!(
-                "no component is called {:?} here; there are {}",
-                self.name,
-                names.join(", ")
-            ))
-        })?;
+        let component = named(&recipe, &self.name)?;
         let (_, view) = session.look().await?;
         let requested = view.request.value().map(|request| request.servers.clone());
         let servers = requested.unwrap_or_else(|| view.registered.iter().copied().collect());
@@ -311,7 +390,7 @@ impl Shown {
 async fn facts(root: &Path, component: &Described, servers: &[Lrn]) -> anyhow::Result<Facts> {
     let host = Root::new(root).with_context(|| format!("reading {}", root.display()))?;
     let lrn = identity::lrn(&host)?;
-    let version: NecoVersion = neco_process::daemon::installed_version(root)?.parse()?;
+    let version = installed(root)?;
     let server =
         |lrn: Lrn| Ok::<_, anyhow::Error>(ServerFacts { lrn, node0: address::node0(lrn)? });
     let os = identity::os_release(&host).ok();

@@ -238,3 +238,79 @@ pub async fn lay_out(
     }
     Ok(laid)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufRead;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers requests with these, one after another, whatever their paths; tells the paths.
+    fn serve(answers: Vec<String>) -> (Url, std::thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/program", listener.local_addr().expect("an address"));
+        let served = std::thread::spawn(move || {
+            let mut paths = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().expect("a connection");
+                let mut lines = std::io::BufReader::new(&stream).lines();
+                let first = lines.next().expect("a line").expect("a line");
+                paths.push(first.split(' ').nth(1).expect("a path").to_owned());
+                for line in lines {
+                    if line.expect("a line").is_empty() {
+                        break;
+                    }
+                }
+                stream.write_all(answer.as_bytes()).expect("written");
+            }
+            paths
+        });
+        (url.parse().expect("a URL"), served)
+    }
+
+    fn answer(status: &str, more: &str, body: &str) -> String {
+        let length = body.len();
+        format!(
+            "HTTP/1.1 {status}\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    async fn downloaded(answers: Vec<String>) -> (Result<String, Trouble>, Vec<String>) {
+        let (url, served) = serve(answers);
+        let dir = tempfile::tempdir().expect("a directory");
+        let into = dir.path().join("program");
+        let done = download(&url, &into).await;
+        let text = done.map(|()| std::fs::read_to_string(&into).expect("a file"));
+        (text, served.join().expect("no panic"))
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_followed_to_the_file() {
+        let there = answer("302 Found", "location: /elsewhere\r\n", "");
+        let (text, paths) = downloaded(vec![there, answer("200 OK", "", "content")]).await;
+        assert_eq!(text.ok().as_deref(), Some("content"));
+        assert_eq!(paths, ["/program", "/elsewhere"]);
+    }
+
+    #[tokio::test]
+    async fn what_may_pass_is_told_from_what_will_not() {
+        let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".to_owned();
+        for (given, passes, why) in [
+            (answer("404 Not Found", "", ""), false, "answers 404"),
+            (answer("503 Service Unavailable", "", ""), true, "answers 503"),
+            (
+                answer("302 Found", "location: ftp://x/\r\n", ""),
+                false,
+                "redirects to a URL of kind",
+            ),
+            (half, true, "/program"),
+        ] {
+            let (text, _) = downloaded(vec![given]).await;
+            let trouble = text.expect_err(why);
+            assert_eq!(matches!(trouble, Trouble::Passing(_)), passes, "{why}");
+            let told = format!("{:#}", trouble.into_error());
+            assert!(told.contains(why), "{told}");
+        }
+    }
+}

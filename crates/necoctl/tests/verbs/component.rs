@@ -1,10 +1,14 @@
 //! `component list` and `component show`.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use neco_schema::Key;
+use neco_schema::{
+    ChangeKind, Key, Op, Preview, PreviewQuestion, PreviewedChange, Record, StepPreview, Txn,
+};
+use neco_store::{Follower, MemoryStore, Store};
 
-use crate::harness::{Bench, request};
+use crate::harness::{Bench, Run, lrn, request, version};
 
 /// A server with the data that the package of this tree ships.
 fn shipped() -> Bench {
@@ -116,4 +120,93 @@ async fn what_cannot_be_shown_is_told() {
     let run = bench.run(&["component", "list"]).await;
     assert_eq!(run.code, 1);
     assert!(run.err.contains("components/serf.toml:3: scope"), "{run:?}");
+}
+
+/// A change that the worker tells.
+fn change(component: &str, subject: &str, diff: &str) -> PreviewedChange {
+    PreviewedChange {
+        component: component.into(),
+        kind: ChangeKind::File,
+        subject: subject.into(),
+        what: "content changes".into(),
+        diff: diff.into(),
+    }
+}
+
+/// Answers as the worker of boot server 1 does, once.
+async fn worker(store: MemoryStore, changes: Vec<PreviewedChange>, error: &'static str) {
+    let questions = vec![neco_schema::Range::Prefix("preview/".into())];
+    let mut follower = Follower::new(Arc::new(store.clone()), questions.clone());
+    loop {
+        follower.changed().await;
+        let snapshot = store.read(&questions, None).await.expect("a snapshot");
+        for kv in snapshot.kvs.values() {
+            let Ok(Key::Preview(id)) = kv.key.parse() else { continue };
+            let question = PreviewQuestion::decode(&kv.value).expect("a question");
+            assert_eq!(question.version, version("2026.11.21-40152"), "what is installed");
+            let step = StepPreview {
+                name: "all".into(),
+                one_way: false,
+                scope: String::new(),
+                changes: changes.clone(),
+            };
+            let answer = Preview {
+                running: question.version,
+                recipe: None,
+                steps: vec![step],
+                groups: Vec::new(),
+                error: error.into(),
+                unknown: serde_json::Map::new(),
+            };
+            let put = Op::put(&Key::PreviewAnswer(id, lrn(1)), &answer);
+            let put = put.with_lease(kv.lease.expect("a lease"));
+            store.commit(&Txn::default().then(put)).await.expect("a put");
+            return;
+        }
+    }
+}
+
+/// Runs `component diff` on boot server 1, whose worker tells this.
+async fn diff(
+    bench: &Bench,
+    more: &[&str],
+    changes: Vec<PreviewedChange>,
+    error: &'static str,
+) -> Run {
+    let worker = tokio::spawn(worker(bench.store.clone(), changes, error));
+    let run = bench.run(&[&["component", "diff"], more].concat()).await;
+    worker.abort();
+    run
+}
+
+#[tokio::test]
+async fn what_differs_on_this_server_is_told() {
+    let bench = shipped();
+    bench.put("info/bootservers/1", "").alive(1, "2026.11.21-40152", &[]);
+    let changes = || {
+        let text = "@@ -1 +1 @@\n-old\u{1b}[2J\n+new\n";
+        let vault = change("vault", "/etc/vault/config.hcl", "");
+        vec![change("serf", "/etc/serf/serf.json", text), vault, change("", "cke-template", "")]
+    };
+    let run = diff(&bench, &[], changes(), "").await;
+    assert_eq!(
+        (run.code, &*run.out),
+        (
+            1,
+            "serf: /etc/serf/serf.json content changes\n    @@ -1 +1 @@\n    -old [2J\n    +new\n\
+             vault: /etc/vault/config.hcl content changes\n"
+        ),
+        "{run:?}"
+    );
+    let run = diff(&bench, &["vault"], changes(), "").await;
+    assert_eq!(run.out, "vault: /etc/vault/config.hcl content changes\n");
+    let run = diff(&bench, &["etcd", "--output", "json"], changes(), "").await;
+    assert_eq!((run.code, run.json()["differences"].as_array().map(Vec::len)), (0, Some(0)));
+    let run = diff(&bench, &[], Vec::new(), "").await;
+    assert_eq!((run.code, &*run.out), (0, "Nothing differs.\n"));
+    let run = diff(&bench, &[], Vec::new(), "the disk cannot be read").await;
+    assert!(run.code == 1 && run.err.contains("the disk cannot be read"), "{run:?}");
+    assert_eq!(bench.run(&["component", "diff", "squid"]).await.code, 3);
+    let run = bench.run(&["component", "diff", "--wait", "100ms"]).await;
+    assert_eq!((run.code, &*run.out), (2, ""), "{run:?}");
 }

@@ -33,7 +33,7 @@ pub(crate) async fn of(
     let mut facts = host.facts_for(&question.version, &question.servers)?;
     let private = recipe.artifacts().images.values().filter(|image| image.private);
     facts.variants = host.variants(private).await?;
-    let looking = Looking { recipe, host, facts: &facts, package };
+    let looking = Looking { recipe, host, question, facts: &facts, package };
     let mut steps = Vec::new();
     for (_, step) in recipe.steps() {
         steps.push(looking.step(step).await?);
@@ -71,6 +71,7 @@ fn is_fetched_before(kind: ChangeKind) -> bool {
 struct Looking<'a> {
     recipe: &'a Recipe,
     host: &'a StepHost,
+    question: &'a PreviewQuestion,
     facts: &'a Facts,
     package: Option<&'a Path>,
 }
@@ -124,14 +125,32 @@ impl Looking<'_> {
         if action == fetch_images::NAME {
             return self.images(part).await;
         }
-        let what = match &part.scope {
-            StepScope::OncePerCluster { contents } if self.is_done(contents).await? => {
-                return Ok(Vec::new());
+        if action == etcd::NAME || action == etcd::endpoints::NAME {
+            return self.etcd(action).await;
+        }
+        if let StepScope::OncePerCluster { contents } = &part.scope
+            && self.is_done(contents).await?
+        {
+            return Ok(Vec::new());
+        }
+        Ok(vec![change(ChangeKind::Action, action, "runs; it does what is not done yet")])
+    }
+
+    /// The same as for its steps: where etcd is not one of this server's components, somebody else manages it.
+    async fn etcd(&self, action: &str) -> Result<Vec<PreviewedChange>, StepError> {
+        let servers = &self.question.servers;
+        let component = self.recipe.component(etcd::COMPONENT);
+        let desired = match component {
+            Some(component) if self.host.concerns(component)? => {
+                Some(self.host.desired_of(component, self.facts, self.package)?)
             }
-            _ if action == etcd::NAME => "restarts etcd where it runs with something else",
-            _ => "runs; it does what is not done yet",
+            _ => None,
         };
-        Ok(vec![change(ChangeKind::Action, action, what)])
+        match (action, &desired) {
+            (etcd::NAME, desired) => etcd::preview(self.host, servers, desired.as_ref()).await,
+            (_, Some(_)) => etcd::preview_endpoints(self.host, servers),
+            (_, None) => Ok(Vec::new()),
+        }
     }
 
     async fn images(&self, part: &Part) -> Result<Vec<PreviewedChange>, StepError> {

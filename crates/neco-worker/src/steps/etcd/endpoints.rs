@@ -7,8 +7,9 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use neco_connect::one_line;
-use neco_host::fs::Kind;
+use neco_host::fs::{Kind, Owner};
 use neco_host::{address, replace};
+use neco_schema::Lrn;
 use serde_json::Value;
 
 use crate::context::{StepContext, StepError};
@@ -33,43 +34,74 @@ pub(crate) async fn run(
         return Ok(());
     }
     let file = neco_process::config::FILE;
+    let Rewrite { text, mode, owner } = match pending(host, &context.request.servers)? {
+        Pending::Rewrite(rewrite) => rewrite,
+        Pending::None(why) => {
+            context.doing(format!("{file} {why}"));
+            return Ok(());
+        }
+    };
+    let view = context.fence().await?;
+    let what = format!("write {file}");
+    context.doing(what.clone());
+    context.effect_begins(&what, &view)?;
+    let owner = host.root.is_system().then_some(owner);
+    let written = replace(&*host.fs, &host.root, Path::new(file), text.as_bytes(), mode, owner);
+    context.effect_ends(&what, &view, written.is_ok())?;
+    written.map(drop).map_err(|error| StepError::failed(format!("writing {file}"), &error))
+}
+
+/// What is to be done about the configuration.
+enum Pending {
+    /// Nothing, because it is like this.
+    None(&'static str),
+    Rewrite(Rewrite),
+}
+
+/// The configuration as it should be.
+struct Rewrite {
+    text: String,
+    mode: u32,
+    owner: Owner,
+}
+
+/// Whether the endpoints would be rewritten in an update of `servers`.
+///
+/// # Errors
+/// The file cannot be read or understood.
+pub(super) fn would_change(host: &StepHost, servers: &[Lrn]) -> Result<bool, StepError> {
+    Ok(matches!(pending(host, servers)?, Pending::Rewrite(_)))
+}
+
+fn pending(host: &StepHost, servers: &[Lrn]) -> Result<Pending, StepError> {
+    let file = neco_process::config::FILE;
     let path = host.root.join(file);
-    let endpoints = address::etcd_endpoints(&context.request.servers)
-        .map_err(|error| StepError::Failed(one_line(&error)))?;
+    let endpoints =
+        address::etcd_endpoints(servers).map_err(|error| StepError::Failed(one_line(&error)))?;
     let failed = |what: &str, error: std::io::Error| {
         StepError::failed(format!("{what} {}", path.display()), &error)
     };
     let found = match host.fs.metadata(&path).map_err(|error| failed("looking at", error))? {
         Some(found) if found.kind == Kind::File => found,
         // Somebody else keeps it elsewhere, or this server is told by drop-ins alone.
-        _ => {
-            context.doing(format!("{file} is no file and left alone"));
-            return Ok(());
-        }
+        _ => return Ok(Pending::None("is no file and left alone")),
     };
     let text = match host.fs.read(&path) {
         Ok(text) => String::from_utf8(text)
             .map_err(|_| StepError::Failed(format!("{file} is not UTF-8")))?,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Ok(Pending::None("is no file and left alone"));
+        }
         Err(error) => return Err(failed("reading", error)),
     };
     let changed = with_endpoints(&text, &endpoints).map_err(|why| {
         let by_hand = endpoints.join(", ");
         StepError::Failed(format!("{file}: {why}; set its endpoints to [{by_hand}]"))
     })?;
-    let Some(changed) = changed else {
-        context.doing(format!("{file} is as it should be"));
-        return Ok(());
-    };
-    let view = context.fence().await?;
-    let what = format!("write {file}");
-    context.doing(what.clone());
-    context.effect_begins(&what, &view)?;
-    let owner = host.root.is_system().then_some(found.owner);
-    let written =
-        replace(&*host.fs, &host.root, Path::new(file), changed.as_bytes(), found.mode, owner);
-    context.effect_ends(&what, &view, written.is_ok())?;
-    written.map(drop).map_err(|error| StepError::failed(format!("writing {file}"), &error))
+    Ok(match changed {
+        None => Pending::None("is as it should be"),
+        Some(text) => Pending::Rewrite(Rewrite { text, mode: found.mode, owner: found.owner }),
+    })
 }
 
 /// The configuration with these endpoints; `None` if it has them already.

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use neco_components::ContentDigest;
+use neco_components::{ContentDigest, Desired};
 use neco_host::fs::{Kind, Owner};
 use neco_store::Member;
 
@@ -36,6 +36,12 @@ pub(super) fn digest(host: &StepHost) -> Result<String, StepError> {
     let unit = read(host, &unit_path())?.unwrap_or_default();
     let config = read(host, Path::new(CONFIG))?.unwrap_or_default();
     Ok(digest_of(&unit, &config))
+}
+
+/// The digest of what would lie there.
+pub(super) fn digest_desired(desired: &Desired) -> String {
+    let content = |path: &Path| desired.file(path).map_or("", |file| file.content.as_str());
+    digest_of(content(&unit_path()), content(Path::new(CONFIG)))
 }
 
 fn digest_of(unit: &str, config: &str) -> String {

@@ -9,6 +9,7 @@ mod decide;
 pub(crate) mod endpoints;
 mod files;
 mod members;
+mod preview;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use crate::context::StepContext;
 use crate::steps::host::StepHost;
 
 pub(crate) use members::{NAME, run};
+pub(crate) use preview::{preview, preview_endpoints};
 
 /// The component whose files and unit belong to the own member. Only where it is one of a server's components, Neco changes
 /// who belongs to etcd, and where its own programs look for it.

@@ -360,6 +360,14 @@ impl Bench {
         }
     }
 
+    /// As a person does it, by REST.
+    pub(crate) async fn put_state(&self, serial: &str, state: MachineState) {
+        let url = self.sabakan.url().join(&format!("/api/v1/state/{serial}")).expect("a URL");
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let put = client.put(url).body(state.as_str()).send().await.expect("an answer");
+        assert!(put.status().is_success(), "{}", put.status());
+    }
+
     pub(crate) async fn put_disk_key(&self, serial: &str) {
         let https = self.sabakan.https_url().expect("HTTPS");
         let url = https.join(&format!("/api/v1/crypts/{serial}/disk")).expect("a URL");

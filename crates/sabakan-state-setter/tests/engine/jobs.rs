@@ -11,9 +11,7 @@ async fn a_retiring_machine_loses_its_keys_and_its_tpm_once() {
     bench.machine("well", "qemu", Healthy).await;
     bench.machine("old", "qemu", Healthy).await;
     bench.put_disk_key("old").await;
-    let url = bench.sabakan.url().join("/api/v1/state/old").expect("a URL");
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
-    client.put(url).body("retiring").send().await.expect("an answer");
+    bench.put_state("old", Retiring).await;
     let daemon = bench.start("boot-0");
     bench.becomes("old", Retired).await;
     daemon.looks(3).await;

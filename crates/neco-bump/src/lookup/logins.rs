@@ -7,6 +7,7 @@ use neco_registry::{Credentials, Login};
 use neco_runtime::{DockerConfig, Logins};
 
 /// The logins of a file that `docker login` has written.
+#[derive(Debug)]
 pub(super) struct LoginsOfDocker(DockerConfig);
 
 impl LoginsOfDocker {

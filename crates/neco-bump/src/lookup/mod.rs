@@ -4,7 +4,7 @@ mod channel;
 mod github;
 mod logins;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use neco_artifacts::{Deb, Image, OsImage};
 use neco_base::Secret;
 use neco_http::Url;
-use neco_registry::{Registries, Repository};
+use neco_registry::{Credentials as _, ImageName, Registries, Repository};
 
 use crate::decide::Offer;
 use logins::LoginsOfDocker;
@@ -59,6 +59,7 @@ pub enum Question {
 pub struct Sources {
     options: Options,
     registries: Registries,
+    logins: Option<Arc<LoginsOfDocker>>,
 }
 
 impl Sources {
@@ -69,11 +70,12 @@ impl Sources {
     pub fn new(options: Options) -> Result<Self, String> {
         let mut registry =
             neco_registry::Options { attempts: options.attempts, ..Default::default() };
-        if let Some(file) = &options.docker_config {
-            registry.credentials = Arc::new(LoginsOfDocker::new(file));
+        let logins = options.docker_config.as_deref().map(LoginsOfDocker::new).map(Arc::new);
+        if let Some(logins) = &logins {
+            registry.credentials = Arc::<LoginsOfDocker>::clone(logins);
         }
         let registries = Registries::new(registry).map_err(|error| one_line(&error))?;
-        Ok(Self { options, registries })
+        Ok(Self { options, registries, logins })
     }
 
     /// What there is.
@@ -100,7 +102,31 @@ impl Sources {
     async fn tags(&self, image: &Image) -> Result<Found, String> {
         let repository: Repository = image.repository.parse().map_err(|error| one_line(&error))?;
         let tags = self.registries.tags(&repository).await.map_err(|error| one_line(&error))?;
-        Ok(Found { offers: tags.into_iter().map(Offer::from).collect(), ..Found::default() })
+        let private = self.private_tags(image, &repository).await?;
+        let unfit = |tag: &String| {
+            let absent = private.as_ref().is_some_and(|private| !private.contains(tag));
+            absent.then(|| "is not there in the private variant".to_owned())
+        };
+        let offers =
+            tags.into_iter().map(|tag| Offer { unfit: unfit(&tag), text: tag, prerelease: false });
+        Ok(Found { offers: offers.collect(), ..Found::default() })
+    }
+
+    /// The tags of the private variant, where there is one and whoever asks has a login for its registry: servers with one run
+    /// that variant, and by the same tag.
+    async fn private_tags(
+        &self,
+        image: &Image,
+        repository: &Repository,
+    ) -> Result<Option<BTreeSet<String>>, String> {
+        let (true, Some(logins)) = (image.private, &self.logins) else { return Ok(None) };
+        if logins.login(repository.registry()).await?.is_none() {
+            return Ok(None);
+        }
+        let reference: ImageName =
+            image.private_reference().parse().map_err(|error| one_line(&error))?;
+        let tags = self.registries.tags(reference.repository()).await;
+        Ok(Some(tags.map_err(|error| one_line(&error))?.into_iter().collect()))
     }
 }
 

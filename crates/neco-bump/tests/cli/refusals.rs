@@ -91,6 +91,28 @@ async fn a_registry_is_told_who_comes_and_may_refuse() {
 }
 
 #[tokio::test]
+async fn a_private_variant_must_have_the_tag_too_where_it_can_be_seen() {
+    let world = World::new().await;
+    let image = image("setup-hw", "1.20.1");
+    let text = world.pin(&format!("format = 1\n{image}private = true\n"));
+    world.tags("cybozu/setup-hw", &["1.20.1", "1.20.2", "1.20.3"]);
+    world.tags("cybozu/setup-hw-secret", &["1.20.1", "1.20.2"]);
+    let without = world.run(&["--dry-run"]).await;
+    assert!(without.stdout.contains("1.20.1 → 1.20.3\n"), "{}", without.stdout);
+    // "user:right".
+    let login = format!(
+        "{{\"auths\":{{\"{}\":{{\"auth\":\"dXNlcjpyaWdodA==\"}}}}}}",
+        world.registry.host()
+    );
+    world.write(".docker/config.json", &login);
+    let ended = world.run(&[]).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+    let told = "1.20.1 → 1.20.2; 1.20.3 is not there in the private variant\n";
+    assert!(ended.stdout.contains(told), "{}", ended.stdout);
+    assert_eq!(world.pinned(), text.replace("1.20.1", "1.20.2"));
+}
+
+#[tokio::test]
 async fn a_registry_that_is_silent_is_waited_for_no_longer_than_is_said() {
     let world = World::new().await;
     let text = world.pin(&format!("format = 1\n{}", image("etcd", "3.5.15.1")));

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::future::try_join_all;
 use neco_components::{Desired, Facts, Recipe, ServerFacts};
 use neco_schema::{Lrn, NecoVersion};
 
-use super::{Draft, Machine, Site, until};
+use super::{Draft, Machine, Report, Site, until};
 use crate::instance::mirror;
 use crate::instance::secrets::Authority;
 use crate::plan::machine::host_name;
@@ -91,9 +91,16 @@ impl Site {
         self.start_outside().await?;
         self.register(&version).await?;
         for machine in &self.machines {
+            // ckecli reads it, and may be called before CKE itself is brought.
+            self.lay_component(machine, &recipe, &version, "cke").await?;
             self.configure_full(machine).await?;
         }
-        self.has_completed(&version, FIRST_UPDATE).await?;
+        let settled =
+            |report: &Report| report.has_completed(&version) || report.has_aborted(&version);
+        let what = "the first update to be over";
+        let report = self.until_status(what, FIRST_UPDATE, settled).await?;
+        ensure!(report.has_completed(&version), "{}", report.in_brief());
+        self.has_completed(&version, SOON).await?;
         Ok(version)
     }
 
@@ -152,7 +159,23 @@ impl Site {
         self.ask(machine, &["sh", "-c", &script]).await.map(drop)
     }
 
-    /// Writes the files of a component as it is on this server and starts its unit.
+    /// Writes the files of a component as it is on this server.
+    async fn lay_component(
+        &self,
+        machine: &Machine,
+        recipe: &Recipe,
+        version: &NecoVersion,
+        name: &str,
+    ) -> Result<Desired> {
+        let component = recipe.component(name).with_context(|| format!("no component {name}"))?;
+        let desired = Desired::render(component, &self.facts(machine, version)?)?;
+        for file in &desired.files {
+            self.write(machine, &file.path.display().to_string(), file.mode, &file.content).await?;
+        }
+        Ok(desired)
+    }
+
+    /// The same, and starts its unit.
     async fn run_component(
         &self,
         machine: &Machine,
@@ -160,11 +183,7 @@ impl Site {
         version: &NecoVersion,
         name: &str,
     ) -> Result<()> {
-        let component = recipe.component(name).with_context(|| format!("no component {name}"))?;
-        let desired = Desired::render(component, &self.facts(machine, version)?)?;
-        for file in &desired.files {
-            self.write(machine, &file.path.display().to_string(), file.mode, &file.content).await?;
-        }
+        let desired = self.lay_component(machine, recipe, version, name).await?;
         let image = desired.image.with_context(|| format!("{name} has no image"))?;
         self.act(machine, &["docker", "pull", "--quiet", &image]).await?;
         self.ask(machine, &["systemctl", "daemon-reload"]).await?;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{Site, shown, until};
+use super::{Machine, Site, shown, until};
 use crate::host::command::{command, run};
 use crate::instance::dirs::{TOP_VARIABLE, Top};
 use crate::instance::{client, outside};
@@ -167,6 +167,17 @@ impl Site {
         }
         self.vault_is_up().await?;
         self.etcd_is_healthy().await
+    }
+
+    /// What the sabakan of a server says of something below `api/v1/`.
+    ///
+    /// # Errors
+    /// It does not answer with success.
+    pub async fn ask_sabakan(&self, machine: &Machine, path: &str) -> Result<Value> {
+        let url = format!("http://127.0.0.1:10080/api/v1/{path}");
+        let words = ["curl", "--silent", "--show-error", "--fail", "--max-time", "5", &url];
+        let told = self.ask(machine, &words).await?;
+        serde_json::from_str(&told).with_context(|| format!("{}: {url}: {told}", machine.name))
     }
 
     /// Starts what boot servers find on the internet side; it ends with the data centre.

@@ -7,9 +7,11 @@ mod full;
 mod installation;
 mod measure;
 mod neco;
+pub mod pins;
 mod proxy;
 mod shell;
 mod vault;
+mod watch;
 mod workshop;
 
 use std::collections::BTreeMap;
@@ -38,6 +40,7 @@ use self::bootstrap::Authorities;
 pub use self::etcd::UNIT as ETCD_UNIT;
 pub use self::measure::Running;
 pub use self::neco::{Report, Server, UPDATE, Update};
+pub use self::watch::Seen;
 pub use self::workshop::{Draft, Flavour, Keys, Workshop};
 
 /// How often a condition is looked at.

@@ -2,6 +2,7 @@
 
 use anyhow::{Result, ensure};
 use futures::future::{try_join, try_join_all};
+use serde_json::{Value, json};
 
 use crate::site::{Machine, Running, Site, UPDATE};
 use crate::suite::Story;
@@ -15,6 +16,7 @@ pub(super) const STORY: Story = Story::new(
 
 async fn run(site: &mut Site) -> Result<()> {
     site.everything_runs().await?;
+    contents_are_there(site).await?;
     let before = running(site).await?;
     site.update(UPDATE).await?;
     let after = running(site).await?;
@@ -28,6 +30,32 @@ async fn run(site: &mut Site) -> Result<()> {
         }
     }
     site.everything_runs().await
+}
+
+/// Sees that sabakan and CKE have what one server brought them for all.
+async fn contents_are_there(site: &Site) -> Result<()> {
+    for machine in &site.machines {
+        let assets = site.ask_sabakan(machine, "assets").await?;
+        let assets: Vec<&str> =
+            assets.as_array().into_iter().flatten().flat_map(Value::as_str).collect();
+        for image in [
+            "cybozu-coil-registry.test-coil-2.8.0.img",
+            "cybozu-pause-registry.test-pause-1.30.6.img",
+        ] {
+            ensure!(assets.contains(&image), "{}: no {image} among {assets:?}", machine.name);
+        }
+        let images = site.ask_sabakan(machine, "images/coreos").await?;
+        let newest = images.as_array().and_then(|images| images.last()).map(|image| &image["id"]);
+        ensure!(newest == Some(&json!("4152.2.1")), "{}: machines boot {newest:?}", machine.name);
+        let dhcp = site.ask_sabakan(machine, "config/dhcp").await?;
+        ensure!(dhcp["lease-minutes"] == 60, "{}: leases: {dhcp}", machine.name);
+    }
+    let machine = site.machine(0);
+    for key in ["/cke/sabakan/template", "/cke/resource/Namespace/"] {
+        let found = site.etcdctl(machine, &["get", "--prefix", "--keys-only", key]).await?;
+        ensure!(!found.trim().is_empty(), "CKE has no {key}");
+    }
+    Ok(())
 }
 
 /// What runs on each machine: units and containers.

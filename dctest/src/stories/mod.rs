@@ -8,6 +8,7 @@ mod full_recipe;
 mod keys_rotate_with_one_server_off;
 mod leader_is_partitioned;
 mod member_never_comes_back;
+mod new_etcd_image;
 mod original_is_replaced;
 mod package_installs_cleanly;
 mod postinst_fails;
@@ -41,4 +42,5 @@ pub const STORIES: &[Story] = &[
     releases_come_through_a_proxy::STORY,
     member_never_comes_back::STORY,
     full_recipe::STORY,
+    new_etcd_image::STORY,
 ];

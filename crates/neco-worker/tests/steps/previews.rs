@@ -45,7 +45,7 @@ fn previewer(cluster: &Cluster, lrn: u32) -> Previewer {
 }
 
 /// The answers of all servers to a question about `version`.
-async fn ask(cluster: &Cluster, version: &str) -> Vec<Preview> {
+pub(crate) async fn ask(cluster: &Cluster, version: &str) -> Vec<Preview> {
     let lease = cluster.store.grant(Duration::from_secs(60)).await.unwrap();
     let answers = ask_with(cluster, version, lease).await;
     cluster.store.revoke(lease).await.unwrap();

@@ -8,6 +8,7 @@ use neco_schema::{Condition, Key, Lrn, Revision, UpdateRequest};
 use super::in_memory::InMemory;
 use super::{ETCD, certify, config, peer_url};
 use crate::cluster::{Cluster, edit};
+use crate::previews::ask;
 
 const START: &str = "start etcd-container.service";
 const ENABLE: &str = "enable etcd-container.service";
@@ -148,6 +149,39 @@ async fn members_are_restarted_for_what_they_read_and_not_for_who_was_there_in_t
         assert_eq!(pair[0][..1], pair[1][..1], "{order:?}");
     }
     cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_of_the_members_is_told_before() {
+    let (mut cluster, _etcd) = joining(3, 4).await;
+    let told = async |cluster: &Cluster| -> Vec<Vec<String>> {
+        let answers = ask(cluster, cluster.version.as_str()).await;
+        let last = answers.iter().map(|answer| answer.steps.last().expect("steps"));
+        last.map(|step| {
+            step.changes
+                .iter()
+                .map(|change| format!("{} {}", change.subject, change.what))
+                .collect()
+        })
+        .collect()
+    };
+    for changes in told(&cluster).await {
+        assert_eq!(changes, ["boot-3 is taken out of etcd"], "its unit is not there yet");
+    }
+    cluster.update().await;
+    assert_eq!(told(&cluster).await, vec![Vec::<String>::new(); 3]);
+    let pprof = |folder: &std::path::Path| {
+        edit(folder, "templates/etcd.conf.yml.j2", "enable-pprof: true", "enable-pprof: false");
+    };
+    cluster.upgrade("2026.11.20-2", pprof).await;
+    for changes in told(&cluster).await {
+        assert_eq!(changes, [format!("{ETCD} is restarted")], "before its files are written");
+    }
+    cluster.verdict().await;
+    let (cluster, _etcd) = joining(3, 2).await;
+    let told = told(&cluster).await;
+    assert_eq!(told[0], Vec::<String>::new());
+    assert_eq!(told[2], ["boot-2 is taken into etcd"]);
 }
 
 /// Who waits for all others to be healthy does not hold the turn that one of them needs to become so.

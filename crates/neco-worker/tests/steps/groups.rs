@@ -376,6 +376,10 @@ fn bring_cke(server: &Server) {
 async fn programs_that_are_not_on_a_server_are_left_alone_until_they_come() {
     let mut cluster = Cluster::of(2).await;
     bring_cke(cluster.server(1));
+    // Set up it is: programs and units are what is not there.
+    for file in ["etc/cke/etcd.crt", "etc/cke/etcd.key"] {
+        cluster.server(0).set_up(file);
+    }
     cluster.update().await;
     assert!(!cluster.server(0).path("/etc/cke/config.yml").exists(), "nothing of it is there");
     for unit in CKE {

@@ -190,3 +190,29 @@ async fn weights_that_are_none_abort_with_their_key() {
     cluster.update().await;
     cluster.verdict().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_elected_server_that_is_told_to_end_has_not_failed_and_another_goes_on() {
+    let mut cluster = Cluster::of(2).await;
+    let archive = "archive ghcr.io/cybozu/bird:2.15.1.1";
+    for server in &cluster.servers {
+        server.units().faults().hold(archive).unwrap();
+    }
+    let request = cluster.request().await;
+    let begun = |cluster: &Cluster, lrn| cluster.server(lrn).begun("publish sabakan");
+    cluster.until("one begins", async || (0..2).any(|lrn| begun(&cluster, lrn) > 0)).await;
+    let elected = u32::from(begun(&cluster, 1) > 0);
+    cluster.servers[elected as usize].end().await;
+    for server in &cluster.servers {
+        server.units().faults().clear(archive).unwrap();
+    }
+    cluster
+        .until("the other does it", async || {
+            cluster.view().contents.get("sabakan").is_some_and(|contents| contents.value.success)
+        })
+        .await;
+    assert_eq!(begun(&cluster, 1 - elected), 1);
+    cluster.start(elected);
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}

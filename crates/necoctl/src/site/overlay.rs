@@ -19,15 +19,17 @@ const DATA_FOLDERS: [&str; 3] = ["components", "templates", "release-keys"];
 const PLACES: [&str; 6] =
     ["usr/bin", "usr/sbin", "usr/lib", "usr/libexec", "usr/share", "lib/systemd/system"];
 /// What belongs to Neco alone.
-const OURS: [&str; 8] = [
+const OURS: [&str; 10] = [
     "usr/bin/neco",
     "usr/bin/necoctl",
+    "usr/bin/sabakan-state-setter",
     "usr/sbin/neco-updater",
     "usr/sbin/neco-worker",
     "usr/share/doc/neco",
     "usr/share/neco",
     "lib/systemd/system/neco-updater.service",
     "lib/systemd/system/neco-worker.service",
+    "lib/systemd/system/sabakan-state-setter.service",
 ];
 
 /// A file of the overlay.

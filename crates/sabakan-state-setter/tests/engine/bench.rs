@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take to come about.
-pub(crate) const WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A type that bears nothing for long, one that bears much, one that checks nothing.
@@ -115,6 +116,8 @@ pub(crate) struct FakePower {
     pub(crate) off: Mutex<Vec<String>>,
     pub(crate) did: Mutex<Vec<String>>,
     pub(crate) refuses: Mutex<Option<String>>,
+    /// Who retires machines, and begins anew with them, while their TPM is cleared.
+    pub(crate) meanwhile: Mutex<Option<SabakanClient>>,
 }
 
 impl FakePower {
@@ -133,6 +136,12 @@ impl FakePower {
 #[async_trait]
 impl Power for FakePower {
     async fn clear_tpm(&self, serial: &Serial) -> Result<(), String> {
+        let other = self.meanwhile.lock().unwrap().take();
+        if let Some(other) = other {
+            for state in [MachineState::Retired, MachineState::Uninitialized] {
+                other.set_machine_state(serial, state).await.expect("set");
+            }
+        }
         self.act("clear", serial)
     }
 
@@ -213,7 +222,16 @@ impl Web {
         self.said.lock().unwrap().pages.insert(address, page.to_owned());
         if !self.servers.lock().unwrap().contains_key(&address) {
             let place = SocketAddr::from((address, self.port));
-            self.serve(address, TcpListener::bind(place).await.expect("the port is free there"));
+            let bound = async {
+                loop {
+                    match TcpListener::bind(place).await {
+                        Ok(listener) => return listener,
+                        Err(_) => tokio::time::sleep(LOOK_EVERY).await,
+                    }
+                }
+            };
+            let listener = tokio::time::timeout(WITHIN, bound).await;
+            self.serve(address, listener.expect("the port is free there"));
         }
     }
 
@@ -243,9 +261,11 @@ impl Bench {
         let options = ServeOptions { https: Some(https), ..ServeOptions::default() };
         let sabakan = FakeSabakan::start(options).await.expect("a port");
         let client = client(&sabakan);
-        // All machines are this one, which listens at every address of 127.0.0.0/8.
+        // All machines are this one, which listens at every address of 127.0.0.0/8. Each bench has a net of its own.
+        static BENCHES: AtomicU8 = AtomicU8::new(100);
+        let net = BENCHES.fetch_add(1, Ordering::SeqCst);
         let ipam: IpamConfig = serde_json::from_value(json!({
-            "max-nodes-in-rack": 28, "node-ipv4-pool": "127.69.0.0/20", "node-ipv4-offset": null,
+            "max-nodes-in-rack": 28, "node-ipv4-pool": format!("127.{net}.0.0/20"), "node-ipv4-offset": null,
             "node-ipv4-range-size": 6, "node-ipv4-range-mask": 26, "node-ip-per-node": 3,
             "node-index-offset": 3, "node-gateway-offset": 1, "bmc-ipv4-pool": "127.72.16.0/20",
             "bmc-ipv4-offset": null, "bmc-ipv4-range-size": 5, "bmc-ipv4-range-mask": 20,
@@ -408,7 +428,7 @@ impl Bench {
         };
         let mut options = Options {
             host: host.to_owned(),
-            session_ttl: Duration::from_secs(2),
+            session_ttl: WITHIN,
             interval: Duration::from_millis(50),
             parallel: 4,
             mass_loss_after: Duration::from_secs(3600),
@@ -423,10 +443,10 @@ impl Bench {
 }
 
 /// A client that does not try for long.
-fn client(sabakan: &FakeSabakan) -> SabakanClient {
+pub(crate) fn client(sabakan: &FakeSabakan) -> SabakanClient {
     let mut options = neco_sabakan::Options::new(sabakan.url(), "test");
     options.limits.tries = 1;
-    options.limits.answer = Duration::from_secs(2);
+    options.limits.answer = WITHIN;
     options.limits.between = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
     SabakanClient::new(&options).expect("a client")
 }

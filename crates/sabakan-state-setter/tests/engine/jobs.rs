@@ -3,7 +3,9 @@
 use neco_sabakan::MachineState::{Healthy, Retired, Retiring};
 use neco_sabakan::fake::{Fault, Rule};
 
-use crate::bench::{Bench, LIST};
+use sabakan_state_setter::Metrics;
+
+use crate::bench::{Bench, LIST, client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retiring_machine_loses_its_keys_and_its_tpm_once() {
@@ -49,6 +51,30 @@ async fn what_is_done_of_a_retirement_is_not_done_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_has_moved_on_meanwhile_is_no_failure() {
+    let bench = Bench::new().await;
+    bench.machine("old", "qemu", Retiring).await;
+    *bench.power.meanwhile.lock().unwrap() = Some(client(&bench.sabakan));
+    let daemon = bench.start("boot-0");
+    bench.becomes("old", Healthy).await;
+    daemon.looks(2).await;
+    let jobs = page(daemon.context.metrics());
+    assert!(jobs.contains("jobs_total{job=\"retire\",result=\"ok\"} 1\n"), "{jobs}");
+    assert!(!jobs.contains("job=\"retire\",result=\"failed\""), "{jobs}");
+    let changes = daemon.observed().changes;
+    assert!(changes.iter().all(|change| change.to == "healthy"), "{changes:?}");
+}
+
+/// What `/metrics` shows.
+fn page(metrics: &Metrics) -> String {
+    let mut registry = prometheus_client::registry::Registry::default();
+    metrics.register(&mut registry);
+    let mut page = String::new();
+    prometheus_client::encoding::text::encode(&mut page, &registry).expect("a page");
+    page
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_that_cannot_be_deleted_leave_the_tpm_alone() {
     let bench = Bench::new().await;
     bench.sabakan.faults().add(Rule::always("DELETE", "/api/v1/crypts/old", Fault::internal()));
@@ -89,10 +115,7 @@ async fn retired_machines_are_switched_off_when_it_is_time() {
     let did = bench.power.did();
     assert_eq!(did.iter().filter(|did| did.starts_with("stop")).count(), 1, "{did:?}");
     assert!(!did.iter().any(|did| did.contains("well")), "{did:?}");
-    let mut registry = prometheus_client::registry::Registry::default();
-    metrics.register(&mut registry);
-    let mut page = String::new();
-    prometheus_client::encoding::text::encode(&mut page, &registry).expect("a page");
+    let page = page(&metrics);
     assert!(page.contains("state_setter_jobs_total{job=\"shutdown\",result=\"ok\"} 1\n"), "{page}");
     assert!(page.contains("state_setter_leader 0\n"), "{page}");
 }

@@ -1,6 +1,6 @@
 //! Who is asked may be away: then nothing is concluded from silence, and it is asked again.
 
-use neco_sabakan::MachineState::{Healthy, Unhealthy, Unreachable, Updating};
+use neco_sabakan::MachineState::{Healthy, Unhealthy, Unreachable};
 use neco_sabakan::fake::{Fault, Rule};
 use neco_serf::Status;
 
@@ -83,30 +83,6 @@ async fn sabakan_that_is_away_is_waited_for() {
     bench.sabakan.faults().clear();
     bench.becomes("a", Healthy).await;
     daemon.sees("no trouble", |now| now.troubles.is_empty()).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_machine_that_has_moved_on_meanwhile_is_no_failure() {
-    let bench = Bench::new().await;
-    bench.machine("a", "free", Unhealthy).await;
-    // The searches of the look and of the retirement are answered, what comes after them waits.
-    let late = Rule::always("POST", "/graphql", Fault::Delay(500));
-    bench.sabakan.faults().add(Rule { skip: 2, ..late });
-    let before = bench.sabakan.log().all().len();
-    let daemon = bench.start("boot-0");
-    let asked = async {
-        while bench.sabakan.log().all().len() < before + 3 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(crate::bench::WITHIN, asked)
-        .await
-        .expect("it tells that the machine is well");
-    bench.put_state("a", Updating).await;
-    daemon.looks(2).await;
-    assert_eq!(bench.state("a").await, Updating);
-    let now = daemon.observed();
-    assert_eq!((now.troubles, now.changes), (Vec::new(), Vec::new()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,15 @@ async fn what_is_planned_is_what_the_update_then_does() {
     let to = ["plan", "--to", next.as_str()];
     let human = necoctl(operator, &to).await.ended(0).out;
     let outage = "vault.service on all servers from step 3 to 4";
-    says(&human, &[outage, "vault.service is restarted", "-    ghcr.io/cybozu/vault:", "+    ghcr.io/cybozu/vault:"]);
+    says(
+        &human,
+        &[
+            outage,
+            "vault.service is restarted",
+            "-    ghcr.io/cybozu/vault:",
+            "+    ghcr.io/cybozu/vault:",
+        ],
+    );
     let told = necoctl(operator, &[&to[..], &["--output", "json"]].concat()).await.ended(0);
     let report: Value = serde_json::from_str(&told.out).expect("a report");
     assert_eq!(report["recipes"].as_array().map(Vec::len), Some(1), "{report}");

@@ -31,7 +31,7 @@ mod step;
 mod templates;
 
 pub use component::{
-    Component, FileSpec, InstallTools, Probe, Ready, Restart, Scope, UnitRole, UnitSpec,
+    Component, FileSpec, InstallTools, Probe, Ready, Restart, Scope, ToolOutput, UnitRole, UnitSpec,
 };
 pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
 pub use diff::{Difference, Effect, FileChange, UnitChange, absent_unit, diff, effects};

@@ -250,7 +250,9 @@ fn check_paths(components: &BTreeMap<Name, Component>, report: &Report) {
     for component in components.values() {
         let files = component.files.iter().map(|file| file.path.display().to_string());
         let units = component.units.iter().map(|unit| unit.path().display().to_string());
-        for path in files.chain(units) {
+        let tools = component.tools.iter().flat_map(|tools| &tools.outputs);
+        let outputs = tools.map(|output| output.path.display().to_string());
+        for path in files.chain(units).chain(outputs) {
             if let Some(other) = owners.insert(path.clone(), &component.name) {
                 report.add(Problem {
                     file: format!("components/{}.toml", component.name),

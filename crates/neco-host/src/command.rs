@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 /// As much of each output is kept, from its end.
-const KEPT: u64 = 64 << 10;
+const KEPT: u64 = 256 << 10;
 
 /// How long a killed command is waited for.
 const REAP_WITHIN: Duration = Duration::from_secs(5);
@@ -28,6 +28,13 @@ pub struct CommandOutput {
     pub stdout: String,
     /// The end of its standard error.
     pub stderr: String,
+}
+
+impl CommandOutput {
+    /// Whether the standard output may be the end of a longer one.
+    pub fn is_cut(&self) -> bool {
+        self.stdout.len() as u64 >= KEPT
+    }
 }
 
 impl fmt::Display for CommandOutput {
@@ -220,7 +227,8 @@ mod tests {
     async fn only_the_end_of_a_long_output_is_kept() {
         let output = sh("yes | head -c 300000; echo end", LONG).await.expect("ran");
         assert_eq!(output.stdout.len() as u64, KEPT);
-        assert!(output.stdout.ends_with("end\n"));
+        assert!(output.stdout.ends_with("end\n") && output.is_cut());
+        assert!(!sh("echo end", LONG).await.expect("ran").is_cut());
     }
 
     #[tokio::test]

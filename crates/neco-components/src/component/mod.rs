@@ -17,7 +17,7 @@ use crate::templates::Templates;
 
 pub use files::FileSpec;
 pub use ready::{Probe, Ready};
-pub use tools::InstallTools;
+pub use tools::{InstallTools, ToolOutput};
 pub use units::{UnitRole, UnitSpec};
 
 /// What a program needs on a boot server.

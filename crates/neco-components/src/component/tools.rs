@@ -15,6 +15,17 @@ pub struct InstallTools {
     pub command: Vec<String>,
     /// Where the server's folder appears in it.
     pub bind: PathBuf,
+    /// Files that the installed programs write about themselves, such as completions of a shell.
+    pub outputs: Vec<ToolOutput>,
+}
+
+/// A file that holds what an installed program says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ToolOutput {
+    /// What is run on the server once the programs are installed.
+    pub command: Vec<String>,
+    /// The file that takes its standard output.
+    pub path: PathBuf,
 }
 
 impl InstallTools {
@@ -33,6 +44,31 @@ impl InstallTools {
             let what = format!("{:?} is not a plain absolute path", bind.value);
             fields.problem("bind", &what, "write one such as \"/host\"");
         }
-        (!command.is_empty()).then(|| Self { command, bind: PathBuf::from(bind.value) })
+        let bind = PathBuf::from(bind.value);
+        let mut outputs = Vec::new();
+        for table in fields.tables("output") {
+            outputs.extend(ToolOutput::read(&table));
+            table.finish();
+        }
+        (!command.is_empty()).then_some(Self { command, bind, outputs })
+    }
+}
+
+impl ToolOutput {
+    /// Reads an `[[install-tools.output]]`.
+    fn read(fields: &Fields<'_>) -> Option<Self> {
+        let command = words(fields, "command");
+        if !command.first().is_some_and(|program| is_plain_absolute(program)) {
+            let remedy = "write one such as [\"/usr/local/bin/agent\", \"completion\"]";
+            fields.problem("command", "does not begin with the absolute path of a program", remedy);
+            return None;
+        }
+        let path = fields.required("path", "say which file takes what the program says")?;
+        if !is_plain_absolute(path.value) {
+            let what = format!("{:?} is not a plain absolute path", path.value);
+            fields.problem("path", &what, "write one such as \"/etc/bash_completion.d/agent\"");
+            return None;
+        }
+        Some(Self { command, path: PathBuf::from(path.value) })
     }
 }

@@ -55,6 +55,10 @@ watch = ["/usr/bin/agent"]
 command = ["/usr/local/agent/install-tools"]
 bind = "/host"
 
+[[install-tools.output]]
+command = ["/usr/local/bin/agent", "completion"]
+path = "/etc/bash_completion.d/agent"
+
 [[file]]
 path = "/etc/agent/config.yml"
 template = "config.j2"
@@ -369,6 +373,13 @@ fn what_cannot_be_meant_is_refused() {
         ),
         ("command = [\"/usr/local/agent/install-tools\"]", "", "install-tools.command: says no"),
         ("bind = \"/host\"", "bind = \"host\"", "install-tools.bind: \"host\" is not a plain"),
+        ("[\"/usr/local/bin/agent\", ", "[\"agent\", ", "install-tools.output[1].command: does no"),
+        ("path = \"/etc/bash_c", "path = \"etc/bash_c", "install-tools.output[1].path: \"etc/bash"),
+        (
+            "/etc/bash_completion.d/agent",
+            "/etc/agent/config.yml",
+            "/etc/agent/config.yml stands in",
+        ),
         ("\"--check\", \"{}\"", "\"--check\"", "file[1].validate: the command is not told"),
         ("\"10-limits.conf\"", "\"limits\"", "drop-in[1].name: \"limits\" is not read by systemd"),
         ("unit = \"agent.service\"", "unit = \"agent\"", "drop-in[1].unit: \"agent\" is not the"),

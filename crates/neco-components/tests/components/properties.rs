@@ -60,6 +60,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         tools: image.as_ref().filter(|_| tools).map(|_| InstallTools {
             command: vec!["/install-tools".to_owned()],
             bind: "/host".into(),
+            outputs: Vec::new(),
         }),
         image,
         package: package.map(|release| Deb {

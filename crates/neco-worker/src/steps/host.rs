@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use neco_components::{
     Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image, InstallTools,
-    Name, Observed, ObservedFile, ObservedUnit, ServerFacts, UnitSpec,
+    Name, Observed, ObservedFile, ObservedUnit, ServerFacts, ToolOutput, UnitSpec,
 };
 use neco_connect::one_line;
 use neco_host::fs::{FileSystem, Owner};
@@ -33,7 +33,7 @@ const GROUPS: &str = "/var/lib/neco/groups";
 
 /// Where a file lies while a command looks at it.
 const CANDIDATES: &str = "/var/lib/neco/candidates";
-/// How long that may take.
+/// How long that may take, or a program to say something about itself.
 const VALIDATED_WITHIN: Duration = Duration::from_secs(30);
 /// Where it is noted what was installed.
 const INSTALLED: &str = "/var/lib/neco/installed";
@@ -339,7 +339,28 @@ impl StepHost {
         ran.map_err(|error| {
             StepError::failed(format!("installing the client programs of {image}"), &error)
         })?;
+        for output in &tools.outputs {
+            self.write_output(output).await?;
+        }
         self.write_bytes(&tools_note(component), image.as_bytes(), 0o644)
+    }
+
+    /// Has a program that was just installed write a file about itself. In a sandbox there is no such program.
+    async fn write_output(&self, output: &ToolOutput) -> Result<(), StepError> {
+        if !self.root.is_system() {
+            return Ok(());
+        }
+        let words: Vec<&str> = output.command.iter().map(String::as_str).collect();
+        let what = format!("writing {}", output.path.display());
+        let said = neco_host::run_command(&words, VALIDATED_WITHIN).await;
+        let said = said.map_err(|error| StepError::failed(&what, &error))?;
+        if !said.status.success() {
+            return Err(StepError::Failed(format!("{what}: {said}")));
+        }
+        if said.is_cut() {
+            return Err(StepError::Failed(format!("{what}: `{}` says too much", words.join(" "))));
+        }
+        self.write_bytes(&output.path, said.stdout.as_bytes(), 0o644)
     }
 
     /// Installs a Debian package, and notes of which release.

@@ -110,6 +110,13 @@ fn images_install_their_client_programs() {
         ("vault", "/usr/local/vault/install-tools".to_owned(), "/host"),
     ];
     assert_eq!(tools.collect::<Vec<_>>(), expected);
+    let outputs = recipe.components().flat_map(|component| {
+        let tools = component.tools.iter().flat_map(|tools| &tools.outputs);
+        tools.map(|output| (output.command.join(" "), output.path.display().to_string()))
+    });
+    let completion = "/etc/bash_completion.d/sabactl".to_owned();
+    let expected = [("/usr/local/bin/sabactl completion".to_owned(), completion)];
+    assert_eq!(outputs.collect::<Vec<_>>(), expected);
 }
 
 #[test]

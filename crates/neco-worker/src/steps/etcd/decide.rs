@@ -78,10 +78,15 @@ fn is_named_by_neco(member: &MemberHealth) -> bool {
     member.name.strip_prefix("boot-").is_some_and(|number| number.parse::<Lrn>().is_ok())
 }
 
+/// Whether it is Neco's business who belongs to this cluster.
+pub(super) fn is_of_neco(health: &ClusterHealth) -> bool {
+    health.members.iter().any(is_named_by_neco)
+}
+
 /// What to do next.
 pub(super) fn next(health: &ClusterHealth, known: &Known) -> Next {
     // etcd of a site that Neco does not run has other members, and all of them stay.
-    let manages = known.manages && health.members.iter().any(is_named_by_neco);
+    let manages = known.manages && is_of_neco(health);
     let kept = match manages.then(|| removal(health, known)) {
         None | Some(Removal::None) => None,
         Some(Removal::Of(who)) => return Next::Remove(who),

@@ -22,7 +22,9 @@ pub(crate) async fn preview(
     if desired.is_some() {
         let health = host.shared.store.health().await;
         let health = health.map_err(|error| StepError::failed("asking etcd", &error))?;
-        changes.extend(members(&health, host.about.lrn, servers));
+        if decide::is_of_neco(&health) {
+            changes.extend(members(&health, host.about.lrn, servers));
+        }
     }
     let name = unit_name(UNIT)?;
     let state = host.units.state(&name).await;

@@ -255,6 +255,7 @@ debs: v1.0.0
 image: []
 osImage:
 - stable
+- channel: beta
 ";
         assert_eq!(
             problems(text),
@@ -268,6 +269,7 @@ osImage:
                 "ignore.yaml:7: debs: is a text; write entries with name and versions",
                 "ignore.yaml:8: image: is not known here; remove it, or write one of: images, debs, osImage",
                 "ignore.yaml:10: osImage[1]: is a text; write entries with channel and versions",
+                "ignore.yaml:11: osImage[2].versions: is missing; write entries with channel and versions",
             ]
         );
         assert_eq!(problems("[]"), ["ignore.yaml:1: is a list; write images, debs or osImage"]);

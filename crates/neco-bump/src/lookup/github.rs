@@ -17,13 +17,18 @@ pub(super) async fn releases(deb: &Deb, options: &Options) -> Result<Found, Stri
     let pages = settings.max_pages;
     let client = GithubClient::new(settings).map_err(|error| told(&error))?;
     let releases = client.list_newest(pages).await.map_err(|error| told(&error))?;
+    Ok(found(releases, deb.name.as_str()))
+}
+
+/// What there is of the package `name` in these releases.
+fn found(releases: Vec<ListedRelease>, name: &str) -> Found {
     let mut found = Found::default();
     for release in releases.into_iter().filter(|release| !release.draft) {
-        let (offer, sha256) = offer(release, deb.name.as_str());
+        let (offer, sha256) = offer(release, name);
         found.sha256.insert(offer.text.clone(), sha256);
         found.offers.push(offer);
     }
-    Ok(found)
+    found
 }
 
 /// A release, and what its package must be. One without a package cannot be installed.
@@ -62,7 +67,43 @@ fn told(error: &ReleaseError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use neco_releases::Asset;
+
     use super::*;
+
+    #[test]
+    fn drafts_are_none_and_marks_and_digests_go_along() {
+        let release =
+            |tag: &str, draft, prerelease, file: &str, sha256: Option<&str>| ListedRelease {
+                tag: tag.to_owned(),
+                draft,
+                prerelease,
+                published_at: None,
+                assets: vec![Asset {
+                    name: file.to_owned(),
+                    url: "https://host/file".parse().expect("a URL"),
+                    size: 1,
+                    sha256: sha256.map(str::to_owned),
+                }],
+            };
+        let found = found(
+            vec![
+                release("v4", true, false, "agent_4_amd64.deb", Some("d4")),
+                release("v3", false, true, "agent_3_amd64.deb", Some("d3")),
+                release("v2", false, false, "agent_2_amd64.deb", None),
+                release("v1", false, false, "agent.zip", Some("d1")),
+            ],
+            "agent",
+        );
+        let offers: Vec<_> = found
+            .offers
+            .iter()
+            .map(|offer| (offer.text.as_str(), offer.prerelease, offer.unfit.is_some()))
+            .collect();
+        assert_eq!(offers, [("v3", true, false), ("v2", false, false), ("v1", false, true)]);
+        let digest = |tag: &str| found.sha256[tag].as_deref();
+        assert_eq!((digest("v3"), digest("v2"), digest("v1")), (Some("d3"), None, None));
+    }
 
     #[test]
     fn settings_have_the_names_that_they_have_here() {

@@ -25,7 +25,7 @@ pub struct Wishes {
 
 /// Something that is pinned.
 #[derive(Clone, Debug)]
-pub struct Pin {
+pub struct Pinned {
     /// Of which kind it is.
     pub kind: Kind,
     /// What it is called: the OS image by its channel.
@@ -39,7 +39,7 @@ pub struct Pin {
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// Which.
-    pub pin: Pin,
+    pub pin: Pinned,
     /// What is pinned next; or why nobody knows, in one line.
     pub decided: Result<Decided, String>,
 }
@@ -55,7 +55,7 @@ pub struct Decided {
     pub remarks: Vec<Remark>,
 }
 
-impl Pin {
+impl Pinned {
     /// Everything that is pinned and can be asked for: images and packages by their names, then the OS image.
     pub fn all(artifacts: &Artifacts) -> Vec<Self> {
         let pin = |kind, name: &str, version: &str, question| {
@@ -162,11 +162,11 @@ impl Outcome {
 /// Asks for each pin, a few at once, and decides. What cannot be asked for stands in the way of nothing else. The outcomes have
 /// the order of the pins.
 pub async fn look(
-    pins: Vec<Pin>,
+    pins: Vec<Pinned>,
     ask: impl AsyncFn(&Question) -> Result<Found, String>,
     wishes: &Wishes,
 ) -> Vec<Outcome> {
-    let asked = stream::iter(pins).map(async |pin: Pin| {
+    let asked = stream::iter(pins).map(async |pin: Pinned| {
         let found = ask(&pin.question).await;
         let decided = found.and_then(|found| pin.decide(&found, wishes));
         Outcome { pin, decided }
@@ -184,14 +184,14 @@ mod tests {
     const OLD: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     const NEW: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    fn pins(sha256: Option<&str>) -> Vec<Pin> {
+    fn pins(sha256: Option<&str>) -> Vec<Pinned> {
         let sha256 = sha256.map(|sha256| format!("sha256 = \"{sha256}\"\n")).unwrap_or_default();
         let text = format!(
             "format = 1\n[[image]]\nname = \"etcd\"\nrepository = \"ghcr.io/cybozu/etcd\"\ntag = \"3.5.15.1\"\n\
              [[deb]]\nname = \"etcdpasswd\"\nowner = \"cybozu-go\"\nrepository = \"etcdpasswd\"\nrelease = \"v1.4.9\"\n{sha256}\
              [os-image]\nchannel = \"stable\"\nversion = \"4152.2.1\"\n"
         );
-        Pin::all(&Artifacts::parse(&text).unwrap_or_else(|why| panic!("{why}")))
+        Pinned::all(&Artifacts::parse(&text).unwrap_or_else(|why| panic!("{why}")))
     }
 
     fn releases(releases: &[(&str, Option<&str>)]) -> Found {
@@ -286,7 +286,7 @@ mod tests {
         };
         let outcomes = look(pins.clone(), ask, &Wishes::default()).await;
         assert_eq!(most.get(), AT_ONCE);
-        let names = |pins: Vec<Pin>| pins.into_iter().map(|pin| pin.name).collect::<Vec<_>>();
+        let names = |pins: Vec<Pinned>| pins.into_iter().map(|pin| pin.name).collect::<Vec<_>>();
         let looked = outcomes.iter().map(|outcome| outcome.pin.clone()).collect();
         assert_eq!(names(looked), names(pins));
         assert_eq!(outcomes.iter().filter(|outcome| outcome.decided.is_err()).count(), 4);

@@ -14,7 +14,7 @@ use neco_http::Url;
 use neco_process::duration;
 use neco_process::exit::{ExitCode, Failure, OrFail as _};
 
-use crate::bump::{Outcome, Pin, Wishes, look};
+use crate::bump::{Outcome, Pinned, Wishes, look};
 use crate::decide::Set;
 use crate::edit::apply;
 use crate::ignore::IgnoreList;
@@ -113,7 +113,7 @@ impl Cli {
         let ending = self.write(&text, &outcomes)?;
         let programs = artifacts.programs.len();
         let told = match self.output {
-            Output::Human => report::human(&outcomes, programs, &self.file, ending),
+            Output::Human => report::human(&outcomes, programs, from_here(&self.file), ending),
             Output::Json => report::json(&outcomes, programs, ending).to_string(),
         };
         writeln!(io::stdout(), "{told}")?;
@@ -123,8 +123,8 @@ impl Cli {
     }
 
     /// The pins that were asked for.
-    fn wanted(&self, artifacts: &Artifacts) -> Result<Vec<Pin>, Failure> {
-        let all = Pin::all(artifacts);
+    fn wanted(&self, artifacts: &Artifacts) -> Result<Vec<Pinned>, Failure> {
+        let all = Pinned::all(artifacts);
         let mut names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let wanted = all.iter().filter(|pin| self.names.is_empty() || names.remove(pin.called()));
         let wanted: Vec<_> = wanted.cloned().collect();
@@ -136,7 +136,7 @@ impl Cli {
                     .or_hint("write its address and its sha256 by hand")
             }
             Some(name) => {
-                let called: Vec<_> = all.iter().map(Pin::called).collect();
+                let called: Vec<_> = all.iter().map(Pinned::called).collect();
                 Err(anyhow!("nothing that is called {name} is pinned in {}", self.file.display()))
                     .or_exit(ExitCode::Usage)
                     .or_hint(format!("there are {}", called.join(", ")))
@@ -157,9 +157,9 @@ impl Cli {
     fn options(&self) -> Result<Options, Failure> {
         let token = match &self.github_token_file {
             Some(file) => {
-                let token = read(file)?;
+                let token = Secret::new(read(file)?);
                 let empty = || anyhow!("{} has no token; write one there", file.display());
-                Some(token_of(&token).ok_or_else(empty)?)
+                Some(token_of(token.reveal()).ok_or_else(empty)?)
             }
             None => std::env::var("GITHUB_TOKEN").ok().as_deref().and_then(token_of),
         };
@@ -193,6 +193,12 @@ impl Cli {
 
 fn read(file: &Path) -> Result<String, Failure> {
     Ok(fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?)
+}
+
+/// The path from where the program was started, if the file lies below.
+fn from_here(file: &Path) -> &Path {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| file.strip_prefix(here).ok()).unwrap_or(file)
 }
 
 fn token_of(text: &str) -> Option<Secret> {
@@ -236,6 +242,14 @@ mod tests {
             assert!(Cli::try_parse_from(words.clone()).is_err(), "{words:?}");
         }
         assert!(Cli::try_parse_from(["neco-bump"]).is_err());
+    }
+
+    #[test]
+    fn a_path_is_told_from_here() {
+        let here = std::env::current_dir().expect("a folder");
+        assert_eq!(from_here(&here.join("a/b")), Path::new("a/b"));
+        assert_eq!(from_here(Path::new("/nowhere/b")), Path::new("/nowhere/b"));
+        assert_eq!(from_here(Path::new("a")), Path::new("a"));
     }
 
     #[test]

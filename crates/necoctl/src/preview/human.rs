@@ -143,7 +143,7 @@ fn step(io: &mut Io<'_>, number: usize, steps: &[(Lrn, &StepPreview)]) -> Result
             let (subject, what) = (one_line(&change.subject), one_line(&change.what));
             io.line(format_args!("    {kind:<8}{subject} {what}"))?;
             for line in change.diff.lines() {
-                io.line(format_args!("      {}", printable(line)))?;
+                io.line(format!("      {}", printable(line)).trim_end())?;
             }
         }
     }

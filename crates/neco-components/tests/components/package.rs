@@ -3,6 +3,7 @@
 mod changes;
 mod components;
 mod files;
+mod forced_command;
 mod openbao;
 mod pinned;
 mod serf_tags;

@@ -2,6 +2,7 @@
 
 mod package;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,9 +51,10 @@ impl Previewer {
         let questions = vec![Range::Prefix(prefixes::PREVIEW.to_owned())];
         let mut follower = Follower::new(Arc::clone(self.store()), questions.clone());
         let mut retry = TRY_AGAIN.retry();
+        let mut seen = BTreeSet::new();
         loop {
             follower.changed().await;
-            while let Err(error) = self.answer_all(&questions).await {
+            while let Err(error) = self.answer_all(&questions, &mut seen).await {
                 tracing::debug!(error = %one_line(&error), "a question about an update waits");
                 tokio::time::sleep(retry.pause()).await;
             }
@@ -64,18 +66,21 @@ impl Previewer {
         &self.host.shared.store
     }
 
-    /// Answers every question that has no answer of this server, one after another.
-    async fn answer_all(&self, questions: &[Range]) -> Result<(), StoreError> {
-        let mut passed_over = Vec::new();
+    /// Answers every question that was not `seen` yet and has no answer of this server, one after another.
+    async fn answer_all(
+        &self,
+        questions: &[Range],
+        seen: &mut BTreeSet<u64>,
+    ) -> Result<(), StoreError> {
         loop {
             let snapshot = self.store().read(questions, None).await?;
-            let next = open_questions(&snapshot).find(|lease| {
+            let standing: BTreeSet<u64> = standing(&snapshot).collect();
+            seen.retain(|lease| standing.contains(lease));
+            let next = standing.into_iter().find(|lease| {
                 let answer = Key::PreviewAnswer(*lease, self.host.about.lrn).to_string();
-                !snapshot.kvs.contains_key(&answer) && !passed_over.contains(lease)
+                !snapshot.kvs.contains_key(&answer) && !seen.contains(lease)
             });
             let Some(lease) = next else { return Ok(()) };
-            // Asked again only when something changes: one that nobody can answer must not be asked about for ever.
-            passed_over.push(lease);
             let question = &snapshot.kvs[&Key::Preview(lease).to_string()];
             match PreviewQuestion::decode(&question.value) {
                 Ok(question) if question.servers.contains(&self.host.about.lrn) => {
@@ -86,6 +91,7 @@ impl Previewer {
                     tracing::warn!(key = %question.key, %error, "this question cannot be read; delete the key");
                 }
             }
+            seen.insert(lease);
         }
     }
 
@@ -146,7 +152,7 @@ impl Previewer {
 }
 
 /// The questions that stand there, by lease.
-fn open_questions(snapshot: &Snapshot) -> impl Iterator<Item = u64> {
+fn standing(snapshot: &Snapshot) -> impl Iterator<Item = u64> {
     snapshot.kvs.keys().filter_map(|key| match key.parse() {
         Ok(Key::Preview(lease)) => Some(lease),
         _ => None,

@@ -185,7 +185,11 @@ impl Site {
     ) -> Result<()> {
         let desired = self.lay_component(machine, recipe, version, name).await?;
         let image = desired.image.with_context(|| format!("{name} has no image"))?;
-        self.act(machine, &["docker", "pull", "--quiet", &image]).await?;
+        // On a busy host routes come and go.
+        until(&format!("{image} to be pulled"), SOON, async || {
+            self.act(machine, &["docker", "pull", "--quiet", &image]).await.map(Some)
+        })
+        .await?;
         self.ask(machine, &["systemctl", "daemon-reload"]).await?;
         for unit in &desired.units {
             self.ask(machine, &["systemctl", "enable", "--now", &unit.name]).await?;
@@ -247,6 +251,31 @@ impl Site {
             mirror::API
         );
         self.write(machine, "/etc/neco/config.yml", 0o600, &config).await
+    }
+
+    /// Prepares a server that is on to join the others with the version that they run, as `neco join` and `neco init-local` do.
+    ///
+    /// # Errors
+    /// Something of it fails.
+    pub async fn prepare_to_join(&self, lrn: u32, version: &NecoVersion) -> Result<Machine> {
+        let machine = self.machine_of_rack(lrn);
+        self.issue_certificates(&machine).await?;
+        self.knows_the_web(&machine).await?;
+        self.install_by_hand(&machine, &self.workshop.package(version)).await?;
+        let recipe = Recipe::load(self.workshop.data())?;
+        self.lay_component(&machine, &recipe, version, "cke").await?;
+        // The servers that are there are those that it is told of.
+        self.configure_full(&machine).await?;
+        Ok(machine)
+    }
+
+    /// Registers a server, as the last word of `neco join`.
+    ///
+    /// # Errors
+    /// etcd does not take it.
+    pub async fn register_server(&self, lrn: u32) -> Result<()> {
+        let key = format!("/neco/info/bootservers/{lrn}");
+        self.etcdctl(self.machine(0), &["put", "--", &key, ""]).await.map(drop)
     }
 
     /// Waits until a unit runs on a server.

@@ -139,7 +139,11 @@ fn folder_of(path: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))
 }
 
-fn stand_in(top: &Top, to: &Path) -> Result<()> {
+/// Lays the stand-in somewhere; what it stands in for is said by the name.
+///
+/// # Errors
+/// There is none, or the disk is full.
+pub(super) fn stand_in(top: &Top, to: &Path) -> Result<()> {
     folder_of(to)?;
     let from = top.programs().join("stand-in");
     fs::copy(&from, to)
@@ -180,6 +184,18 @@ impl Site {
         serde_json::from_str(&told).with_context(|| format!("{}: {url}: {told}", machine.name))
     }
 
+    /// Has sabakan answer with these faults from now on, everywhere.
+    ///
+    /// # Errors
+    /// The stand-in does not understand them.
+    pub async fn break_sabakan(&self, faults: &Value) -> Result<()> {
+        let url = format!("http://{}/stand-in/faults", outside::SABAKAN);
+        let words = ["curl", "--silent", "--show-error", "--fail", "--max-time", "5"];
+        let rest = ["--request", "PUT", "--header", "Content-Type: application/json"];
+        let words = [&words[..], &rest, &["--data-binary", "@-", &url]].concat();
+        self.tell(self.machine(0), &words, &faults.to_string()).await.map(drop)
+    }
+
     /// Starts what boot servers find on the internet side; it ends with the data centre.
     ///
     /// # Errors
@@ -205,15 +221,15 @@ impl Site {
         let log = self.dirs.routers().join("outside.log");
         let log = fs::File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let words = [shown(&self.tools.program), "outside".to_owned(), shown(&dir)];
-        let writers = self.machines.iter().map(|machine| machine.address.to_string());
+        let racks = 0..self.centre().addresses.racks;
+        let writers = racks.map(|rack| self.machine_of_rack(rack).address.to_string());
         let all = self.on_the_internet(words.into_iter().chain(writers))?;
         let mut program = command(all);
         program.env(TOP_VARIABLE, &self.tools.top.0);
         program.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.outside = Some(program.spawn().context("starting what is outside")?);
-        let line = format!("{} {WEB}\n", outside::ADDRESS);
         for machine in &self.machines {
-            self.tell(machine, &["sh", "-c", "cat >> /etc/hosts"], &line).await?;
+            self.knows_the_web(machine).await?;
         }
         let url = format!("https://{WEB}/{OS_IMAGE}/flatcar_production_pxe.vmlinuz");
         let words = ["curl", "--silent", "--show-error", "--fail", "--head", "--cacert"];
@@ -223,6 +239,15 @@ impl Site {
         })
         .await
         .map(drop)
+    }
+
+    /// Has a server find the web by its name.
+    ///
+    /// # Errors
+    /// It is off.
+    pub(super) async fn knows_the_web(&self, machine: &Machine) -> Result<()> {
+        let line = format!("{} {WEB}\n", outside::ADDRESS);
+        self.tell(machine, &["sh", "-c", "cat >> /etc/hosts"], &line).await.map(drop)
     }
 
     /// The words of a command that runs on the internet side.

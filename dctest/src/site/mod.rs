@@ -2,6 +2,7 @@
 
 mod audit;
 mod bootstrap;
+mod drafts;
 mod etcd;
 mod full;
 mod installation;
@@ -134,12 +135,7 @@ impl Site {
         let centre = description::parse(&dirs.description(), text)?;
         base::bring(&tools.top.base()).await?;
         let held = start::until_ready(&tools.top, &tools.program, &dirs, text, true, told).await?;
-        let machine = |rack| Machine {
-            name: Place::BootServer(rack).name(),
-            lrn: rack,
-            address: centre.addresses.boot_server(rack, Subnet::Node0),
-        };
-        let machines = (0..centre.boot_servers).map(machine).collect();
+        let machines = (0..centre.boot_servers).map(|rack| machine(&centre, rack)).collect();
         let workshop = Workshop::open(tools, runs, dirs.dir.join("workshop"), dirs.releases());
         let workshop = match workshop.await {
             Ok(workshop) => workshop,
@@ -219,6 +215,11 @@ impl Site {
         found.unwrap_or_else(|| panic!("there is no boot server {lrn}"))
     }
 
+    /// The boot server of a rack, also one that is not on.
+    pub(super) fn machine_of_rack(&self, rack: u32) -> Machine {
+        machine(&self.centre, rack)
+    }
+
     /// Gives an order to the data centre.
     ///
     /// # Errors
@@ -233,6 +234,14 @@ impl Site {
     /// It does not do what it should.
     pub async fn power(&self, lrn: u32, power: Power) -> Result<()> {
         self.order(Order::Power { machine: self.machine(lrn).name.clone(), power }).await
+    }
+
+    /// The same of one that is none of the boot servers yet.
+    ///
+    /// # Errors
+    /// It does not do what it should.
+    pub async fn order_power(&self, rack: u32, power: Power) -> Result<()> {
+        self.order(Order::Power { machine: Place::BootServer(rack).name(), power }).await
     }
 
     /// Makes every cable, every network and every frozen machine as they were.
@@ -290,6 +299,14 @@ impl Site {
     #[must_use]
     pub fn centre(&self) -> &DataCentre {
         &self.centre
+    }
+}
+
+fn machine(centre: &DataCentre, rack: u32) -> Machine {
+    Machine {
+        name: Place::BootServer(rack).name(),
+        lrn: rack,
+        address: centre.addresses.boot_server(rack, Subnet::Node0),
     }
 }
 

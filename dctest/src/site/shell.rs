@@ -25,6 +25,16 @@ impl Site {
         client::inside(&self.dirs, leader)
     }
 
+    /// All words of a command that runs inside of a machine, beside its units.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn words_inside(&self, machine: &Machine, words: &[&str]) -> Result<Vec<String>> {
+        let mut all = self.inside(machine).await?;
+        all.extend(words.iter().map(|&word| word.to_owned()));
+        Ok(all)
+    }
+
     /// What a machine answers to a question: the command runs beside its units, with the host's rights.
     ///
     /// # Errors

@@ -49,28 +49,39 @@ impl Site {
         &self,
         work: impl Future<Output = Result<T>>,
     ) -> Result<(T, Seen)> {
+        self.watching_etcd_of(&self.machines, work).await
+    }
+
+    /// The same, of the members of some servers.
+    ///
+    /// # Errors
+    /// What is done fails.
+    pub async fn watching_etcd_of<T>(
+        &self,
+        machines: &[Machine],
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<(T, Seen)> {
         let mut written = Seen::default();
         let mut looked = Seen::default();
         let done = tokio::select! {
             biased;
             done = work => done?,
-            () = self.write_on(&mut written) => unreachable!("it writes on"),
-            () = self.look_on(&mut looked) => unreachable!("it looks on"),
+            () = self.write_on(machines, &mut written) => unreachable!("it writes on"),
+            () = self.look_on(machines, &mut looked) => unreachable!("it looks on"),
         };
         Ok((done, Seen { most_silent: looked.most_silent, silent: looked.silent, ..written }))
     }
 
     /// Writes on and on, to whichever member takes it.
-    async fn write_on(&self, seen: &mut Seen) {
-        let endpoints =
-            self.machines.iter().map(|machine| format!("https://{}:2379", machine.address));
+    async fn write_on(&self, machines: &[Machine], seen: &mut Seen) {
+        let endpoints = machines.iter().map(|machine| format!("https://{}:2379", machine.address));
         let endpoints = format!("--endpoints={}", endpoints.collect::<Vec<_>>().join(","));
         let words = ["--dial-timeout=500ms", "--command-timeout=1s", "put", KEY];
         let words = [&[endpoints.as_str()], &words[..]].concat();
         let mut last = Instant::now();
         for number in 0_u64.. {
             // A server that is being restarted is no good place to write from.
-            let machine = &self.machines[number as usize % self.machines.len()];
+            let machine = &machines[number as usize % machines.len()];
             let taken = self.etcdctl_told(machine, &words, &number.to_string()).await.is_ok();
             seen.longest_gap = seen.longest_gap.max(last.elapsed());
             if taken {
@@ -80,10 +91,10 @@ impl Site {
         }
     }
 
-    async fn look_on(&self, seen: &mut Seen) {
+    async fn look_on(&self, machines: &[Machine], seen: &mut Seen) {
         loop {
-            let answers = join_all(self.machines.iter().map(|machine| self.answers(machine))).await;
-            let silent = self.machines.iter().zip(answers).filter(|(_, answers)| !answers);
+            let answers = join_all(machines.iter().map(|machine| self.answers(machine))).await;
+            let silent = machines.iter().zip(answers).filter(|(_, answers)| !answers);
             let silent: Vec<u32> = silent.map(|(machine, _)| machine.lrn).collect();
             seen.look(&silent);
             sleep(LOOK_EVERY).await;

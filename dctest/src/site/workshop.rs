@@ -14,6 +14,7 @@ use neco_schema::NecoVersion;
 use super::installation::WAITING;
 use super::{Runs, Tools, full, shown};
 use crate::host::command::{command, run};
+use crate::instance::dirs::Top;
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -116,6 +117,7 @@ impl Draft {
 
 /// Makes packages in a folder of its own.
 pub struct Workshop {
+    top: Top,
     dir: PathBuf,
     mirror: PathBuf,
     first: SigningKey,
@@ -154,7 +156,7 @@ impl Workshop {
         // It is that of another package now.
         let sums = tree.join("DEBIAN/md5sums");
         fs::remove_file(&sums).with_context(|| format!("removing {}", sums.display()))?;
-        Ok(Self { dir, mirror, first, second, made: 0 })
+        Ok(Self { top: tools.top.clone(), dir, mirror, first, second, made: 0 })
     }
 
     /// The data of the package: recipe, components, templates.
@@ -227,12 +229,63 @@ impl Workshop {
         Ok(deb)
     }
 
+    /// Lays the folder of a site out, as the page of components tells it, with a stand-in for its program; gives the folder.
+    ///
+    /// # Errors
+    /// The disk is full, or there is no stand-in.
+    pub async fn lay_site(&self, example: &Path) -> Result<PathBuf> {
+        let dir = self.dir.join("site");
+        let from = shown(&example.join("site"));
+        run(&mut command(["cp", "-r", &from, &shown(&dir)]), LIMIT).await?;
+        let read = |path: &Path| {
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+        };
+        let step = read(&example.join("step.toml"))?;
+        let recipe = read(&self.data().join("recipe.toml"))?;
+        write(&dir.join("recipe.toml"), &format!("{recipe}{step}"), 0o644)?;
+        full::stand_in(&self.top, &dir.join("files/usr/sbin/hello-http"))?;
+        Ok(dir)
+    }
+
+    /// Builds the package of a site by `necoctl site build` and offers it to everybody.
+    ///
+    /// # Errors
+    /// necoctl refuses.
+    pub async fn publish_site(
+        &self,
+        necoctl: &Path,
+        site: &Path,
+        version: &NecoVersion,
+    ) -> Result<PathBuf> {
+        let base = self.make(&Draft::sound(version.clone())).await?;
+        let out = self.dir.join("out");
+        fs::create_dir_all(&out).with_context(|| format!("making {}", out.display()))?;
+        let key = self.dir.join("first.key");
+        let mut words = vec![shown(necoctl), "site".to_owned(), "build".to_owned(), shown(site)];
+        words.extend([format!("--base={}", shown(&base)), format!("--version={version}")]);
+        words.extend([format!("--key={}", shown(&key)), format!("--to={}", shown(&out))]);
+        run(&mut command(words), LIMIT).await?;
+        let deb = out.join(base.file_name().context("a package has a name")?);
+        add(&self.mirror, &deb, &NewRelease::default())?;
+        Ok(deb)
+    }
+
+    /// A package that was made.
+    #[must_use]
+    pub fn package(&self, version: &NecoVersion) -> PathBuf {
+        self.file(version.as_str())
+    }
+
+    fn file(&self, version: &str) -> PathBuf {
+        self.dir.join(format!("neco_{version}_amd64.deb"))
+    }
+
     /// Packs a folder as dpkg-deb(1) takes it; gives the file.
     ///
     /// # Errors
     /// dpkg-deb(1) refuses.
     pub async fn pack(&self, tree: &Path, version: &str) -> Result<PathBuf> {
-        let deb = self.dir.join(format!("neco_{version}_amd64.deb"));
+        let deb = self.file(version);
         let words = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-z1", "-b"].map(str::to_owned);
         let words = words.into_iter().chain([shown(tree), shown(&deb)]);
         run(&mut command(words), LIMIT).await?;

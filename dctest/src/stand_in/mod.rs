@@ -2,7 +2,7 @@
 //! one that it stands in for (external-apis §1, §2, §7).
 //!
 //! `sabakan` is the stand-in of [`neco_sabakan::fake`] behind sabakan's own configuration. `ckecli` reads and writes the keys
-//! of CKE. `cke` and `promtail` say that they are well. The others run and end when they are asked to; each refuses to run
+//! of CKE. `cke` and `promtail` say that they are well, `hello-http` what is in a file. The others run and end when they are asked to; each refuses to run
 //! without the files that the real one needs.
 
 mod ckecli;
@@ -67,12 +67,19 @@ fn run(name: &str, words: &[OsString]) -> Result<ExitCode> {
             "sabakan" => sabakan::serve(&words).await,
             "cke" => {
                 are_there(&CKE_FILES)?;
-                says_that_it_is_well(CKE, r#"{"health":"healthy"}"#).await
+                says(anywhere(CKE), "application/json", r#"{"health":"healthy"}"#).await
             }
             "promtail" => {
                 let file = words.iter().find_map(|word| word.strip_prefix("-config.file="));
                 settings(Path::new(file.context("-config.file= is missing")?))?;
-                says_that_it_is_well(PROMTAIL, "ready\n").await
+                says(anywhere(PROMTAIL), "text/plain", "ready\n").await
+            }
+            "hello-http" => {
+                let [address, file] = words[..] else { bail!("usage: ADDRESS:PORT FILE") };
+                let address = address.parse().context("the first word is no address")?;
+                let page =
+                    std::fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+                says(address, "text/html", &page).await
             }
             name => {
                 let Some((_, files)) = SILENT.iter().find(|(known, _)| *known == name) else {
@@ -132,14 +139,18 @@ async fn until_asked_to_end() -> Result<()> {
     Ok(())
 }
 
-/// Answers whatever is asked on a port of this server with success, until it is asked to end.
-async fn says_that_it_is_well(port: u16, word: &str) -> Result<()> {
+/// A port of all addresses of this server.
+fn anywhere(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+/// Answers whatever is asked at an address with this, until it is asked to end.
+async fn says(address: SocketAddr, kind: &str, word: &str) -> Result<()> {
     let shutdown = Shutdown::listen().context("listening for signals")?;
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
     let listener =
         TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{word}",
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{word}",
         word.len()
     );
     let token = shutdown.token();

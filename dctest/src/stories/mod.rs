@@ -1,10 +1,12 @@
 //! What is to happen, and what is not, when things go wrong in a data centre: each story in a file, named by behaviour.
 
+mod crash_in_each_step;
 mod daemons_exit_at_start;
 mod drivers_keep_their_contracts;
 mod etcd_leader_dies;
 mod everybody_reboots;
 mod full_recipe;
+mod group_interrupted;
 mod keys_rotate_with_one_server_off;
 mod leader_is_partitioned;
 mod member_never_comes_back;
@@ -17,8 +19,13 @@ mod power_cut_during_dpkg;
 mod power_cut_in_mid_step;
 mod release_reaches_everybody;
 mod releases_come_through_a_proxy;
+mod sabakan_absent;
+mod server_added;
+mod server_removed;
+mod site_program;
 mod stop_and_recover;
 mod switch_goes_down;
+mod vault_sealed;
 
 use crate::suite::Story;
 
@@ -41,6 +48,13 @@ pub const STORIES: &[Story] = &[
     keys_rotate_with_one_server_off::STORY,
     releases_come_through_a_proxy::STORY,
     member_never_comes_back::STORY,
+    site_program::STORY,
     full_recipe::STORY,
     new_etcd_image::STORY,
+    group_interrupted::STORY,
+    vault_sealed::STORY,
+    sabakan_absent::STORY,
+    crash_in_each_step::STORY,
+    server_added::STORY,
+    server_removed::STORY,
 ];

@@ -264,6 +264,7 @@ impl Workshop {
         let mut words = vec![shown(necoctl), "site".to_owned(), "build".to_owned(), shown(site)];
         words.extend([format!("--base={}", shown(&base)), format!("--version={version}")]);
         words.extend([format!("--key={}", shown(&key)), format!("--to={}", shown(&out))]);
+        words.push("--fast".to_owned());
         run(&mut command(words), LIMIT).await?;
         let deb = out.join(base.file_name().context("a package has a name")?);
         add(&self.mirror, &deb, &NewRelease::default())?;

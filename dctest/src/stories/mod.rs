@@ -1,6 +1,5 @@
 //! What is to happen, and what is not, when things go wrong in a data centre: each story in a file, named by behaviour.
 
-mod crash_in_each_step;
 mod daemons_exit_at_start;
 mod drivers_keep_their_contracts;
 mod etcd_leader_dies;
@@ -20,7 +19,6 @@ mod power_cut_in_mid_step;
 mod release_reaches_everybody;
 mod releases_come_through_a_proxy;
 mod sabakan_absent;
-mod server_added;
 mod server_removed;
 mod site_program;
 mod stop_and_recover;
@@ -54,7 +52,5 @@ pub const STORIES: &[Story] = &[
     group_interrupted::STORY,
     vault_sealed::STORY,
     sabakan_absent::STORY,
-    crash_in_each_step::STORY,
-    server_added::STORY,
     server_removed::STORY,
 ];

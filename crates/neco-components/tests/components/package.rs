@@ -128,9 +128,9 @@ fn the_recipe_has_every_kind_of_step() {
         .map(|number| step(number).components(Phase::Apply).map(ToString::to_string).collect())
         .into();
     assert_eq!(applied, [vec!["sshd", "sudoers", "etcdpasswd"], vec!["cke", "cke-localproxy"]]);
-    // The template is there before CKE goes by it.
+    // CKE's command reads the configuration that is written before.
     assert!(
-        matches!(&step(12).parts[0].work, Work::Action { action } if *action == "cke-template")
+        matches!(&step(12).parts[2].work, Work::Action { action } if *action == "cke-template")
     );
     let once = recipe.steps().flat_map(|(_, step)| &step.parts).filter_map(|part| {
         let StepScope::OncePerCluster { contents } = &part.scope else { return None };

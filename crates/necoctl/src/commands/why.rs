@@ -49,7 +49,7 @@ impl Why {
                 request: settings.worker_timeout,
                 step: settings.step_timeout,
                 window: window(&view, &settings, now),
-                probes: probes(session).await,
+                probes: probes(session, &view).await,
             },
             led: Report::new(&view, &snapshot, None).leader.is_some(),
             now,
@@ -108,16 +108,12 @@ fn window(view: &View, settings: &Settings, now: Timestamp) -> Window {
 }
 
 /// Members of etcd that are not well.
-async fn probes(session: &Session<'_, '_>) -> Vec<String> {
+async fn probes(session: &Session<'_, '_>, view: &View) -> Vec<String> {
     match session.store.health().await {
-        Ok(health) => health
-            .members
-            .iter()
-            .filter(|member| !member.healthy)
-            .map(|member| {
-                format!("etcd member {} is not healthy: {}", member.name, one_line(&member.trouble))
-            })
-            .collect(),
+        Ok(health) => {
+            let troubles = neco_connect::etcd_troubles(&health, &view.registered);
+            troubles.iter().map(|trouble| one_line(trouble)).collect()
+        }
         Err(error) => vec![format!("the health of etcd is not known: {error}")],
     }
 }

@@ -3,12 +3,15 @@
 //! - [`Backoff`] and [`Retry`] say how long to wait before the next try, [`jittered`] how long until the
 //!   next look. Nothing here sleeps, and chance can be given.
 //! - [`Secret`] is a value that is not printed and does not stay in memory.
+//! - [`one_line`] tells an error with its causes.
 //! - [`KeyId`] names a minisign key.
 
 mod backoff;
+mod causes;
 mod key_id;
 mod secret;
 
 pub use backoff::{Backoff, Retry, jittered};
+pub use causes::one_line;
 pub use key_id::{KeyId, KeyIdError};
 pub use secret::{Secret, Zeroize};

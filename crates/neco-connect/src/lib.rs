@@ -10,23 +10,8 @@ mod source;
 mod store;
 
 pub use etcd::etcd_troubles;
+pub use neco_base::one_line;
 pub use outage::Outage;
 pub use settings::{Settings, SettingsProblem, check_setting};
 pub use source::{ConfiguredSource, SourceError, Sources, github_token, release_source, secret};
 pub use store::{ConnectError, connect, connect_renewing, store_options, wait_for_store};
-
-/// An error with its causes, in one line.
-pub fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let text = source.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = source.source();
-    }
-    line
-}

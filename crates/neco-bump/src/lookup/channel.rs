@@ -8,7 +8,9 @@ use neco_http::{BodyError, Url, is_redirect, next_hop, read_capped, shown};
 use reqwest::Response;
 use serde_json::{Map, Value};
 
-use super::{Found, Options, one_line};
+use neco_base::one_line;
+
+use super::{Found, Options};
 use crate::decide::Offer;
 
 /// The longest list that is read: with notes on every release it has a few MiB.

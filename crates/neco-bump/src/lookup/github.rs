@@ -3,7 +3,9 @@
 use neco_artifacts::Deb;
 use neco_releases::{GithubClient, ListedRelease, ReleaseError, is_package_of};
 
-use super::{Found, Options, one_line};
+use neco_base::one_line;
+
+use super::{Found, Options};
 use crate::decide::Offer;
 
 /// The releases of a package that are not drafts.

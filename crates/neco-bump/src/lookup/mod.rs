@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_artifacts::{Deb, Image, OsImage};
-use neco_base::Secret;
+use neco_base::{Secret, one_line};
 use neco_http::Url;
 use neco_registry::{Credentials as _, ImageName, Registries, Repository};
 
@@ -128,20 +128,4 @@ impl Sources {
         let tags = self.registries.tags(reference.repository()).await;
         Ok(Some(tags.map_err(|error| one_line(&error))?.into_iter().collect()))
     }
-}
-
-/// An error with its causes, in one line. neco-connect has the same; with it this program could not be built without protoc.
-fn one_line(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        let text = source.to_string();
-        // Some libraries repeat their cause in their own text.
-        if !line.contains(&text) {
-            line.push_str(": ");
-            line.push_str(&text);
-        }
-        cause = source.source();
-    }
-    line
 }

@@ -80,6 +80,14 @@ pub struct PreviewedChange {
     pub diff: String,
 }
 
+impl PreviewedChange {
+    /// A change that is about no component, and shows no lines.
+    pub fn new(kind: ChangeKind, subject: impl Into<String>, what: impl Into<String>) -> Self {
+        let (subject, what) = (subject.into(), what.into());
+        Self { component: String::new(), kind, subject, what, diff: String::new() }
+    }
+}
+
 /// What a change is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

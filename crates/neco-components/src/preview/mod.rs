@@ -26,10 +26,8 @@ pub fn preview(
     let differences = diff(desired, observed);
     let change = |kind, subject: String, what: &str, diff: String| PreviewedChange {
         component: desired.component.to_string(),
-        kind,
-        subject,
-        what: what.to_owned(),
         diff,
+        ..PreviewedChange::new(kind, subject, what)
     };
     let of_unit = |unit: String, what: &str| change(ChangeKind::Unit, unit, what, String::new());
     let mut changes = Vec::new();

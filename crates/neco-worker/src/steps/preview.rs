@@ -133,7 +133,11 @@ impl Looking<'_> {
         {
             return Ok(Vec::new());
         }
-        Ok(vec![change(ChangeKind::Action, action, "runs; it does what is not done yet")])
+        Ok(vec![PreviewedChange::new(
+            ChangeKind::Action,
+            action,
+            "runs; it does what is not done yet",
+        )])
     }
 
     /// The same as for its steps: where etcd is not one of this server's components, somebody else manages it.
@@ -159,7 +163,7 @@ impl Looking<'_> {
             let name = self.facts.reference(image);
             let has = self.host.runtime.has(&image_ref(&name)?).await;
             if !has.map_err(|error| StepError::failed(format!("looking for {name}"), &error))? {
-                missing.push(change(ChangeKind::Image, &name, "is fetched"));
+                missing.push(PreviewedChange::new(ChangeKind::Image, &name, "is fetched"));
             }
         }
         Ok(missing)
@@ -175,16 +179,6 @@ impl Looking<'_> {
         let status = recorded.and_then(|kv| ContentsStatus::decode(&kv.value).ok());
         let version: &NecoVersion = &self.facts.version;
         Ok(status.is_some_and(|status| status.success && status.version == *version))
-    }
-}
-
-fn change(kind: ChangeKind, subject: &str, what: &str) -> PreviewedChange {
-    PreviewedChange {
-        component: String::new(),
-        kind,
-        subject: subject.to_owned(),
-        what: what.to_owned(),
-        diff: String::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use neco_schema::{
 };
 use neco_store::{Follower, MemoryStore, Store};
 
-use crate::harness::{Bench, Run, lrn, request, version};
+use crate::harness::{Bench, Run, copy, lrn, request, version};
 
 /// A server with the data that the package of this tree ships.
 fn shipped() -> Bench {
@@ -28,18 +28,6 @@ fn shipped() -> Bench {
     write("etc/os-release", "NAME=\"Ubuntu\"\nVERSION_ID=\"22.04\"\n");
     write("sys/class/dmi/id/product_serial", "abc\n");
     bench
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copied");
-        }
-    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use neco_host::{Expected, Root, TrustedKeys, Unsigned, verify_package};
 
-use crate::harness::{Bench, Run, version};
+use crate::harness::{Bench, Run, copy, version};
 
 const BASE: &str = "2026.11.21-40152";
 const OURS: &str = "2026.11.21-40153";
@@ -24,18 +24,6 @@ fn write(path: &Path, text: &str) {
 
 fn mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a folder");
-    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
-        let to = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).expect("copied");
-        }
-    }
 }
 
 fn capture(command: &mut Command) -> String {

@@ -35,7 +35,7 @@ pub(crate) async fn preview(
     };
     let started_with = host.shared.local().journal.started_with.get(UNIT).cloned();
     if state.exists() && started_with.as_ref() != Some(&digest) {
-        changes.push(change(ChangeKind::Unit, UNIT, "is restarted"));
+        changes.push(PreviewedChange::new(ChangeKind::Unit, UNIT, "is restarted"));
     }
     Ok(changes)
 }
@@ -50,7 +50,10 @@ pub(crate) fn preview_endpoints(
 ) -> Result<Vec<PreviewedChange>, StepError> {
     let file = neco_process::config::FILE;
     let changes = endpoints::would_change(host, servers)?;
-    Ok(changes.then(|| change(ChangeKind::File, file, "endpoints change")).into_iter().collect())
+    Ok(changes
+        .then(|| PreviewedChange::new(ChangeKind::File, file, "endpoints change"))
+        .into_iter()
+        .collect())
 }
 
 fn members(health: &ClusterHealth, own: Lrn, servers: &[Lrn]) -> Vec<PreviewedChange> {
@@ -59,21 +62,13 @@ fn members(health: &ClusterHealth, own: Lrn, servers: &[Lrn]) -> Vec<PreviewedCh
         .iter()
         .filter(|member| !servers.iter().any(|server| decide::is_of(member, *server)));
     let mut changes: Vec<PreviewedChange> = strangers
-        .map(|member| change(ChangeKind::Action, &member.name, "is taken out of etcd"))
+        .map(|member| {
+            PreviewedChange::new(ChangeKind::Action, &member.name, "is taken out of etcd")
+        })
         .collect();
     if own_member(health, own).is_none() && servers.contains(&own) {
         let name = neco_host::address::etcd_member_name(own);
-        changes.push(change(ChangeKind::Action, &name, "is taken into etcd"));
+        changes.push(PreviewedChange::new(ChangeKind::Action, &name, "is taken into etcd"));
     }
     changes
-}
-
-fn change(kind: ChangeKind, subject: &str, what: &str) -> PreviewedChange {
-    PreviewedChange {
-        component: String::new(),
-        kind,
-        subject: subject.to_owned(),
-        what: what.to_owned(),
-        diff: String::new(),
-    }
 }

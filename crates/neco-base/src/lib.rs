@@ -4,14 +4,17 @@
 //!   next look. Nothing here sleeps, and chance can be given.
 //! - [`Secret`] is a value that is not printed and does not stay in memory.
 //! - [`one_line`] tells an error with its causes.
+//! - [`hex`] writes bytes, most often of a digest, as text.
 //! - [`KeyId`] names a minisign key.
 
 mod backoff;
 mod causes;
+mod hex;
 mod key_id;
 mod secret;
 
 pub use backoff::{Backoff, Retry, jittered};
 pub use causes::one_line;
+pub use hex::hex;
 pub use key_id::{KeyId, KeyIdError};
 pub use secret::{Secret, Zeroize};

@@ -1,5 +1,6 @@
 //! SHA-256 over contents and over structures.
 
+use neco_base::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -51,14 +52,6 @@ impl Parts {
     pub(crate) fn digest(self) -> ContentDigest {
         ContentDigest(hex(&self.0.finalize()))
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

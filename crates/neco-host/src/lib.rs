@@ -4,7 +4,6 @@ pub mod address;
 mod cache;
 mod command;
 pub mod detached;
-mod digest;
 mod error;
 pub mod fs;
 mod hardware;
@@ -14,6 +13,7 @@ mod lock;
 pub mod package;
 mod replace;
 mod root;
+mod site_ca;
 mod verify;
 
 pub use cache::{CACHE_DIRECTORY, PackageCache};
@@ -34,6 +34,7 @@ pub use package::{
 pub use package::{FakeInstall, FakeLock, FakePackages};
 pub use replace::{Replaced, replace};
 pub use root::Root;
+pub use site_ca::SITE_CA;
 pub use verify::{
     Expected, KEY_DIRECTORIES, KeysError, Rejection, TrustedKeys, Unsigned, VerifiedPackage,
     VerifyError, verify_package,

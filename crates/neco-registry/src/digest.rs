@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
+use neco_base::hex;
 use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of some content; registries write it `sha256:…`, with 64 lower-case hex digits.
@@ -25,7 +26,7 @@ impl Digest {
 
     /// The 64 hex digits alone.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 }
 

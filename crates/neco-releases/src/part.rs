@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use neco_base::hex;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc::Receiver;
 
@@ -43,7 +44,7 @@ impl Part {
     }
 
     pub(crate) fn sha256(&self) -> String {
-        hex(self.hasher.clone())
+        hex(&self.hasher.clone().finalize())
     }
 
     /// Begins again with nothing.
@@ -126,13 +127,13 @@ pub(crate) fn digest_of(path: &Path) -> Result<Option<(u64, String)>, ReleaseErr
     };
     let mut hasher = Sha256::new();
     let size = hash_into(&mut hasher, &mut file).map_err(failed)?;
-    Ok(Some((size, hex(hasher))))
+    Ok(Some((size, hex(&hasher.finalize()))))
 }
 
 /// The SHA-256 of `content` in lower-case hex.
 #[cfg(feature = "testing")]
 pub(crate) fn sha256_of(content: &[u8]) -> String {
-    hex(Sha256::new().chain_update(content))
+    hex(&Sha256::digest(content))
 }
 
 fn hash_into(hasher: &mut Sha256, file: &mut File) -> std::io::Result<u64> {
@@ -147,14 +148,6 @@ fn hash_into(hasher: &mut Sha256, file: &mut File) -> std::io::Result<u64> {
             }
         }
     }
-}
-
-fn hex(hasher: Sha256) -> String {
-    use std::fmt::Write as _;
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The directory of `path`.

@@ -45,7 +45,7 @@ fn header(response: &Response, name: &str) -> String {
 }
 
 fn hex(content: &[u8]) -> String {
-    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+    neco_base::hex(&Sha256::digest(content))
 }
 
 async fn one_release() -> (Site, Vec<u8>) {

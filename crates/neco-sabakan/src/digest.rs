@@ -1,7 +1,6 @@
 //! SHA-256 digests as sabakan writes them.
 
-use std::fmt::Write as _;
-
+use neco_base::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -32,12 +31,7 @@ impl ContentDigest {
 
     /// The digest of everything that `hasher` was fed.
     pub(crate) fn from_hasher(hasher: Sha256) -> Self {
-        let digits = hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        });
-        Self(digits)
+        Self(hex(&hasher.finalize()))
     }
 }
 

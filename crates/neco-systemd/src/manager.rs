@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use neco_base::hex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -133,11 +134,7 @@ pub(crate) struct Definition {
 
 impl Definition {
     pub(crate) fn of(text: &[u8]) -> Self {
-        use std::fmt::Write;
-        let digest = Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let digest = hex(&Sha256::digest(text));
         let says = |begin: &[u8]| {
             let mut lines = text.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
             lines.any(|line| line.starts_with(begin))

@@ -7,6 +7,7 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
+use neco_base::hex;
 use neco_plan::invariants::{Daemon as Program, Fact, HowEnded, Rules, Secret, Writer};
 use neco_playground::{BootServer, Daemon, Site};
 use neco_schema::journal::Entry;
@@ -232,5 +233,5 @@ pub(crate) fn rules_of(site: &Site, secrets: &[&str]) -> Rules {
 
 fn sha256_of(path: &Path) -> String {
     let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }

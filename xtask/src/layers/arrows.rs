@@ -23,7 +23,7 @@ fn allowed(name: &str, floor: Floor) -> Option<Allowed> {
         (Floor::Number(1), _) => Allowed::Floors(0..=0),
         (Floor::Number(2), "neco-plan") => Allowed::Only(&["neco-schema"]),
         (Floor::Number(2), "neco-components") => {
-            Allowed::Only(&["neco-artifacts", "neco-schema", "neco-toml"])
+            Allowed::Only(&["neco-artifacts", "neco-base", "neco-schema", "neco-toml"])
         }
         (Floor::Number(2), "neco-connect") => Allowed::Only(&[
             "neco-base",

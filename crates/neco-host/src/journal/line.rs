@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::DamageKind;
-use crate::digest::hex;
+use neco_base::hex;
 
 const SUM_BEGIN: &[u8] = br#"{"sum":""#;
 const SUM_DIGITS: usize = 16;

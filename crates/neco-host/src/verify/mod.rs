@@ -17,8 +17,8 @@ pub use self::error::{Rejection, VerifyError};
 pub use self::keys::{KEY_DIRECTORIES, KeysError, TrustedKeys};
 use crate::FileError;
 use crate::command::{self, OnDrop, whole_complaint};
-use crate::digest::hex;
 use crate::error::Doing;
+use neco_base::hex;
 
 /// How long reading the control file of a package may take.
 const CONTROL_WITHIN: Duration = Duration::from_secs(60);

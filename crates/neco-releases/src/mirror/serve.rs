@@ -11,6 +11,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, ETAG, HOST, IF_NONE_MATCH, LINK};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use neco_base::hex;
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -344,9 +345,7 @@ fn find(
 
 fn json_answer(body: &Value, request: &HeaderMap) -> Response {
     let text = body.to_string();
-    let digest = Sha256::digest(&text);
-    let digest: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let etag = format!("W/\"{digest}\"");
+    let etag = format!("W/\"{}\"", hex(&Sha256::digest(&text)[..16]));
     if file::matches(request, IF_NONE_MATCH.as_str(), &etag) {
         return (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response();
     }

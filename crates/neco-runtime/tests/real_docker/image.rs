@@ -31,8 +31,7 @@ pub(crate) struct Image {
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", neco_base::hex(&Sha256::digest(bytes)))
 }
 
 /// A layer of the programs, packed and then compressed.

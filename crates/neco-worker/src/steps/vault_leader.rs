@@ -1,7 +1,7 @@
 //! The check `vault-leader`: whether Vault has a leader, which nobody can tell who asks the Vault of one server alone.
 
 use neco_connect::one_line;
-use neco_host::Root;
+use neco_host::{Root, SITE_CA};
 use neco_http::Url;
 use neco_vault::{Client, Options, Vault};
 
@@ -10,8 +10,6 @@ pub(crate) const NAME: &str = "vault-leader";
 
 /// The Vault of this server.
 const ADDRESS: &str = "https://127.0.0.1:8200";
-/// The authority of its certificate, where the bootstrap puts it; the system's where there is none.
-const CA: &str = "/usr/local/share/ca-certificates/neco.crt";
 
 /// Why there is no leader yet; `None` when there is one.
 pub(crate) async fn trouble(root: &Root) -> Option<String> {
@@ -28,7 +26,8 @@ async fn no_leader(vault: &dyn Vault) -> Option<String> {
 fn client(root: &Root) -> Result<Client, String> {
     let address: Url = ADDRESS.parse().map_err(|error| format!("{ADDRESS}: {error}"))?;
     let mut options = Options::new(address);
-    let ca = root.join(CA);
+    // The authorities of the system where the site has none.
+    let ca = root.join(SITE_CA);
     match std::fs::read(&ca) {
         Ok(pem) => options = options.trusting(pem),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

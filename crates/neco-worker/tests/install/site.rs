@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_base::hex;
 use neco_connect::{Settings, Sources};
 use neco_host::journal::{JournalStore, MemoryJournal};
 use neco_host::{
@@ -444,7 +445,7 @@ impl Site {
 
 fn package_ref(deb: &std::path::Path) -> PackageRef {
     let content = std::fs::read(deb).unwrap();
-    let sha256 = Sha256::digest(&content).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(&Sha256::digest(&content));
     let file = deb.file_name().unwrap().to_string_lossy().into_owned();
     PackageRef { file, size: content.len() as u64, sha256, unknown: Default::default() }
 }

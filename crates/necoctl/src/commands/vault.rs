@@ -6,9 +6,11 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use neco_base::Secret;
+use neco_host::SITE_CA;
 use neco_plan::operator::{Refusal, noted};
 use neco_process::config::{self, ConfigError};
 use neco_process::exit::{ExitCode, Failure};
+use neco_process::under;
 use neco_schema::{Compare, Key, Op, Range, Txn};
 use neco_vault::{Client, Options, Unsealed, Vault as _, unseal};
 use tokio::time::Instant;
@@ -17,9 +19,6 @@ use crate::cli::{Change, Global, Style, duration};
 use crate::failure;
 use crate::order;
 use crate::session::Session;
-
-/// The CA of Vault's certificate, where the bootstrap puts it.
-const CA: &str = "usr/local/share/ca-certificates/neco.crt";
 
 /// Look after the Vault of this server.
 #[derive(Debug, Args)]
@@ -196,7 +195,7 @@ impl Unseal {
         let mut options = Options::new(address);
         // A Vault that has just begun to run may accept connections and be silent.
         options.request_timeout = Duration::from_secs(10);
-        let installed = root.join(CA);
+        let installed = under(root, Path::new(SITE_CA));
         let ca = match &self.ca {
             Some(file) => Some(file),
             None => Some(&installed).filter(|file| file.exists()),

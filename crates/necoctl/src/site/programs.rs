@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use neco_artifacts::{Artifacts, Program};
-use neco_base::Backoff;
+use neco_base::{Backoff, hex};
 use neco_http::{Url, is_redirect, next_hop, shown};
 use sha2::{Digest, Sha256};
 
@@ -101,7 +101,7 @@ pub fn digest(path: &Path) -> anyhow::Result<String> {
             length => hash.update(&buffer[..length]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
 }
 
 fn unpack(archive: &Path, inside: &str, into: &Path) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 //! The front door is [`Store`]: reads of several ranges at one revision, guarded transactions as data
 //! ([`neco_schema::Txn`]), a watch that resumes itself, leases, health. [`Members`] changes who belongs to the cluster.
 //! [`EtcdStore`] is the real one of both.
-//! On top of it, for any store: [`Session`], [`Election`], [`turn`], [`Heart`], [`Follower`].
+//! On top of it, for any store: [`Session`], [`Election`] and the [`Candidate`] of one, [`turn`], [`Heart`], [`Follower`].
 //!
 //! What surprises a newcomer:
 //!
@@ -29,6 +29,7 @@ mod memory_members;
 pub mod mvcc;
 mod session;
 mod store;
+mod term;
 pub mod turn;
 
 pub use alive::{Beat, Heart};
@@ -46,3 +47,4 @@ pub use session::{Session, SessionLost};
 pub use store::{
     Change, ClusterHealth, Committed, KeepAlive, MemberHealth, Store, Watch, WatchEvent,
 };
+pub use term::{Candidate, Over, Stage, TermError};

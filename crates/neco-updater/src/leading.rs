@@ -13,7 +13,7 @@ use neco_plan::{
 use neco_process::clock::Clock;
 use neco_releases::WindowState;
 use neco_schema::{NecoVersion, PackageRef, Revision, Timestamp};
-use neco_store::{Committed, Follower, Leadership, Store, StoreError};
+use neco_store::{Committed, Follower, Leadership, Over, Store, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -134,14 +134,6 @@ impl Context {
             package,
         }
     }
-}
-
-/// How a term ended.
-pub(crate) enum Over {
-    /// Leadership is lost; how that showed.
-    Lost(String),
-    /// Something that helps the leader broke; what.
-    Broken(String),
 }
 
 /// Leads until leadership turns out to be lost, or a part of it breaks: then another term begins all of them anew.

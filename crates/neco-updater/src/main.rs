@@ -1,23 +1,23 @@
 //! The updater: leads updates of the boot servers.
 
-use std::path::PathBuf;
+use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, wait_for_store};
 use neco_host::Root;
 use neco_process::clock::SystemClock;
 use neco_process::config::Unsigned;
 use neco_process::daemon::{follow, installed_version, serve};
-use neco_process::exit::{self, ExitCode, Failure};
+use neco_process::exit::{ExitCode, Failure};
+use neco_process::frame::{self, DaemonCommand, DaemonOptions};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
-use neco_process::logs::{self, LogFormat, LogOptions};
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
-use neco_process::{crypto, man, notify, under};
+use neco_process::{notify, under};
 use neco_store::Store;
 use neco_updater::{Context, Engine, EtcdProbe, Local, Outline, Slack};
 use tokio::sync::watch;
@@ -29,55 +29,30 @@ struct Cli {
     /// How long leadership outlasts the last sign of life, such as 60s.
     #[arg(long, default_value = "60s", value_parser = neco_process::duration::parse)]
     session_ttl: Duration,
-    /// Treat this folder as the root of the file system.
-    #[arg(long, default_value = "/")]
-    root: PathBuf,
-    /// Append logs to this file.
-    #[arg(long)]
-    logfile: Option<PathBuf>,
-    /// critical, error, warning, info, debug.
-    #[arg(long)]
-    loglevel: Option<String>,
-    /// plain, logfmt, json.
-    #[arg(long)]
-    logformat: Option<LogFormat>,
-    /// Write the pages of the manual into a folder and end.
-    #[arg(long, hide = true, value_name = "DIR")]
-    man: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
+}
+
+impl DaemonCommand for Cli {
+    fn options(&self) -> &DaemonOptions {
+        &self.daemon
+    }
 }
 
 fn main() {
-    exit::run(|| {
-        let cli = Cli::try_parse().unwrap_or_else(|error| {
-            let _ = error.print();
-            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
-        });
-        if let Some(dir) = &cli.man {
-            man::write(Cli::command(), dir)?;
-            return Ok(ExitCode::Done);
-        }
-        let logs = LogOptions {
-            file: cli.logfile.clone(),
-            level: cli.loglevel.clone(),
-            format: cli.logformat,
-        };
-        logs::init("neco-updater", &logs)?;
-        crypto::install_crypto_provider();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(notify::watched(run(cli)))
-    })
+    frame::run("neco-updater", env::args_os(), run)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
-    let root = Root::new(&cli.root)?;
-    let version = installed_version(&cli.root)?;
-    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-updater.lock".as_ref()))?;
+    let root = Root::new(&cli.daemon.root)?;
+    let version = installed_version(&cli.daemon.root)?;
+    let _lock =
+        LocalLock::acquire(&under(&cli.daemon.root, "/run/neco/neco-updater.lock".as_ref()))?;
     // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
     notify::ready();
-    let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
+    let Some((config, store)) = wait_for_store(&cli.daemon.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
     let store: Arc<dyn Store> = Arc::new(store);
@@ -107,7 +82,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         .of("updater")
         .map(|address| serve(address, "neco-updater", &version, readiness, status_page, |_| {}));
     // Ready means: this binary runs. etcd and leadership may be a long time coming.
-    let mut ready = Ready::announce(&cli.root, "neco-updater", &version)?;
+    let mut ready = Ready::announce(&cli.daemon.root, "neco-updater", &version)?;
     if let Some(listener) = &listener {
         ready.follow(listener.bound());
     }

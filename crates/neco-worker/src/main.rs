@@ -1,10 +1,11 @@
 //! The worker: brings one boot server to the requested state.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use neco_base::Backoff;
 use neco_components::Recipe;
 use neco_connect::{ConfiguredSource, Sources, one_line, wait_for_store};
@@ -14,13 +15,14 @@ use neco_plan::{JournalState, Local};
 use neco_process::clock::{Clock, SystemClock};
 use neco_process::config::{self, Config};
 use neco_process::daemon::{follow, installed_version, serve};
-use neco_process::exit::{self, ExitCode, Failure};
+use neco_process::exit::{ExitCode, Failure};
+use neco_process::frame::{self, DaemonCommand, DaemonOptions};
 use neco_process::listener::Readiness;
 use neco_process::lock::{LocalLock, LockError};
-use neco_process::logs::{self, LogFormat, LogOptions};
+use neco_process::logs::LogFormat;
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
-use neco_process::{crypto, man, notify, under};
+use neco_process::{notify, under};
 use neco_schema::NecoVersion;
 use neco_store::{Members, Store};
 use neco_systemd::Systemd;
@@ -44,9 +46,6 @@ const PACKAGES: &str = "packages";
 #[derive(Debug, Parser)]
 #[command(name = "neco-worker", disable_version_flag = true)]
 struct Cli {
-    /// Treat this folder as the root of the file system.
-    #[arg(long, default_value = "/", global = true)]
-    root: PathBuf,
     /// Unpack packages and record units and containers instead of running them.
     #[arg(long, global = true)]
     sandbox: bool,
@@ -59,18 +58,8 @@ struct Cli {
     /// How long others take this server for alive after its last sign of life.
     #[arg(long, default_value = "30s", value_parser = neco_process::duration::parse, global = true, hide = true)]
     alive_ttl: Duration,
-    /// Append logs to this file.
-    #[arg(long, global = true)]
-    logfile: Option<PathBuf>,
-    /// critical, error, warning, info, debug.
-    #[arg(long, global = true)]
-    loglevel: Option<String>,
-    /// plain, logfmt, json.
-    #[arg(long, global = true)]
-    logformat: Option<LogFormat>,
-    /// Write the pages of the manual into a folder and end.
-    #[arg(long, hide = true, value_name = "DIR")]
-    man: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -86,37 +75,22 @@ enum Command {
     },
 }
 
+impl DaemonCommand for Cli {
+    fn options(&self) -> &DaemonOptions {
+        &self.daemon
+    }
+}
+
 fn main() {
-    exit::run(|| {
-        let cli = Cli::try_parse().unwrap_or_else(|error| {
-            let _ = error.print();
-            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
-        });
-        if let Some(dir) = &cli.man {
-            man::write(Cli::command(), dir)?;
-            return Ok(ExitCode::Done);
-        }
-        let logs = LogOptions {
-            file: cli.logfile.clone(),
-            level: cli.loglevel.clone(),
-            format: cli.logformat,
-        };
-        logs::init("neco-worker", &logs)?;
-        crypto::install_crypto_provider();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        match &cli.command {
-            Some(Command::Install { cache }) => {
-                runtime.block_on(install_unit(&cli, cache.as_deref()))
-            }
-            None => runtime.block_on(notify::watched(work(&cli))),
-        }
+    frame::run("neco-worker", env::args_os(), async |cli: Cli| match &cli.command {
+        Some(Command::Install { cache }) => install_unit(&cli, cache.as_deref()).await,
+        None => work(&cli).await,
     })
 }
 
 /// The root of the file system, and the journal below it.
 fn journal(cli: &Cli, clock: &Arc<SystemClock>) -> Result<(Root, Arc<dyn JournalStore>), Failure> {
-    let root = Root::new(&cli.root)?;
+    let root = Root::new(&cli.daemon.root)?;
     if !cli.sandbox && !root.is_system() {
         let error =
             anyhow::anyhow!("--root names a part of this machine, whose systemd has one root");
@@ -167,11 +141,11 @@ async fn alone(path: &Path) -> Result<LocalLock, LockError> {
 
 async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failure> {
     // Another one may be about to come to its verdict: what is left after that is looked at then.
-    let _lock = alone(&under(&cli.root, "/run/neco/neco-install.lock".as_ref())).await?;
+    let _lock = alone(&under(&cli.daemon.root, "/run/neco/neco-install.lock".as_ref())).await?;
     let (root, journal) = journal(cli, &Arc::new(SystemClock::default()))?;
     let drivers = drivers(cli, &root, |_: &str| {});
     // What has begun must come to its end whatever became of the file meanwhile; it is trusted with nothing then.
-    let unsigned = match config::load(&cli.root) {
+    let unsigned = match config::load(&cli.daemon.root) {
         Ok(loaded) => unsigned(&loaded.config),
         Err(error) => {
             tracing::error!(error = %one_line(&error), "going on without it; unsigned packages are refused");
@@ -199,8 +173,8 @@ async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failu
 async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
-    let version: NecoVersion = installed_version(&cli.root)?.parse()?;
-    let _lock = LocalLock::acquire(&under(&cli.root, "/run/neco/neco-worker.lock".as_ref()))
+    let version: NecoVersion = installed_version(&cli.daemon.root)?.parse()?;
+    let _lock = LocalLock::acquire(&under(&cli.daemon.root, "/run/neco/neco-worker.lock".as_ref()))
         .map_err(|error| match error {
             LockError::Held { .. } => Failure::from(error)
                 .with_hint("one worker runs on a boot server: stop the other one"),
@@ -213,7 +187,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let boot_id = identity::boot_id(&root)?;
     // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
     notify::ready();
-    let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
+    let Some((config, store)) = wait_for_store(&cli.daemon.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
     let members: Arc<dyn Members> = Arc::new(store.clone());
@@ -318,7 +292,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     });
     // Ready means: this binary runs, on the configuration that is there. etcd may be a long time coming, and a crash may have
     // left something to complete.
-    let mut ready = Ready::announce(&cli.root, "neco-worker", version.as_str())?;
+    let mut ready = Ready::announce(&cli.daemon.root, "neco-worker", version.as_str())?;
     if let Some(listener) = &listener {
         ready.follow(listener.bound());
     }
@@ -371,21 +345,21 @@ fn debs(
 /// The arguments with which this program, copied aside, installs.
 fn unit_arguments(cli: &Cli, cache: &Path) -> Vec<String> {
     let mut arguments =
-        vec!["install".to_owned(), "--root".to_owned(), cli.root.display().to_string()];
+        vec!["install".to_owned(), "--root".to_owned(), cli.daemon.root.display().to_string()];
     if cli.sandbox {
         arguments.push("--sandbox".to_owned());
     }
     arguments.extend(["--cache".to_owned(), cache.display().to_string()]);
     arguments.push("--ready-within".to_owned());
     arguments.push(format!("{}s", cli.ready_within.as_secs().max(1)));
-    if let Some(file) = &cli.logfile {
+    if let Some(file) = &cli.daemon.logfile {
         arguments.push("--logfile".to_owned());
         arguments.push(file.display().to_string());
     }
-    if let Some(level) = &cli.loglevel {
+    if let Some(level) = &cli.daemon.loglevel {
         arguments.push(format!("--loglevel={level}"));
     }
-    if let Some(format) = cli.logformat {
+    if let Some(format) = cli.daemon.logformat {
         let word = match format {
             LogFormat::Plain => "plain",
             LogFormat::Logfmt => "logfmt",
@@ -436,8 +410,13 @@ mod tests {
             let arguments = unit_arguments(&worker, Path::new("/var/cache/neco/packages"));
             let unit = cli(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
             let of = |cli: &Cli| {
-                let runs = (cli.root.clone(), cli.sandbox, cli.ready_within);
-                (runs, cli.logfile.clone(), cli.loglevel.clone(), cli.logformat)
+                let runs = (cli.daemon.root.clone(), cli.sandbox, cli.ready_within);
+                (
+                    runs,
+                    cli.daemon.logfile.clone(),
+                    cli.daemon.loglevel.clone(),
+                    cli.daemon.logformat,
+                )
             };
             assert_eq!(of(&unit), of(&worker), "{given:?}");
             let Some(Command::Install { cache }) = unit.command else { panic!("{arguments:?}") };

@@ -10,7 +10,7 @@ use neco_process::clock::Clock;
 use neco_sabakan::{MachineState, Sabakan, SabakanError};
 use neco_schema::Timestamp;
 use neco_serf::Serf;
-use neco_store::{CampaignError, Election, Leadership, Session, Store, StoreError};
+use neco_store::{Candidate, Leadership, Over, Stage, Store, TermError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -32,8 +32,6 @@ use crate::shutdown::shut_down_machines;
 const ELECTION: &str = "sabakan-state-setter";
 /// Delays after an election that failed.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
-/// How long giving leadership back may take.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// How often a list that cannot be used is read again.
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
@@ -193,24 +191,6 @@ impl Context {
     }
 }
 
-/// Why a term did not come to pass.
-enum Trouble {
-    /// etcd does not answer, or refuses.
-    Etcd(StoreError),
-    /// The candidate is gone; in words.
-    Election(String),
-    /// A part of the leader broke; in words.
-    Broken(String),
-}
-
-/// How a term ended.
-enum Over {
-    /// Leadership is lost; how that showed.
-    Lost(String),
-    /// A part of the leader broke; what.
-    Broken(String),
-}
-
 /// One daemon.
 pub struct Engine {
     context: Arc<Context>,
@@ -230,22 +210,23 @@ impl Engine {
             if !self.has_list(&stop).await {
                 return;
             }
-            let trouble = self.term(&stop).await;
+            let ended = self.term(&stop).await;
             self.context.leads(false);
-            let Some(trouble) = trouble else {
+            let Err(trouble) = ended else {
                 retry.reset();
                 continue;
             };
             match trouble {
-                Trouble::Etcd(error) => {
+                TermError::Store(error) => {
                     let why = self.context.outage.failed(&error);
                     self.context.waits_for(why);
                 }
-                Trouble::Broken(why) => {
+                TermError::Broken(why) => {
                     tracing::error!(%why, "a part of the leader broke: a new term begins");
                     self.context.waits_for(why);
                 }
-                Trouble::Election(why) => {
+                TermError::Campaign(error) => {
+                    let why = one_line(&error);
                     tracing::debug!(%why, "standing again");
                     self.context.waits_for(why);
                 }
@@ -271,68 +252,26 @@ impl Engine {
         true
     }
 
-    /// One term: campaigns, leads until leadership is lost or `stop`. `None` after a term that was led.
-    async fn term(&self, stop: &CancellationToken) -> Option<Trouble> {
-        let Options { host, session_ttl, .. } = &self.context.options;
-        let store = Arc::clone(&self.context.drivers.store);
-        let opened = tokio::select! {
-            biased;
-            () = stop.cancelled() => return None,
-            opened = Session::open(Arc::clone(&store), *session_ttl) => opened,
+    /// One term: stands for election, and leads until leadership is lost or `stop`.
+    async fn term(&self, stop: &CancellationToken) -> Result<(), TermError> {
+        let context = &self.context;
+        let candidate = Candidate {
+            store: Arc::clone(&context.drivers.store),
+            election: ELECTION,
+            value: context.options.host.clone(),
+            session_ttl: context.options.session_ttl,
         };
-        let session = match opened {
-            Ok(session) => session,
-            Err(error) => return Some(Trouble::Etcd(error)),
-        };
-        let election = Election::new(store, ELECTION);
-        // A lease is granted to anybody: etcd has answered once it has taken the candidate.
-        let stands = || {
-            self.context.outage.answered();
-            self.context.waits_for("the sabakan-state-setter of another server leads");
-        };
-        // Dropping the campaign deletes the candidate.
-        let won = tokio::select! {
-            biased;
-            () = stop.cancelled() => None,
-            won = election.campaign_telling(&session, host.as_bytes(), stands) => Some(won),
-        };
-        let leadership = match won {
-            Some(Ok(leadership)) => leadership,
-            Some(Err(error @ CampaignError::Session { .. })) => {
-                return Some(Trouble::Election(one_line(&error)));
+        let told = |stage| match stage {
+            // A lease is granted to anybody: etcd has answered once it has taken the candidate.
+            Stage::Stands => {
+                context.outage.answered();
+                context.waits_for("the sabakan-state-setter of another server leads");
             }
-            Some(Err(error)) => {
-                let _ = tokio::time::timeout(FAREWELL, session.close()).await;
-                return Some(match error {
-                    CampaignError::Store { source, .. } => Trouble::Etcd(source),
-                    error => Trouble::Election(one_line(&error)),
-                });
-            }
-            None => {
-                let _ = tokio::time::timeout(FAREWELL, session.close()).await;
-                return None;
-            }
+            Stage::Leads => context.leads(true),
+            Stage::Ended => context.leads(false),
         };
-        tracing::info!(%host, "leading");
-        self.context.leads(true);
-        // Dropped when the session is lost: nothing that another leader now does is done here, too.
-        let over = tokio::select! {
-            biased;
-            lost = session.lost() => Over::Lost(lost.to_string()),
-            over = lead(&self.context, &leadership) => over,
-            () = stop.cancelled() => Over::Lost("told to stop".to_owned()),
-        };
-        let (Over::Lost(why) | Over::Broken(why)) = &over;
-        tracing::info!(%why, "no longer leading");
-        let farewell = async {
-            let _ = election.resign(&leadership).await;
-            let _ = session.close().await;
-        };
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        match over {
-            Over::Lost(_) => None,
-            Over::Broken(why) => Some(Trouble::Broken(why)),
-        }
+        let leading = async |leadership| lead(context, &leadership).await;
+        candidate.term(stop, told, leading).await
     }
 }
 

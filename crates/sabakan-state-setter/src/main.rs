@@ -1,24 +1,25 @@
 //! The daemon that tells sabakan how machines are.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use jiff::tz::TimeZone;
 use neco_connect::wait_for_store;
-use neco_host::{Root, identity};
+use neco_host::{Root, SITE_CA, identity};
 use neco_http::Url;
 use neco_process::clock::SystemClock;
 use neco_process::daemon::{follow, installed_version, serve};
-use neco_process::exit::{self, ExitCode, Failure, OrFail as _};
+use neco_process::exit::{ExitCode, Failure, OrFail as _};
+use neco_process::frame::{self, DaemonCommand, DaemonOptions};
 use neco_process::listener::Readiness;
 use neco_process::lock::LocalLock;
-use neco_process::logs::{self, LogFormat, LogOptions};
 use neco_process::ready::Ready;
 use neco_process::signals::Shutdown;
-use neco_process::{crypto, man, notify, under};
+use neco_process::{notify, under};
 use neco_sabakan::SabakanClient;
 use neco_serf::SerfClient;
 use sabakan_state_setter::alerts::Alertmanager;
@@ -57,7 +58,7 @@ struct Cli {
     #[arg(long, default_value = "https://localhost:10443", value_name = "URL")]
     sabakan_url_https: Url,
     /// The authority that sabakan's certificate must come from.
-    #[arg(long, default_value = "/usr/local/share/ca-certificates/neco.crt", value_name = "FILE")]
+    #[arg(long, default_value = SITE_CA, value_name = "FILE")]
     sabakan_ca: PathBuf,
     /// Where the serf agent listens for its RPC.
     #[arg(long, default_value = "127.0.0.1:7373", value_name = "HOST:PORT")]
@@ -65,21 +66,8 @@ struct Cli {
     /// The program whose verbs 'tpm' and 'power' act on machines.
     #[arg(long, default_value = "/usr/bin/neco", value_name = "FILE")]
     neco: PathBuf,
-    /// Treat this folder as the root of the file system.
-    #[arg(long, default_value = "/")]
-    root: PathBuf,
-    /// Append logs to this file.
-    #[arg(long)]
-    logfile: Option<PathBuf>,
-    /// critical, error, warning, info, debug.
-    #[arg(long)]
-    loglevel: Option<String>,
-    /// plain, logfmt, json.
-    #[arg(long)]
-    logformat: Option<LogFormat>,
-    /// Write the pages of the manual into a folder and end.
-    #[arg(long, hide = true, value_name = "DIR")]
-    man: Option<PathBuf>,
+    #[command(flatten)]
+    daemon: DaemonOptions,
 }
 
 /// The original takes options after one dash, too, and units of a site may have them.
@@ -90,42 +78,28 @@ fn with_two_dashes(word: OsString) -> OsString {
     }
 }
 
+impl DaemonCommand for Cli {
+    fn options(&self) -> &DaemonOptions {
+        &self.daemon
+    }
+}
+
 fn main() {
-    exit::run(|| {
-        let words = std::env::args_os().map(with_two_dashes);
-        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| {
-            let _ = error.print();
-            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
-        });
-        if let Some(dir) = &cli.man {
-            man::write(Cli::command(), dir)?;
-            return Ok(ExitCode::Done);
-        }
-        let logs = LogOptions {
-            file: cli.logfile.clone(),
-            level: cli.loglevel.clone(),
-            format: cli.logformat,
-        };
-        logs::init(NAME, &logs)?;
-        crypto::install_crypto_provider();
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(notify::watched(run(cli)))
-    })
+    frame::run(NAME, env::args_os().map(with_two_dashes), run)
 }
 
 async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
-    let root = Root::new(&cli.root)?;
-    let version = installed_version(&cli.root)?;
-    let at_root = |path: &PathBuf| under(&cli.root, path);
+    let root = Root::new(&cli.daemon.root)?;
+    let version = installed_version(&cli.daemon.root)?;
+    let at_root = |path: &PathBuf| under(&cli.daemon.root, path);
     let _lock = LocalLock::acquire(&at_root(&format!("/run/neco/{NAME}.lock").into()))?;
     let sabakan = neco_sabakan::Options::new(cli.sabakan_url.clone(), NAME);
     let sabakan = SabakanClient::new(&sabakan).or_exit(ExitCode::Usage)?;
     // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
     notify::ready();
-    let Some((config, store)) = wait_for_store(&cli.root, &stop).await else {
+    let Some((config, store)) = wait_for_store(&cli.daemon.root, &stop).await else {
         return Ok(ExitCode::Done);
     };
     let drivers = Drivers {
@@ -161,7 +135,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         serve(address, NAME, &version, readiness, status_page, register)
     });
     // Ready means: this binary runs. A list, etcd and leadership may be a long time coming.
-    let mut ready = Ready::announce(&cli.root, NAME, &version)?;
+    let mut ready = Ready::announce(&cli.daemon.root, NAME, &version)?;
     if let Some(listener) = &listener {
         ready.follow(listener.bound());
     }

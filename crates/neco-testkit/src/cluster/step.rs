@@ -278,6 +278,11 @@ impl Task {
         Self::new(request.clone(), 0, pieces)
     }
 
+    /// Whether it brings a group back.
+    fn restores(&self) -> bool {
+        matches!(self.pieces.last(), Some(Piece::CloseGroup(..)))
+    }
+
     /// What comes next.
     pub fn next(&self) -> Option<&Piece> {
         self.pieces.get(self.next)
@@ -520,6 +525,12 @@ impl Task {
                     self.failed(worker, world, format!("{} failed", act.what()))
                 } else {
                     // What cannot be restored stays stopped, and the status says so.
+                    if self.restores() {
+                        let cause = format!("{} failed: it stays stopped", act.what());
+                        let request = self.request.clone();
+                        let entry = Entry::StepFailed { request, step: 0, cause };
+                        worker.write_down(world, &entry);
+                    }
                     self.go()
                 }
             }

@@ -348,6 +348,14 @@ impl Worker {
         let txn = decided.txn(view, &self.local, &write);
         match decided {
             Move::Post(post) => {
+                let own = view.statuses.get(&self.local.lrn);
+                if matches!(self.local.doing, Some(Doing::Restore { .. })) {
+                    world.counts.add(Kind::State, "failure told while a group is restored");
+                } else if own.is_some_and(|own| {
+                    own.value.request.as_ref() == Some(&post.request) && own.value.is_closed()
+                }) {
+                    world.counts.add(Kind::State, "abort told more of");
+                }
                 let entry = Entry::Posting {
                     request: post.request,
                     step: post.step,

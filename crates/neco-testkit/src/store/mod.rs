@@ -8,6 +8,7 @@ mod data;
 pub mod lists;
 pub mod members;
 mod roles;
+mod terms;
 mod watching;
 
 use std::future::Future;
@@ -41,7 +42,8 @@ type Case = (&'static str, fn(Rig) -> Boxed<()>);
 /// # Panics
 /// If a case fails.
 pub async fn contract(make: impl AsyncFn(&'static str) -> Rig) {
-    let cases: Vec<Case> = [data::cases(), watching::cases(), roles::cases()].concat();
+    let cases: Vec<Case> =
+        [data::cases(), watching::cases(), roles::cases(), terms::cases()].concat();
     let mut failed = Vec::new();
     for (name, case) in &cases {
         let rig = make(name).await;

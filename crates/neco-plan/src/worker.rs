@@ -40,7 +40,10 @@ fn decide(view: &View, me: &Local) -> (u8, Move) {
         return (7, settle);
     }
     if let Some(found) = group_to_restore(view, me) {
-        return (2, found);
+        return match failure_beside_restoration(view, me) {
+            Some(post) => (9, post),
+            None => (2, found),
+        };
     }
     if let Some(why) = runs_in_vain(view, me) {
         return (3, Move::Cancel { why });
@@ -63,10 +66,13 @@ fn decide(view: &View, me: &Local) -> (u8, Move) {
     for_member(view, me, request)
 }
 
-/// Rows 7 to 18: a readable request of a known kind with this server among its members.
+/// Rows 7 to 18, and 9 before them: a readable request of a known kind with this server among its members.
 fn for_member(view: &View, me: &Local, request: &UpdateRequest) -> (u8, Move) {
     let id = request.id();
     let own = own_status(view, me, request);
+    if let Some(post) = failure_to_tell(view, me, request) {
+        return (9, post);
+    }
     if request.stop {
         return (7, settle(view, me, request).unwrap_or_else(|| Move::Rest(closed(own))));
     }
@@ -76,15 +82,9 @@ fn for_member(view: &View, me: &Local, request: &UpdateRequest) -> (u8, Move) {
     let post = |step: u32, kind: PostKind| {
         Move::Post(Post { request: id.clone(), version: request.version.clone(), step, kind })
     };
-    let abort = |origin: Origin| {
-        post(own.map_or(1, |status| status.step.max(1)), PostKind::Aborted(origin))
-    };
-    let own_origin =
-        |step: u32, cause: String| Origin { lrn: me.lrn, step, cause, unknown: Default::default() };
+    let abort = |origin: Origin| abort(request, own, origin);
+    let own_origin = |step: u32, cause: String| own_origin(me, step, cause);
 
-    if let Some((step, cause)) = own_failure(me, &id, own) {
-        return (9, abort(own_origin(step, cause)));
-    }
     if let Some(origin) = first_abort(view, request) {
         return (10, abort(origin));
     }
@@ -300,7 +300,57 @@ fn own_status<'a>(view: &'a View, me: &Local, request: &UpdateRequest) -> Option
     view.status_of(request, me.lrn).map(|status| &status.value)
 }
 
-/// Row 9: a failure of this server, as step and cause.
+fn abort(request: &UpdateRequest, own: Option<&UpdateStatus>, origin: Origin) -> Move {
+    Move::Post(Post {
+        request: request.id(),
+        version: request.version.clone(),
+        step: own.map_or(1, |status| status.step.max(1)),
+        kind: PostKind::Aborted(origin),
+    })
+}
+
+fn own_origin(me: &Local, step: u32, cause: String) -> Origin {
+    Origin { lrn: me.lrn, step, cause, unknown: Default::default() }
+}
+
+/// Row 9 beside row 2: while a group is brought back, which may take minutes, the others learn what has failed here. The
+/// restoration waits for nobody: it goes on whatever etcd says to that, and a crash in between leaves the group open.
+fn failure_beside_restoration(view: &View, me: &Local) -> Option<Move> {
+    let restores = matches!(me.doing, Some(Doing::Restore { .. }));
+    if !restores || distrust(view, me).is_some() || another_machine(view, me).is_some() {
+        return None;
+    }
+    let request = view.current().filter(|request| request.is_member(me.lrn))?;
+    failure_to_tell(view, me, request)
+}
+
+/// Row 9: the post of what failed here and is not told yet; what has come of it since is added to the abort that told it.
+fn failure_to_tell(view: &View, me: &Local, request: &UpdateRequest) -> Option<Move> {
+    let (id, own) = (request.id(), own_status(view, me, request));
+    let (step, cause) = match own.filter(|status| status.is_closed()) {
+        Some(told) => grown_failure(me, &id, told)?,
+        None if request.stop => return None,
+        None => own_failure(me, &id, own)?,
+    };
+    Some(abort(request, own, own_origin(me, step, cause)))
+}
+
+/// An own abort that the journal knows more about than it `told`: such as a service that stays stopped.
+fn grown_failure(me: &Local, id: &RequestId, told: &UpdateStatus) -> Option<(u32, String)> {
+    let own = |origin: &&Origin| told.cond == Condition::Abort && origin.lrn == me.lrn;
+    let origin = told.origin.as_ref().filter(own)?;
+    let (_, known) = me.journal.of(id).failed?;
+    if origin.cause.contains(&known) {
+        return None;
+    }
+    let cause = match known.starts_with(&origin.cause) {
+        true => known,
+        false => format!("{}; {known}", origin.cause),
+    };
+    Some((origin.step, cause))
+}
+
+/// A failure of this server, as step and cause.
 fn own_failure(me: &Local, id: &RequestId, own: Option<&UpdateStatus>) -> Option<(u32, String)> {
     let state = me.journal.of(id);
     if let Some((step, cause)) = state.failed {

@@ -146,9 +146,98 @@ mod row_2 {
         }
         // An own failure counts before it is posted.
         let (cluster, mut me, request) = grouped();
-        let cause = "it broke".into();
-        me.journal.apply(&Entry::StepFailed { request: request.id(), step: 2, cause });
+        fails(&mut me, &request, 2, "it broke");
         assert_eq!(decide(&cluster, &me), (2, back(&request, false)));
+    }
+
+    fn fails(me: &mut Local, request: &UpdateRequest, step: u32, cause: &str) {
+        let (request, cause) = (request.id(), cause.to_owned());
+        me.journal.apply(&Entry::StepFailed { request, step, cause });
+    }
+
+    /// What has failed in a group that is being brought back.
+    fn failed_and_restoring() -> (Cluster, Local, UpdateRequest) {
+        let (cluster, mut me, request) = grouped();
+        fails(&mut me, &request, 2, "it broke");
+        me.doing = Some(Doing::Restore { group: "vault".into() });
+        (cluster, me, request)
+    }
+
+    #[test]
+    fn a_failure_is_told_while_the_group_is_restored_and_once() {
+        let (mut cluster, me, request) = failed_and_restoring();
+        let post = posts(&cluster, &me, 9);
+        let origin = Origin { lrn: lrn(0), step: 2, cause: "it broke".into(), unknown: Map::new() };
+        assert_eq!((post.step, &post.kind), (2, &PostKind::Aborted(origin)));
+        let write = StatusWrite { now: at(9_000), changes: vec![], steps: vec![] };
+        let txn = Move::Post(post).txn(&cluster.view(), &me, &write).expect("it is written");
+        assert!(cluster.commit(&txn));
+        assert_eq!(decide(&cluster, &me), (2, Move::Keep), "it is told");
+        // The leader stops; a crash in between leaves the group open: it is restored, whatever the status says.
+        cluster.request(&stopped(&request, false));
+        assert_eq!(decide(&cluster, &me), (2, Move::Keep));
+        let me = Local { doing: None, ..me };
+        assert_eq!(decide(&cluster, &me), (2, back(&request, false)));
+        cluster.delete(Key::Request);
+        assert_eq!(decide(&cluster, &me), (2, back(&request, false)));
+    }
+
+    #[test]
+    fn nothing_is_told_while_a_group_is_restored_to_who_has_no_business_with_it() {
+        // Somebody else's failure waits for the end of the restoration, and so does a stop.
+        let (mut cluster, mut me, request) = grouped();
+        me.doing = Some(Doing::Restore { group: "vault".into() });
+        cluster.put(Key::Status(lrn(1)), &aborted(&request, 2, 1, "it broke"));
+        assert_eq!(decide(&cluster, &me), (2, Move::Keep));
+        let (cluster, me, request) = failed_and_restoring();
+        let other = UpdateRequest { started_at: at(7_000), ..request.clone() };
+        let without = UpdateRequest { servers: lrns(&[1]), ..request.clone() };
+        let mut replaced = cluster.clone();
+        let mut alive = replaced.alive(0, V1, &[]).view().alive[&lrn(0)].value.clone();
+        alive.machine_id = "another".to_owned();
+        for etcd in [
+            cluster.clone().request(&stopped(&request, false)),
+            cluster.clone().delete(Key::Request),
+            cluster.clone().request(&other),
+            cluster.clone().request(&without),
+            cluster.clone().bytes(&Key::Request, "{"),
+            replaced.put(Key::Alive(lrn(0)), &alive),
+        ] {
+            assert_eq!(decide(etcd, &me), (2, Move::Keep));
+        }
+        // Nor to an etcd that is not to be trusted.
+        let mut me = me;
+        let mark = Mark { cluster_id: 0, revision: Revision(1_000), epoch: 0 };
+        me.journal.apply(&Entry::Mark(mark));
+        assert_eq!(decide(&cluster, &me), (2, Move::Keep));
+    }
+
+    #[test]
+    fn what_does_not_start_again_is_added_to_the_abort_also_after_the_stop() {
+        let (mut cluster, mut me, request) = grouped();
+        fails(&mut me, &request, 2, "it broke");
+        fails(&mut me, &request, 0, "group vault stays stopped: no seal");
+        let closed =
+            Entry::GroupClosed { group: "vault".into(), request: request.id(), way: Way::Back };
+        me.journal.apply(&closed);
+        let whole = "it broke; group vault stays stopped: no seal";
+        cluster.put(Key::Status(lrn(0)), &aborted(&request, 2, 0, "it broke"));
+        for mut etcd in
+            [cluster.clone(), cluster.clone().request(&stopped(&request, false)).clone()]
+        {
+            let post = posts(&etcd, &me, 9);
+            let origin = Origin { lrn: lrn(0), step: 2, cause: whole.into(), unknown: Map::new() };
+            assert_eq!((post.step, &post.kind), (2, &PostKind::Aborted(origin)));
+            let write = StatusWrite { now: at(9_000), changes: vec![], steps: vec![] };
+            let txn = Move::Post(post).txn(&etcd.view(), &me, &write).expect("it is written");
+            assert!(etcd.commit(&txn));
+            assert_eq!(decide(&etcd, &me).1, Move::Rest(Rest::Closed(Condition::Abort)));
+        }
+        // An abort of another cause keeps it; one of another server is not this one's to change.
+        cluster.put(Key::Status(lrn(0)), &aborted(&request, 2, 0, "different recipes"));
+        assert_eq!(aborts(&cluster, &me, 9).cause, format!("different recipes; {whole}"));
+        cluster.put(Key::Status(lrn(0)), &aborted(&request, 2, 1, "different recipes"));
+        assert_eq!(rests(&cluster, &me, 8), Rest::Closed(Condition::Abort));
     }
 
     #[test]

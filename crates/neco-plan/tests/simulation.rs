@@ -123,6 +123,8 @@ const REACHED: [(Kind, &[&str]); 7] = [
             "fence waits",
             "group restored back",
             "group restored forward",
+            "failure told while a group is restored",
+            "abort told more of",
             "turn is held by another",
             "turn was taken away",
             "another etcd is not healthy",

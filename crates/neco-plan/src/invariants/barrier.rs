@@ -1,7 +1,9 @@
 //! Who may begin which step: invariants 7 to 10, 13 and 14, and 11 and 12 as far as records tell.
 
 use neco_schema::journal::Entry;
-use neco_schema::{Condition, ContentsStatus, Group, HistoryRecord, Key, Outcome, RequestId, Way};
+use neco_schema::{
+    Condition, ContentsStatus, Group, HistoryRecord, Key, Outcome, RequestId, UpdateStatus, Way,
+};
 
 use super::server::Line;
 use super::state::State;
@@ -138,7 +140,7 @@ fn skew_at_most_one(state: &State, verdicts: &mut Verdicts) {
     verdicts.safety(9, state.revision, &[REQUEST], wrong);
 }
 
-/// 10: within one request steps do not go back, and a closed status is the last.
+/// 10: within one request steps do not go back, and a closed status is the last; an abort may be told more of.
 fn monotone_steps(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts) {
     let (Some(before), after) = (&put.before, &put.after) else { return };
     // A Go worker that restarts begins with step 1, and what a person puts there by hand is no step of a server.
@@ -153,7 +155,8 @@ fn monotone_steps(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts)
             before.step, after.step
         ))
     } else {
-        before.is_closed().then(|| {
+        let goes_on = before.is_closed() && !tells_more(before, after);
+        goes_on.then(|| {
             format!(
                 "boot server {lrn} went on after it had closed: {} to {}",
                 before.cond, after.cond
@@ -161,6 +164,16 @@ fn monotone_steps(change: &Change<'_>, put: &StatusPut, verdicts: &mut Verdicts)
         })
     };
     verdicts.safety(10, change.revision(), &[&put.key], wrong);
+}
+
+/// Whether `after` is the abort that `before` is, with what has come of it since.
+fn tells_more(before: &UpdateStatus, after: &UpdateStatus) -> bool {
+    let (Some(told), Some(tells)) = (&before.origin, &after.origin) else { return false };
+    before.cond == Condition::Abort
+        && (before.cond, before.step) == (after.cond, after.step)
+        && (told.lrn, told.step) == (tells.lrn, tells.step)
+        && tells.cause.len() > told.cause.len()
+        && tells.cause.starts_with(&told.cause)
 }
 
 /// 11, as far as records tell: which way a group goes is decided once for a request, and forward only when every

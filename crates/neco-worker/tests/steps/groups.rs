@@ -192,15 +192,42 @@ async fn what_does_not_start_again_stays_stopped_and_the_status_says_so() {
     cluster.server(1).units().faults().fail(START, "the seal is broken").unwrap();
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;
+    // What came of the restoration is added to what was told before it.
+    let whole = async || cluster.status(1).unwrap().message.contains("group vault stays stopped: ");
+    cluster.until("the status says so", whole).await;
     let own = cluster.status(1).unwrap();
     assert!(own.message.contains("in step 4: starting vault.service"), "{}", own.message);
-    assert!(own.message.contains("group vault stays stopped: "), "{}", own.message);
     assert!(own.message.matches("the seal is broken").count() == 2, "{}", own.message);
     assert!(!cluster.server(1).is_active(VAULT).await);
     // The way was decided: the other one goes forward.
     assert!(cluster.server(0).is_active(VAULT).await);
     let config = std::fs::read_to_string(cluster.server(0).path("/etc/vault/config.hcl")).unwrap();
     assert!(config.contains("30d"), "{config}");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_while_the_group_is_restored_and_a_crash_then_leaves_nothing_stopped() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(1).units().faults().fail(START, "the seal is broken").unwrap();
+    let request = cluster.request().await;
+    let told = async || cluster.status(1).is_some_and(|own| own.cond == Condition::Abort);
+    cluster.until("everybody knows", told).await;
+    let message = cluster.status(1).unwrap().message;
+    assert!(message.contains("in step 4: starting vault.service"), "{message}");
+    assert!(!message.contains("stays stopped"), "it is still tried: {message}");
+    let opened = |entry: &Entry| matches!(entry, Entry::GroupOpened { .. });
+    let closed = |entry: &Entry| matches!(entry, Entry::GroupClosed { .. });
+    let count = |which: fn(&Entry) -> bool| {
+        cluster.server(1).entries().iter().filter(|entry| which(entry)).count()
+    };
+    assert_eq!(count(opened), count(closed) + 1, "the restoration runs");
+    cluster.servers[1].crash().await;
+    cluster.server(1).units().faults().clear(START).unwrap();
+    cluster.start(1);
+    cluster.until("it runs again", async || cluster.server(1).is_active(VAULT).await).await;
+    cluster.ended(&request, Condition::Abort).await;
+    assert_eq!(cluster.status(1).unwrap().message, message);
     cluster.verdict().await;
 }
 

@@ -112,6 +112,34 @@ fn a_step_back_and_a_word_after_the_last_break_10() {
     log.keeps(Safety(10));
 }
 
+#[test]
+fn an_abort_may_be_told_more_of_and_nothing_else() {
+    let one = request("1.0.0", 1);
+    let told = |origin_lrn, cause: &str, cond| {
+        let mut status = status(&one, 1, cond);
+        if let Some(origin) = &mut status.origin {
+            (origin.lrn, origin.cause) = (origin_lrn, cause.to_owned());
+        }
+        status
+    };
+    let after = |status: &neco_schema::UpdateStatus| {
+        let mut log = Log::at_step(rules(), &one, 1);
+        log.put(&Key::Status(A), &told(A, "it broke", Condition::Abort));
+        log.put(&Key::Status(A), status);
+        log
+    };
+    after(&told(A, "it broke; group vault stays stopped", Condition::Abort)).keeps(Safety(10));
+    for wrong in [
+        told(A, "it broke", Condition::Abort),
+        told(A, "it went well", Condition::Abort),
+        told(B, "it broke; group vault stays stopped", Condition::Abort),
+        told(A, "", Condition::NotRunning),
+        told(A, "", Condition::Running),
+    ] {
+        after(&wrong).breaks(Safety(10));
+    }
+}
+
 fn way(one: &neco_schema::UpdateRequest, way: Way) -> [Op; 1] {
     let record = Group { request: one.id(), way, unknown: serde_json::Map::new() };
     [Op::put(&Key::Group("vault".into()), &record)]

@@ -17,11 +17,12 @@ use neco_components::{Artifacts, Desired, Facts, Phase, Recipe, ServerFacts, Ste
 use neco_schema::Lrn;
 
 /// All components.
-const COMPONENTS: [&str; 13] = [
+const COMPONENTS: [&str; 15] = [
     "cke",
     "cke-localproxy",
     "etcd",
     "etcdpasswd",
+    "node-exporter",
     "promtail",
     "sabakan",
     "sabakan-state-setter",
@@ -30,6 +31,7 @@ const COMPONENTS: [&str; 13] = [
     "setup-serf-tags",
     "sshd",
     "sudoers",
+    "teleport-node",
     "vault",
 ];
 
@@ -124,10 +126,17 @@ fn the_recipe_has_every_kind_of_step() {
         groups,
         [("vault", 3, 4, vec!["vault"]), ("cke", 11, 12, vec!["cke", "cke-localproxy"])]
     );
-    let applied: Vec<Vec<String>> = [8, 12]
+    let applied: Vec<Vec<String>> = [8, 12, 16]
         .map(|number| step(number).components(Phase::Apply).map(ToString::to_string).collect())
         .into();
-    assert_eq!(applied, [vec!["sshd", "sudoers", "etcdpasswd"], vec!["cke", "cke-localproxy"]]);
+    assert_eq!(
+        applied,
+        [
+            vec!["sshd", "sudoers", "etcdpasswd", "teleport-node"],
+            vec!["cke", "cke-localproxy"],
+            vec!["promtail", "node-exporter"]
+        ]
+    );
     // CKE's command reads the configuration that is written before.
     assert!(
         matches!(&step(12).parts[2].work, Work::Action { action } if *action == "cke-template")

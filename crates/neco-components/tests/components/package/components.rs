@@ -1,5 +1,7 @@
 //! What the components say of themselves.
 
+use std::path::Path;
+
 use neco_components::{Probe, Restart, Scope, UnitRole};
 
 use super::{COMPONENTS, shipped};
@@ -9,6 +11,35 @@ fn every_component_of_the_original_is_there() {
     let recipe = shipped();
     let names: Vec<&str> = recipe.components().map(|component| component.name.as_str()).collect();
     assert_eq!(names, COMPONENTS);
+}
+
+/// A program whose unit no component names would lie there and never run.
+#[test]
+fn every_unit_of_the_example_of_programs_is_kept_running_and_needs_what_it_says() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../debian/usr/share/doc/neco/examples/programs/units");
+    let (recipe, mut seen) = (shipped(), 0);
+    // What components write themselves is there.
+    let rendered = recipe
+        .components()
+        .map(|component| super::render(component.name.as_str(), &super::facts("1.0.0", 0, &[0])));
+    let rendered: Vec<_> = rendered.collect();
+    let written = |path: &str| rendered.iter().any(|desired| desired.file(path).is_some());
+    for entry in std::fs::read_dir(&example).expect("a folder") {
+        let path = entry.expect("a file").path();
+        let text = std::fs::read_to_string(&path).expect("a unit");
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let mut units = recipe.components().flat_map(|component| &component.units);
+        let unit = units.find(|unit| unit.name.as_str() == name);
+        let unit = unit.unwrap_or_else(|| panic!("no component has {name}"));
+        assert_eq!(unit.role, UnitRole::Running, "{name}");
+        let conditions = text.lines().filter_map(|line| line.strip_prefix("ConditionPathExists="));
+        for path in conditions.filter(|path| !written(path)) {
+            assert!(unit.needs.iter().any(|need| need == Path::new(path)), "{name} needs {path}");
+        }
+        seen += 1;
+    }
+    assert!(seen > 0, "{} is empty", example.display());
 }
 
 /// The unit of each component, what becomes of it, and what it needs.
@@ -29,6 +60,7 @@ fn units_are_those_of_the_original() {
             UnitRole::Running,
             vec!["/etc/etcdpasswd/etcd.crt", "/etc/etcdpasswd/etcd.key"],
         ),
+        ("node-exporter", "node-exporter.service", UnitRole::Running, vec![]),
         ("promtail", "promtail.service", UnitRole::Running, vec![]),
         (
             "sabakan",
@@ -42,6 +74,12 @@ fn units_are_those_of_the_original() {
         ("setup-serf-tags", "setup-serf-tags.service", UnitRole::Triggered, vec![]),
         ("setup-serf-tags", "setup-serf-tags.timer", UnitRole::Running, vec![]),
         ("sshd", "ssh.service", UnitRole::Running, vec![]),
+        (
+            "teleport-node",
+            "teleport-node.service",
+            UnitRole::Running,
+            vec!["/etc/teleport/teleport.yaml"],
+        ),
         ("vault", "vault.service", UnitRole::Running, vec![]),
     ];
     let recipe = shipped();
@@ -132,10 +170,12 @@ fn programs_of_a_package_are_watched() {
         [
             ("cke", vec!["/usr/sbin/cke"]),
             ("cke-localproxy", vec!["/usr/sbin/cke-localproxy", "/etc/cke/config.yml"]),
+            ("node-exporter", vec!["/usr/sbin/node_exporter"]),
             (
                 "sabakan-state-setter",
                 vec!["/usr/bin/sabakan-state-setter", "/usr/share/neco/sabakan-state-setter.yml"]
             ),
+            ("teleport-node", vec!["/usr/sbin/teleport"]),
         ]
     );
 }

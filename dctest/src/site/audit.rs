@@ -1,13 +1,13 @@
 //! The verdict on everything that has happened: `necoctl audit` over etcd's history and the journals of all boot servers.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use super::journal::JOURNAL;
 use super::{Site, shown};
 use crate::plan::topology::Place;
-
-/// Where a boot server keeps its journal, below its root.
-const JOURNAL: &str = "var/lib/neco/journal";
 
 impl Site {
     /// Judges it; gives what was said in a line.
@@ -19,8 +19,10 @@ impl Site {
         let root = self.dirs.machine(&machine.name).root();
         let mut words = vec![shown(&self.tools.necoctl), "--root".to_owned(), shown(&root)];
         words.extend(["audit", "--timeout=60s", "--output=json"].map(str::to_owned));
-        // Those that have left are judged too.
-        let others = (0..self.centre.boot_servers).filter(|lrn| *lrn != machine.lrn);
+        // Those that have left are judged too, and those that have come.
+        let come = self.machines.iter().map(|machine| machine.lrn);
+        let all: BTreeSet<u32> = (0..self.centre.boot_servers).chain(come).collect();
+        let others = all.into_iter().filter(|lrn| *lrn != machine.lrn);
         words.extend(others.map(|lrn| {
             let disk = self.dirs.machine(&Place::BootServer(lrn).name()).upper();
             format!("--journal={lrn}={}", shown(&disk.join(JOURNAL)))

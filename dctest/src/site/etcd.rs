@@ -1,10 +1,11 @@
 //! etcd on the boot servers, as a site would have set it up: one member on the `node0` address of each, TLS for everybody.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 
 use super::{Machine, Runs, Site, until};
@@ -15,6 +16,14 @@ pub const UNIT: &str = "etcd-container.service";
 
 /// How long a cluster may take to be healthy.
 const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
+
+/// By which programs of a server that runs everything find etcd.
+const FINDING_ETCD: [&str; 4] = [
+    "/etc/cke/config.yml",
+    "/etc/etcdpasswd/config.yml",
+    "/etc/neco/config.yml",
+    "/etc/sabakan/config.yml",
+];
 
 const UNIT_FILE: &str = "\
 [Unit]
@@ -125,7 +134,8 @@ impl Site {
         self.tell(machine, &all, input).await
     }
 
-    /// The names of the members that have started, as a machine tells them; of one that has not, its addresses.
+    /// The names of the members that have started, as a machine tells them, with a word at one that has no vote; of one that
+    /// has not started, its addresses.
     ///
     /// # Errors
     /// etcd does not answer there.
@@ -136,11 +146,30 @@ impl Site {
         let members = told["members"].as_array().context("etcdctl tells no members")?;
         let name = |member: &serde_json::Value| {
             let name = member["name"].as_str().filter(|name| !name.is_empty());
-            name.map_or_else(|| member["peerURLs"].to_string(), str::to_owned)
+            let name = name.map_or_else(|| member["peerURLs"].to_string(), str::to_owned);
+            if member["isLearner"] == true { format!("{name} (a learner)") } else { name }
         };
         let mut names: Vec<String> = members.iter().map(name).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Sees that on every server Neco and each program that finds etcd by a file are told of the members on all servers, and of
+    /// no other.
+    ///
+    /// # Errors
+    /// One is told of others.
+    pub async fn know_etcd(&self) -> Result<()> {
+        let urls = self.machines.iter().map(|machine| format!("https://{}:2379", machine.address));
+        let wanted: BTreeSet<String> = urls.collect();
+        for machine in &self.machines {
+            for file in FINDING_ETCD {
+                let text = self.ask(machine, &["cat", file]).await?;
+                let told = endpoints_in(&text);
+                ensure!(told == wanted, "{}: {file} tells of {told:?}", machine.name);
+            }
+        }
+        Ok(())
     }
 
     /// Takes a member out as an operator does, who asks again; gives back when the others are healthy. While it closes its
@@ -204,6 +233,12 @@ impl Site {
     }
 }
 
+/// The addresses for clients of etcd that a file holds.
+fn endpoints_in(text: &str) -> BTreeSet<String> {
+    let words = text.split_whitespace().map(|word| word.trim_matches(['"', ',']));
+    words.filter(|word| word.ends_with(":2379")).map(str::to_owned).collect()
+}
+
 /// The configuration file of a member (etcd, `--config-file`).
 fn settings(machine: &Machine, peers: &str) -> String {
     let (name, address) = (&machine.name, machine.address);
@@ -218,4 +253,19 @@ fn settings(machine: &Machine, peers: &str) -> String {
          initial-cluster: {peers}\ninitial-cluster-token: dctest\ninitial-cluster-state: new\n\
          client-transport-security:\n{tls}peer-transport-security:\n{tls}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_found_in_every_form() {
+        let block = "endpoints:\n  - https://10.69.0.3:2379\n  - https://10.69.0.195:2379\nprefix: /neco/\n";
+        let quoted = "address = \"https://10.69.0.3:2379\"\n";
+        let found = |text: &str| endpoints_in(text).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(block), ["https://10.69.0.195:2379", "https://10.69.0.3:2379"]);
+        assert_eq!(found(quoted), ["https://10.69.0.3:2379"]);
+        assert!(found("prefix: /neco/\n").is_empty());
+    }
 }

@@ -6,6 +6,7 @@ mod drafts;
 mod etcd;
 mod full;
 mod installation;
+mod journal;
 mod measure;
 mod neco;
 pub mod pins;

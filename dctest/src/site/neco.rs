@@ -424,7 +424,10 @@ impl Site {
     }
 
     /// The identity of the current request.
-    pub(super) async fn request(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// There is none, or etcd does not answer.
+    pub async fn request(&self) -> Result<String> {
         Ok(self.status().await?.request.context("there is no request")?.id)
     }
 

@@ -19,6 +19,7 @@ mod power_cut_in_mid_step;
 mod release_reaches_everybody;
 mod releases_come_through_a_proxy;
 mod sabakan_absent;
+mod server_added;
 mod server_removed;
 mod site_program;
 mod stop_and_recover;
@@ -52,5 +53,6 @@ pub const STORIES: &[Story] = &[
     group_interrupted::STORY,
     vault_sealed::STORY,
     sabakan_absent::STORY,
+    server_added::STORY,
     server_removed::STORY,
 ];

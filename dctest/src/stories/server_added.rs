@@ -1,0 +1,85 @@
+//! A fourth boot server joins three.
+
+use anyhow::{Result, ensure};
+use futures::future::try_join_all;
+use neco_schema::journal::{Entry, Phase};
+
+use crate::instance::orders::Power;
+use crate::site::{Machine, Report, Site, UPDATE};
+use crate::suite::Story;
+
+pub(super) const STORY: Story = Story::new(
+    "server-added",
+    "a new boot server is registered: the update that follows brings everything to it, and its etcd joins as a learner that is promoted; all are told of its address, and nobody else's etcd is restarted nor kept from being written",
+    |site| Box::pin(run(site)),
+)
+.on_full_servers()
+.for_long()
+.spoiling();
+
+/// The spare one.
+const NEW: u32 = 3;
+
+/// What its worker does about its member, which is a learner until it has caught up.
+const ADDED: &str = "add etcd member boot-3";
+const PROMOTED: &str = "give etcd member boot-3 its vote";
+
+/// How long a writer may wait: nobody else's etcd is restarted for the new one.
+const LONGEST: f64 = 10.0;
+
+async fn run(site: &mut Site) -> Result<()> {
+    let version = site.version().await?;
+    let of_three = site.request().await?;
+    let before = site.machines.clone();
+    let started = etcds_of(site, &before).await?;
+    site.order_power(NEW, Power::On).await?;
+    let new = site.prepare_to_join(NEW, &version).await?;
+    site.machines.push(new);
+    let joining = site.watching_etcd_of(&before, async {
+        site.register_server(NEW).await?;
+        // The version is the same, the request is not.
+        let another = |report: &Report| report.request.as_ref().is_some_and(|r| r.id != of_three);
+        let through = |report: &Report| report.has_completed(&version) && another(report);
+        site.until_status("the new server to be through", UPDATE * 2, through).await
+    });
+    let (report, seen) = joining.await?;
+    for machine in &site.machines {
+        let condition = report.server(machine.lrn).and_then(|server| server.condition.as_deref());
+        let name = &machine.name;
+        ensure!(condition == Some("completed"), "{name} is {condition:?}: {}", report.in_brief());
+        site.runs(machine, &version).await?;
+    }
+    has_joined(site).await?;
+    let now = etcds_of(site, &before).await?;
+    ensure!(now == started, "etcd of the others was {started:?}, and is {now:?}");
+    let gap = seen.longest_gap.as_secs_f64();
+    site.note("seconds without a write to etcd, at most", gap);
+    ensure!(gap < LONGEST, "nothing could be written for {gap:.1} s: {seen:?}");
+    site.everything_runs().await?;
+    // One more release, by four.
+    site.update(UPDATE).await?;
+    site.everything_runs().await
+}
+
+/// Sees that the new member votes, that it did not from the beginning, and that everybody is told of it.
+async fn has_joined(site: &Site) -> Result<()> {
+    let members = site.etcd_members(site.machine(0)).await?;
+    ensure!(members == ["boot-0", "boot-1", "boot-2", "boot-3"], "members are {members:?}");
+    let written = site.journal(site.machine(NEW)).await?;
+    for what in [ADDED, PROMOTED] {
+        let done = written.iter().any(|entry| is_done(entry, what));
+        ensure!(done, "the worker of boot-{NEW} has not written that it did {what:?}");
+    }
+    site.know_etcd().await
+}
+
+/// Whether an entry tells that something was done.
+fn is_done(entry: &Entry, wanted: &str) -> bool {
+    matches!(entry, Entry::Effect { what, phase: Phase::End, .. } if what == wanted)
+}
+
+/// The container of etcd on each of these servers, and when it was started.
+async fn etcds_of(site: &Site, machines: &[Machine]) -> Result<Vec<Option<String>>> {
+    let etcd = async |machine| anyhow::Ok(site.containers(machine).await?.remove("etcd"));
+    try_join_all(machines.iter().map(etcd)).await
+}

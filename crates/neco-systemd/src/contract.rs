@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{ActiveState, FileState, Job, LoadState, UnitError, UnitName, Units};
+use crate::{ActiveState, FileState, Job, LoadState, UnitError, UnitName, UnitState, Units};
 
 /// A machine with an engine under test. Where it is a real one, dropping the bench removes what a clause left.
 ///
@@ -30,6 +30,9 @@ const RELOADING: &str = "[Service]\nExecStart=/bin/sleep infinity\nExecReload=/b
 const TRIGGERED: &str = "[Service]\nType=oneshot\nExecStart=/bin/true\n";
 const YEARLY: &str = "[Timer]\nOnCalendar=yearly\n[Install]\nWantedBy=timers.target\n";
 
+/// How long a service that runs may take to have settled.
+const SETTLES_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long a unit that has ended may take to be forgotten.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -37,6 +40,8 @@ const FORGOTTEN_WITHIN: Duration = Duration::from_secs(10);
 pub async fn holds<B: Bench>(new: impl Fn() -> B) {
     an_unknown_unit_has_a_state_but_takes_no_job(&new()).await;
     start_and_stop_change_the_state_and_may_be_repeated(&new()).await;
+    a_service_that_keeps_running_settles_and_one_that_does_not_run_has_nothing_to_settle(&new())
+        .await;
     enabling_and_starting_are_independent(&new()).await;
     a_unit_without_install_section_stays_static(&new()).await;
     a_changed_file_counts_after_a_daemon_reload(&new()).await;
@@ -104,6 +109,33 @@ async fn start_and_stop_change_the_state_and_may_be_repeated(bench: &impl Bench)
     units.restart(&vault()).await.expect("a restart starts");
     assert_eq!(active(bench).await, ActiveState::Active);
     units.stop(&vault()).await.expect("stopped");
+}
+
+async fn a_service_that_keeps_running_settles_and_one_that_does_not_run_has_nothing_to_settle(
+    bench: &impl Bench,
+) {
+    let units = bench.units();
+    bench.write_unit(&vault(), WANTED);
+    units.daemon_reload().await.expect("reloaded");
+    let settles_in = async || {
+        let state = units.state(&vault()).await.expect("a state");
+        let left = state.settles_in.unwrap_or_default();
+        assert!(left <= UnitState::SETTLED_AFTER, "{left:?}");
+        (state.is_active(), state.settles_in)
+    };
+    assert_eq!(settles_in().await, (false, None));
+    units.start(&vault()).await.expect("started");
+    let run = bench.run_of(&vault());
+    let polled = tokio::time::timeout(SETTLES_WITHIN, async {
+        while settles_in().await != (true, None) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(polled.await.is_ok(), "it still settles: {:?}", settles_in().await);
+    assert_eq!(bench.run_of(&vault()), run, "to look changes nothing");
+    assert_eq!(settles_in().await, (true, None), "what has settled keeps that");
+    units.stop(&vault()).await.expect("stopped");
+    assert_eq!(settles_in().await, (false, None));
 }
 
 async fn enabling_and_starting_are_independent(bench: &impl Bench) {

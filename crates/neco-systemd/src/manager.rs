@@ -276,6 +276,8 @@ impl Manager {
                 Some(_) => LoadState::Loaded,
             },
             active,
+            // Nothing ends by itself here.
+            settles_in: None,
             sub: sub.to_owned(),
             file_state: match disk {
                 _ if transient => FileState::Transient,

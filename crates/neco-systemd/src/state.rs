@@ -1,5 +1,7 @@
 //! What systemd says about a unit, as values.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The state of a unit.
@@ -9,6 +11,13 @@ pub struct UnitState {
     pub load: LoadState,
     /// Whether it runs.
     pub active: ActiveState,
+    /// How much longer it has to stay active until that means that it keeps running: of many services systemd knows no more
+    /// than that their process was made, and one that finds out that it cannot do its work ends a moment later. `None` if it
+    /// was active for [`SETTLED_AFTER`](Self::SETTLED_AFTER) already, if it has said that it is ready or has done its work
+    /// (`Type=notify`, `dbus`, `oneshot`), if it is no service, and if it is not active. What ends and is started again begins
+    /// anew.
+    #[serde(default)]
+    pub settles_in: Option<Duration>,
     /// The finer state that depends on the type of the unit, such as `running`.
     pub sub: String,
     /// Whether its file makes it start at boot.
@@ -18,6 +27,10 @@ pub struct UnitState {
 }
 
 impl UnitState {
+    /// How long a service that says nothing about itself has to run until it counts as one that keeps running. A container
+    /// that cannot be run ends within a second.
+    pub const SETTLED_AFTER: Duration = Duration::from_secs(3);
+
     /// Whether systemd knows a definition of this unit.
     pub fn exists(&self) -> bool {
         self.load != LoadState::NotFound

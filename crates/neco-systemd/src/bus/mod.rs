@@ -7,6 +7,7 @@ mod proxies;
 #[cfg(test)]
 mod scripted;
 mod session;
+mod settling;
 mod transient;
 
 use std::path::PathBuf;
@@ -29,8 +30,8 @@ use crate::{Job, UnitError, UnitName, UnitState, Units};
 ///
 /// What counts as success is what `systemctl` takes for it:
 ///
-/// - A service of `Type=simple` is started when its process is there. One that dies at once is started too; ask for
-///   its [`state`](Units::state), or write `Type=notify` or `exec` into its unit.
+/// - A service of `Type=simple` is started when its process is there. One that dies at once is started too; whether it
+///   keeps running is told by the [`settles_in`](UnitState::settles_in) of its [`state`](Units::state).
 /// - A unit whose own conditions (`Condition…=`, `ExecCondition=`) say that it shall not run here is left inactive
 ///   without an error. The state tells.
 /// - The end of a unit that fails while it is stopped is an end.
@@ -302,6 +303,33 @@ mod tests {
         let systemd = at(folder.path(), Systemd::ANSWER, SHORT);
         let error = systemd.daemon_reload().await.expect_err("it never ends");
         assert_eq!(error.to_string(), "systemd did not answer `daemon-reload` within 50ms");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_has_just_been_started_has_not_settled_unless_it_says_that_it_is_ready()
+    {
+        const ANSWERED: &[&str] = &["Hello", "LoadUnit", "GetAll", "GetUnitFileState"];
+        let folder = tempfile::tempdir().expect("a folder");
+        let systemd = at(folder.path(), Systemd::ANSWER, LONG);
+        for (kind, since, settled) in [
+            ("simple", u64::MAX, false),
+            ("exec", u64::MAX, false),
+            ("forking", u64::MAX, false),
+            ("one that comes later", u64::MAX, false),
+            ("notify", u64::MAX, true),
+            ("oneshot", u64::MAX, true),
+            ("simple", 0, true),
+        ] {
+            let bus = Scripted::bind(&folder.path().join("bus"), ANSWERED).running(kind, since);
+            let state = systemd.state(&vault()).await.expect("a state");
+            assert!(state.is_active());
+            let left = (!settled).then_some(UnitState::SETTLED_AFTER);
+            assert_eq!(state.settles_in, left, "{kind}, active since {since}");
+            let timer: UnitName = "vault.timer".parse().expect("a name");
+            let state = systemd.state(&timer).await.expect("a state");
+            assert_eq!(state.settles_in, None, "a timer has no process");
+            drop(bus);
+        }
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use super::answers::Said;
 use super::proxies::{ManagerProxy, PropertiesProxy};
-use crate::{Job, UnitError, UnitName, UnitState};
+use crate::{ActiveState, Job, UnitError, UnitName, UnitState};
 
 /// The connection of one call.
 pub(super) struct Session {
@@ -115,7 +115,13 @@ impl Session {
     }
 
     pub(super) async fn state(&self, unit: &UnitName) -> Result<UnitState, UnitError> {
-        let seen = self.look(&self.path(unit).await?, "Unit").await?;
+        let path = self.path(unit).await?;
+        let seen = self.look(&path, "Unit").await?;
+        let active = ActiveState::from(seen.get::<String>("ActiveState")?);
+        let settles_in = match (&active, unit.unit_type()) {
+            (ActiveState::Active, "service") => self.settles_in(&path, &seen).await?,
+            _ => None,
+        };
         // systemd keeps the state of a file as the unit's property until the next reload, and looks at the disk when
         // it is asked this way.
         let file_state = match self.answer(self.manager.get_unit_file_state(unit.as_str())).await {
@@ -125,7 +131,8 @@ impl Session {
         };
         Ok(UnitState {
             load: seen.get::<String>("LoadState")?.into(),
-            active: seen.get::<String>("ActiveState")?.into(),
+            active,
+            settles_in,
             sub: seen.get("SubState")?,
             file_state: file_state.into(),
             needs_reload: seen.get("NeedDaemonReload")?,

@@ -47,6 +47,43 @@ async fn a_failed_start_says_which_process_ended_how() {
     }
 }
 
+/// Until it settles or is seen failed, whichever comes first; says whether it settled.
+async fn settles(machine: &Machine, name: &UnitName) -> bool {
+    let mut settled = false;
+    until("it settles or fails", async || {
+        let state = machine.state(name).await;
+        settled = state.is_active() && state.settles_in.is_none();
+        settled || state.active == ActiveState::Failed
+    })
+    .await;
+    settled
+}
+
+#[tokio::test]
+#[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
+async fn a_service_that_dies_right_after_its_start_never_counts_as_one_that_keeps_running() {
+    let machine = Machine::new();
+    let service = unit("dies.service");
+    for (text, keeps_running) in [
+        ("ExecStart=/bin/sh -c 'sleep 1; exit 125'", false),
+        // It is started again and again, and systemd gives up in the end.
+        ("ExecStart=/bin/sh -c 'sleep 0.3; exit 125'\nRestart=always\nRestartSec=100ms", false),
+        ("ExecStart=/bin/sleep infinity", true),
+        ("Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true", true),
+    ] {
+        machine.install(&service, &format!("[Service]\n{text}\n")).await;
+        machine.systemd.start(&service).await.expect("its process is made");
+        assert_eq!(settles(&machine, &service).await, keeps_running, "{text}");
+        machine.systemd.stop(&service).await.expect("stopped");
+    }
+    // What has done its work or said that it is ready counts at once.
+    let text = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n";
+    machine.install(&service, text).await;
+    machine.systemd.restart(&service).await.expect("started");
+    let state = machine.state(&service).await;
+    assert_eq!((state.active, state.settles_in), (ActiveState::Active, None));
+}
+
 #[tokio::test]
 #[ignore = "needs a booted systemd; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_requirement_that_fails_or_is_missing_is_told_from_the_unit_itself() {

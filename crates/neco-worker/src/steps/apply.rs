@@ -361,7 +361,8 @@ pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), 
         }
         Ok(())
     };
-    match tokio::time::timeout(ready.within, all).await {
+    let on_top = ready.probes.iter().map(probe::on_top).max().unwrap_or_default();
+    match tokio::time::timeout(ready.within + on_top, all).await {
         Ok(result) => result,
         Err(_) => Err(StepError::Failed(format!(
             "{} was not ready within {:?}: {missing}",

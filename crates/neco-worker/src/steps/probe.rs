@@ -7,6 +7,7 @@ use neco_components::Probe;
 use neco_connect::one_line;
 use neco_host::Root;
 use neco_http::Url;
+use neco_systemd::UnitState;
 use tokio::net::TcpStream;
 
 use crate::context::StepError;
@@ -25,13 +26,32 @@ pub(crate) async fn trouble(host: &StepHost, probe: &Probe) -> Result<Option<Str
         let name = unit_name(unit)?;
         let state = host.units.state(&name).await;
         let state = state.map_err(|error| StepError::failed(format!("state of {unit}"), &error))?;
-        return Ok((!state.is_active()).then(|| format!("it is {}", state.active)));
+        return Ok(does_not_keep_running(&state));
     }
     // In a sandbox nothing runs that could be asked: what units are told to do is all there is.
     if !host.root.is_system() {
         return Ok(None);
     }
     ask(&host.root, probe, ANSWER).await
+}
+
+/// Why a unit does not count as one that keeps running: it is not active, or has just become so and may end any moment.
+fn does_not_keep_running(state: &UnitState) -> Option<String> {
+    if !state.is_active() {
+        return Some(format!("it is {}", state.active));
+    }
+    state.settles_in.map(|_| {
+        format!("it was started and has not been active for {:?} yet", UnitState::SETTLED_AFTER)
+    })
+}
+
+/// How much longer than a component's own time the answer to `probe` may take: what became active in the last moment has to
+/// stay so all the same.
+pub(crate) fn on_top(probe: &Probe) -> Duration {
+    match probe {
+        Probe::UnitActive(_) => UnitState::SETTLED_AFTER,
+        _ => Duration::ZERO,
+    }
 }
 
 /// The same of everything but units, within `patience`.
@@ -106,6 +126,7 @@ async fn command(command: &[String]) -> Result<Option<String>, StepError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use neco_systemd::{ActiveState, FileState, LoadState};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
@@ -137,6 +158,24 @@ mod tests {
             }
         });
         address
+    }
+
+    #[test]
+    fn a_unit_is_active_once_it_has_stayed_so() {
+        let state = |active: ActiveState, settles_in| UnitState {
+            load: LoadState::Loaded,
+            active,
+            settles_in,
+            sub: String::new(),
+            file_state: FileState::Enabled,
+            needs_reload: false,
+        };
+        let asked = |active, settles_in| does_not_keep_running(&state(active, settles_in));
+        assert_eq!(asked(ActiveState::Active, None), None);
+        let why = asked(ActiveState::Active, Some(SOON)).expect("it may end any moment");
+        assert_eq!(why, "it was started and has not been active for 3s yet");
+        assert_eq!(asked(ActiveState::Failed, None).as_deref(), Some("it is failed"));
+        assert_eq!(asked(ActiveState::Activating, None).as_deref(), Some("it is activating"));
     }
 
     #[tokio::test]

@@ -1,10 +1,15 @@
 //! What the worker of a server writes down about itself.
 
-use anyhow::Result;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result};
 use neco_schema::journal::Entry;
 use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::{Machine, Site};
+use crate::host::command::{command, shown};
 
 /// Where it does, below the server's root.
 pub(super) const JOURNAL: &str = "var/lib/neco/journal";
@@ -20,7 +25,72 @@ fn told(line: &str) -> Option<Entry> {
     serde_json::from_str::<Line>(line).ok()?.entry
 }
 
+/// Kills the processes of which it reads the ids, at once, as long as they are workers: an id may be somebody else's by then.
+const KILLER: &str = "while read -r pid; do \
+    read -r name <\"/proc/$pid/comm\" && [ \"$name\" = neco-worker ] && kill -KILL \"$pid\"; done";
+
+/// A worker whose journal is read as it is written, and which can be killed without delay.
+pub struct Followed {
+    lines: Lines<BufReader<ChildStdout>>,
+    killer: ChildStdin,
+    pid: u32,
+    /// They end with this.
+    _programs: [Child; 2],
+}
+
+impl Followed {
+    /// The next entry.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn next(&mut self) -> Result<Entry> {
+        loop {
+            let line = self.lines.next_line().await.context("reading the journal")?;
+            let Some(entry) = told(&line.context("nobody shows the journal any more")?) else {
+                continue;
+            };
+            if let Entry::ProcessStarted { pid, .. } = entry {
+                self.pid = pid;
+            }
+            return Ok(entry);
+        }
+    }
+
+    /// Kills the worker.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn kill(&mut self) -> Result<()> {
+        let line = format!("{}\n", self.pid);
+        self.killer.write_all(line.as_bytes()).await.context("having the worker killed")
+    }
+}
+
 impl Site {
+    /// Begins to follow the worker of a server, from now on.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn follow_worker(&self, machine: &Machine) -> Result<Followed> {
+        // On an overlay it has to look again and again, which it does once a second by itself.
+        let follow = "exec tail --quiet --lines=0 --follow --sleep-interval=0.001";
+        let script = format!("{follow} /{JOURNAL}/journal-*.jsonl");
+        let reader = self.words_inside(machine, &["sh", "-c", &script]).await?;
+        let killer = self.words_inside(machine, &["sh", "-c", KILLER]).await?;
+        let start = |words: Vec<String>| {
+            let mut program = command(words);
+            program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+            program.spawn().with_context(|| format!("starting `{}`", shown(&program)))
+        };
+        let (mut reader, mut killer) = (start(reader)?, start(killer)?);
+        let lines = reader.stdout.take().context("no journal to read")?;
+        let lines = BufReader::new(lines).lines();
+        let hand = killer.stdin.take().context("nobody to tell whom to kill")?;
+        let pid = self.unit(machine, "neco-worker.service", "MainPID").await?;
+        let pid = pid.parse().with_context(|| format!("{}: no worker: {pid}", machine.name))?;
+        Ok(Followed { lines, killer: hand, pid, _programs: [reader, killer] })
+    }
+
     /// All that the worker of a server has written down, oldest first.
     ///
     /// # Errors

@@ -40,6 +40,7 @@ use crate::plan::topology::{Place, Topology};
 
 use self::bootstrap::Authorities;
 pub use self::etcd::UNIT as ETCD_UNIT;
+pub use self::journal::Followed;
 pub use self::measure::Running;
 pub use self::neco::{Report, Server, UPDATE, Update};
 pub use self::watch::Seen;

@@ -1,5 +1,6 @@
 //! What is to happen, and what is not, when things go wrong in a data centre: each story in a file, named by behaviour.
 
+mod crash_in_each_step;
 mod daemons_exit_at_start;
 mod drivers_keep_their_contracts;
 mod etcd_leader_dies;
@@ -53,6 +54,7 @@ pub const STORIES: &[Story] = &[
     group_interrupted::STORY,
     vault_sealed::STORY,
     sabakan_absent::STORY,
+    crash_in_each_step::STORY,
     server_added::STORY,
     server_removed::STORY,
 ];

@@ -19,9 +19,7 @@ const TAGS: [&str; 2] = ["3.4.23.2", "3.4.23.1"];
 const LONGEST: f64 = 10.0;
 
 async fn run(site: &mut Site) -> Result<()> {
-    let now = image(site, 0).await?;
-    // It may be told more than once to the same boot servers.
-    let other = TAGS.into_iter().find(|tag| !now.ends_with(tag)).unwrap_or(TAGS[0]);
+    let other = another_image(site, 0).await?;
     let version = site.next_version();
     let draft = Draft::sound(version.clone()).with(pins::FILE, pins::with_tag("etcd", other)?);
     site.workshop.publish(&draft).await?;
@@ -36,6 +34,12 @@ async fn run(site: &mut Site) -> Result<()> {
     ensure!(seen.most_silent == 1, "{} members were down at once: {seen:?}", seen.most_silent);
     ensure!(gap < LONGEST, "nothing could be written for {gap:.1} s: {seen:?}");
     site.everything_runs().await
+}
+
+/// The tag of an image of etcd that a server does not run: stories may be told more than once to the same boot servers.
+pub(super) async fn another_image(site: &Site, lrn: u32) -> Result<&'static str> {
+    let now = image(site, lrn).await?;
+    Ok(TAGS.into_iter().find(|tag| !now.ends_with(tag)).unwrap_or(TAGS[0]))
 }
 
 /// The image that etcd of a server runs.

@@ -2,6 +2,7 @@
 
 mod crash_in_each_step;
 mod daemons_exit_at_start;
+mod dead_server_removed;
 mod drivers_keep_their_contracts;
 mod etcd_leader_dies;
 mod everybody_reboots;
@@ -57,4 +58,5 @@ pub const STORIES: &[Story] = &[
     crash_in_each_step::STORY,
     server_added::STORY,
     server_removed::STORY,
+    dead_server_removed::STORY,
 ];

@@ -19,6 +19,8 @@ use neco_process::yaml::{self, Node, Value};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+pub use self::sabakan::COMPLETION as SABACTL_COMPLETION;
+
 /// What a program that nobody talks to needs before it runs: its name and files.
 const SILENT: [(&str, &[&str]); 3] = [
     ("cke-localproxy", &["/etc/cke/config.yml", "/etc/cke/etcd.crt", "/etc/cke/etcd.key"]),

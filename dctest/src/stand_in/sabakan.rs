@@ -23,6 +23,9 @@ const CONFIG: &str = "--config-file=";
 
 const VERSION: &str = "3.1.4";
 
+/// How `sabactl` completes words, as it says itself.
+pub const COMPLETION: &str = "complete -W 'assets images machines' sabactl";
+
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -76,7 +79,7 @@ async fn pass_on(mut stream: TcpStream, peer: SocketAddr) -> Result<()> {
 pub(super) fn control(words: &[&str]) -> Result<ExitCode> {
     match words {
         ["--version"] => println!("sabactl version {VERSION}"),
-        ["completion", ..] => println!("complete -W 'assets images machines' sabactl"),
+        ["completion", ..] => println!("{COMPLETION}"),
         _ => bail!("this stand-in knows --version and completion"),
     }
     Ok(ExitCode::SUCCESS)

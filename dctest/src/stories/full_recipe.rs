@@ -5,18 +5,23 @@ use futures::future::{try_join, try_join_all};
 use serde_json::{Value, json};
 
 use crate::site::{Machine, Running, Site, UPDATE};
+use crate::stand_in::SABACTL_COMPLETION;
 use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "full-recipe",
-    "all steps of the package's own recipe bring etcd, Vault and the other programs of three boot servers up; a release that changes nothing starts none of them anew",
+    "all steps of the package's own recipe bring etcd, Vault and the other programs of three boot servers up, and the completion of sabactl with them; a release that changes nothing starts none of them anew",
     |site| Box::pin(run(site)),
 )
 .on_full_servers();
 
+/// Where shells learn how sabactl completes words.
+const COMPLETION: &str = "/etc/bash_completion.d/sabactl";
+
 async fn run(site: &mut Site) -> Result<()> {
     site.everything_runs().await?;
     contents_are_there(site).await?;
+    completion_is_there(site).await?;
     let before = running(site).await?;
     site.update(UPDATE).await?;
     let after = running(site).await?;
@@ -54,6 +59,16 @@ async fn contents_are_there(site: &Site) -> Result<()> {
     for key in ["/cke/sabakan/template", "/cke/resource/Namespace/"] {
         let found = site.etcdctl(machine, &["get", "--prefix", "--keys-only", key]).await?;
         ensure!(!found.trim().is_empty(), "CKE has no {key}");
+    }
+    Ok(())
+}
+
+/// Sees that what a program that was brought says about itself lies where shells look for it.
+async fn completion_is_there(site: &Site) -> Result<()> {
+    for machine in &site.machines {
+        let found = site.ask(machine, &["cat", COMPLETION]).await?;
+        let name = &machine.name;
+        ensure!(found.trim_end() == SABACTL_COMPLETION, "{name}: {COMPLETION} says {found:?}");
     }
     Ok(())
 }

@@ -61,7 +61,7 @@ mod tests {
     #[test]
     fn an_authority_that_is_none_is_named() {
         let folder = tempfile::tempdir().expect("a folder");
-        let ca = folder.path().join(&CA[1..]);
+        let ca = folder.path().join(&SITE_CA[1..]);
         std::fs::create_dir_all(ca.parent().expect("a folder")).expect("writable");
         std::fs::write(&ca, "-----BEGIN CERTIFICATE-----\nbroken\n").expect("writable");
         let root = Root::new(folder.path()).expect("a root");

@@ -153,7 +153,9 @@ fn who_may_use_sudo_is_written_once() {
 
 #[test]
 fn a_program_of_the_package_is_restarted_when_it_changes() {
-    for component in ["cke", "cke-localproxy", "sabakan-state-setter"] {
+    for component in
+        ["cke", "cke-localproxy", "node-exporter", "sabakan-state-setter", "teleport-node"]
+    {
         let recipe = super::shipped();
         let watch = recipe.component(component).expect("a component").watch.clone();
         let facts = facts("1.0.0", 0, &[0]);

@@ -1,6 +1,7 @@
 //! What the components say of themselves.
 
 use std::path::Path;
+use std::time::Duration;
 
 use neco_components::{Probe, Restart, Scope, UnitRole};
 
@@ -40,6 +41,38 @@ fn every_unit_of_the_example_of_programs_is_kept_running_and_needs_what_it_says(
         seen += 1;
     }
     assert!(seen > 0, "{} is empty", example.display());
+}
+
+/// Without a person watching, a unit that systemd has given up stays down until the next update.
+#[test]
+fn units_are_started_again_without_end() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian");
+    let mut units = Vec::new();
+    for place in ["lib/systemd/system", "usr/share/doc/neco/examples/programs/units"] {
+        for entry in std::fs::read_dir(folder.join(place)).expect("a folder") {
+            let path = entry.expect("a file").path();
+            let text = std::fs::read_to_string(&path).expect("a unit");
+            units.push((path.display().to_string(), text));
+        }
+    }
+    for component in shipped().components() {
+        let desired = super::render(component.name.as_str(), &super::facts("1.0.0", 0, &[0]));
+        let templates = component.units.iter().filter(|unit| unit.template.is_some());
+        units.extend(templates.map(|unit| {
+            let file = desired.file(unit.path()).expect("a file");
+            (unit.path().display().to_string(), file.content.clone())
+        }));
+    }
+    let mut seen = 0;
+    for (path, text) in units {
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        if value("Restart=").is_some() {
+            assert_eq!(value("StartLimitIntervalSec="), Some("0"), "{path}");
+            assert!(value("RestartSec=").is_some_and(|pause| pause != "0"), "{path} has no pause");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "{seen} units are started again");
 }
 
 /// The unit of each component, what becomes of it, and what it needs.
@@ -206,8 +239,10 @@ fn what_runs_proves_that_it_is_ready() {
             "sabakan" => expected.push(http("http://127.0.0.1:10080/health", None)),
             _ => {}
         }
-        let ready = component.ready.as_ref().map(|ready| &ready.probes);
-        assert_eq!(ready, Some(&expected), "{}", component.name);
+        let ready = component.ready.as_ref().expect("it proves itself");
+        assert_eq!(ready.probes, expected, "{}", component.name);
+        let seconds = if matches!(component.name.as_str(), "sabakan" | "vault") { 60 } else { 30 };
+        assert_eq!(ready.within, Duration::from_secs(seconds), "{}", component.name);
     }
 }
 

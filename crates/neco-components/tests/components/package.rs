@@ -6,6 +6,8 @@ mod files;
 mod forced_command;
 mod openbao;
 mod pinned;
+mod program;
+mod serf;
 mod serf_tags;
 
 use std::collections::BTreeSet;

@@ -38,6 +38,24 @@ const UNITS: [(&str, &str); 2] = [
     golden!("setup-serf-tags/setup-serf-tags.timer"),
 ];
 
+/// A unit that comes with the package, or with its example of programs of others.
+macro_rules! shipped {
+    ($name:literal) => {
+        ($name, include_str!(concat!("../../../../debian/", $name)))
+    };
+}
+
+/// Units that are not generated.
+const SHIPPED: [(&str, &str); 7] = [
+    shipped!("lib/systemd/system/neco-updater.service"),
+    shipped!("lib/systemd/system/neco-worker.service"),
+    shipped!("lib/systemd/system/sabakan-state-setter.service"),
+    shipped!("usr/share/doc/neco/examples/programs/units/cke-localproxy.service"),
+    shipped!("usr/share/doc/neco/examples/programs/units/cke.service"),
+    shipped!("usr/share/doc/neco/examples/programs/units/node-exporter.service"),
+    shipped!("usr/share/doc/neco/examples/programs/units/teleport-node.service"),
+];
+
 /// What is added to a unit of a package.
 const DROP_IN: (&str, &str) = golden!("etcdpasswd/10-check-certificate.conf");
 
@@ -50,12 +68,19 @@ const SUDOERS_COMPONENT: &str =
     include_str!("../../../../debian/usr/share/neco/components/sudoers.toml");
 
 /// Programs that units start.
-const PROGRAMS: [&str; 5] = [
+const PROGRAMS: [&str; 12] = [
     "/bin/mkdir",
     "/usr/bin/docker",
     "/usr/bin/ep-agent",
     "/usr/bin/neco",
+    "/usr/sbin/neco-updater",
+    "/usr/sbin/neco-worker",
+    "/usr/bin/sabakan-state-setter",
     "/usr/local/bin/setup-serf-tags",
+    "/usr/sbin/cke",
+    "/usr/sbin/cke-localproxy",
+    "/usr/sbin/node_exporter",
+    "/usr/sbin/teleport",
 ];
 
 fn output(command: &mut Command) -> Output {
@@ -81,7 +106,7 @@ impl Tree {
         use std::os::unix::fs::PermissionsExt as _;
 
         let tree = Self(tempfile::tempdir().expect("a folder"));
-        for (name, text) in CONTAINERS.iter().chain(&UNITS) {
+        for (name, text) in CONTAINERS.iter().chain(&UNITS).chain(&SHIPPED) {
             tree.unit(file_name(name), text);
         }
         tree.unit("ep-agent.service", "[Service]\nExecStart=/usr/bin/ep-agent\n");
@@ -123,7 +148,7 @@ fn file_name(golden: &str) -> &str {
 #[ignore = "needs systemd 252 or later; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 fn systemd_understands_every_word_of_the_units() {
     let tree = Tree::new();
-    for (name, _) in CONTAINERS.iter().chain(&UNITS) {
+    for (name, _) in CONTAINERS.iter().chain(&UNITS).chain(&SHIPPED) {
         assert_eq!(tree.complaints(file_name(name)), "", "{name}");
     }
     assert_eq!(tree.complaints("ep-agent.service"), "", "{}", DROP_IN.0);

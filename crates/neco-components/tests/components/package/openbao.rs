@@ -6,47 +6,17 @@
 //!
 //! It has no storage in etcd, so that stanza is another here.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
+use super::program::{named_by, said_until};
 use super::{facts, render};
-
-const PROGRAM: &str = "NECO_OPENBAO";
-const SOON: Duration = Duration::from_secs(30);
 
 /// What OpenBao says until it has started with `config`, and whether it has.
 fn started(config: &str, dir: &Path) -> (bool, String) {
     let file = dir.join("config.hcl");
     std::fs::write(&file, config).expect("writable");
-    let program = std::env::var_os(PROGRAM).unwrap_or_else(|| panic!("{PROGRAM} is not set"));
-    let mut child = Command::new("sh")
-        .args(["-c", "exec \"$0\" server -config=\"$1\" 2>&1"])
-        .args([&program, file.as_os_str()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("a shell");
-    let (sender, lines) = mpsc::channel();
-    let stdout = child.stdout.take().expect("a pipe");
-    std::thread::spawn(move || {
-        let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-        lines.map(|line| sender.send(line)).take_while(Result::is_ok).for_each(drop);
-    });
-    let deadline = Instant::now() + SOON;
-    let mut said = String::new();
-    let started = loop {
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) if line.contains("server started!") => break true,
-            Ok(line) => said.extend([line.as_str(), "\n"]),
-            Err(_) => break false,
-        }
-    };
-    child.kill().expect("ours");
-    child.wait().expect("ours");
-    (started, said)
+    let file = format!("-config={}", file.display());
+    said_until("server started!", &named_by("NECO_OPENBAO"), &["server", &file])
 }
 
 #[test]

@@ -16,7 +16,8 @@ pub(crate) const NAME: &str = "fetch-images";
 /// Delays while a registry is away.
 const PULL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
 
-/// Pulls every image that is not here. Between two images is a safe point, and a pull that is cut off leaves no image.
+/// Pulls every image that is not here. Between two images is a safe point, and a pull that is cut off leaves no image. An
+/// image that is here costs nothing but the question.
 ///
 /// # Errors
 /// Cancelled at a safe point, or an image cannot be had.
@@ -27,6 +28,10 @@ pub(crate) async fn run(
 ) -> Result<(), StepError> {
     for reference in images {
         let parsed = image_ref(&reference)?;
+        // Where that cannot be told, the pull says why.
+        if host.runtime.has(&parsed).await.unwrap_or(false) {
+            continue;
+        }
         pull(context, host, &reference, &parsed).await?;
     }
     Ok(())

@@ -25,13 +25,13 @@ use neco_store::{MemoryStore, Store};
 use neco_systemd::{Recorder, Units};
 use neco_worker::sandbox::{self, SandboxSteps};
 use neco_worker::{
-    About, Engine, Exit, Identity, Patience, RecipeSteps, SandboxDebs, Services, Shared, StepHost,
-    Steps,
+    About, Engine, Exit, Identity, Patience, PatientRuntime, RecipeSteps, SandboxDebs, Services,
+    Shared, StepHost, Steps,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::drivers::{Client, Faults, NothingToInstall, TestClock, Told};
+use crate::drivers::{Client, Faults, MayBeAway, NothingToInstall, TestClock, Told};
 
 pub(crate) const VAULT: &str = "vault.service";
 pub(crate) const SERF: &str = "serf.service";
@@ -145,6 +145,16 @@ impl Server {
 
     pub(crate) fn local(&self) -> Local {
         self.process.as_ref().expect("runs").shared.local()
+    }
+
+    /// Lets a call of its sandbox that is no unit's hang, such as a whole step.
+    pub(crate) fn hold(&self, call: &str) {
+        sandbox::faults(self.root.path()).hold(call).unwrap();
+    }
+
+    /// Lets it go on.
+    pub(crate) fn let_go(&self, call: &str) {
+        sandbox::faults(self.root.path()).clear(call).unwrap();
     }
 
     /// What its steps act through.
@@ -302,7 +312,17 @@ impl Cluster {
                 order,
                 faults: Arc::clone(&self.faults),
             }),
-            runtime: Arc::new(server.containers()),
+            runtime: Arc::new(PatientRuntime::new(
+                Arc::new(MayBeAway {
+                    faults: Arc::clone(&self.faults),
+                    lrn,
+                    runtime: server.containers(),
+                }),
+                {
+                    let shared = Arc::clone(&shared);
+                    move |why: &str| shared.note_waiting(why)
+                },
+            )),
             logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),
             debs: Arc::new(SandboxDebs::new(root.clone()).bringing_units_of(&recipe)),
             members: client.clone(),
@@ -455,6 +475,12 @@ impl Cluster {
 
     /// Ends everything and has it all judged: nothing is open, and no invariant was violated.
     pub(crate) async fn verdict(mut self) {
+        // An abort is told while the group is still being restored.
+        self.until("no group is open", async || {
+            let running = self.servers.iter().filter(|server| server.process.is_some());
+            running.map(Server::local).all(|local| local.journal.groups.is_empty())
+        })
+        .await;
         for server in &mut self.servers {
             if server.process.is_some() {
                 let journal = server.local().journal;

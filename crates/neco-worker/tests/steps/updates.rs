@@ -2,7 +2,7 @@
 
 use neco_runtime::Call;
 use neco_schema::Condition;
-use neco_schema::journal::Entry;
+use neco_schema::journal::{Entry, Phase};
 
 use crate::cluster::{Cluster, SERF, TIMER, VAULT, change_serf};
 
@@ -43,6 +43,13 @@ async fn a_request_that_changes_nothing_restarts_nothing_and_writes_no_file() {
         assert_eq!(server.effects(), *effects);
         assert_eq!(server.files(), *files);
         assert_eq!(server.attempts(&request, 1), [1]);
+        let entries = server.entries();
+        let begun = entries.iter().filter_map(|entry| match entry {
+            Entry::Effect { what, phase: Phase::Begin, .. } => Some(what),
+            _ => None,
+        });
+        let pulls = begun.filter(|what| what.starts_with("pull ")).count();
+        assert_eq!(pulls, 6, "of the first update alone");
     }
     cluster.verdict().await;
 }

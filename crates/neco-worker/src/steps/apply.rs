@@ -26,7 +26,7 @@ const NOTHING: &str = "nothing";
 pub(crate) struct Guard<'a> {
     /// The turn under which it is made; one that was taken away is taken again.
     pub(crate) turn: Option<&'a str>,
-    /// Whether all other members of etcd must be healthy.
+    /// Whether it is the member of etcd, which is taken down only while all others are healthy.
     pub(crate) etcd: bool,
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn component(
             restarts.push(restart_unit(context, host, unit, digest, &guard).await?);
             continue;
         }
-        let view = guarded(context, &guard).await?;
+        let view = guarded(context, &guard, true).await?;
         noted(context, host, desired, &change, &view).await?;
     }
     let proven =
@@ -132,8 +132,8 @@ async fn noted(
     done
 }
 
-/// A fence that also sees to what `guard` asks for.
-async fn guarded(context: &StepContext, guard: &Guard<'_>) -> Result<View, StepError> {
+/// A fence that also sees to what `guard` asks for, before the start of what `runs` and is stopped for it, or does not run.
+async fn guarded(context: &StepContext, guard: &Guard<'_>, runs: bool) -> Result<View, StepError> {
     let mut pauses = Pauses::new();
     loop {
         let view = context.fence().await?;
@@ -146,7 +146,7 @@ async fn guarded(context: &StepContext, guard: &Guard<'_>) -> Result<View, StepE
         if !guard.etcd {
             return Ok(view);
         }
-        match etcd::restart_trouble(context).await {
+        match etcd::restart_trouble(context, runs).await {
             None => return Ok(view),
             Some(trouble) => context.doing(trouble),
         }
@@ -263,7 +263,7 @@ pub(crate) async fn restart_unit(
         state.map_err(|error| StepError::failed(format!("state of {unit}"), &error))?.is_active();
     let effect = Effect::Restart { unit: unit.to_owned(), digest: digest.clone() };
     let intent = context.open_intent(unit, effect)?;
-    let view = match guarded(context, guard).await {
+    let view = match guarded(context, guard, runs).await {
         Ok(view) => view,
         Err(error) => {
             context.close_intent(&intent, IntentEnd::Dropped)?;

@@ -2,7 +2,8 @@
 //!
 //! The order is remove, restart, add. What takes a vote away from a cluster is done only while a majority stands now and the
 //! healthy ones that remain are a majority of what remains. etcd itself refuses most of what this refuses; this says why
-//! before anything is tried.
+//! before anything is tried. A member that is down is started whoever else is ill: it can cost nothing, and two that waited
+//! for each other would wait for ever.
 
 use neco_host::address;
 use neco_schema::Lrn;
@@ -32,7 +33,8 @@ pub(super) enum Next {
     Wait(String),
     /// Take out a member that is none of the request's servers.
     Remove(Who),
-    /// Restart the own member. An outage of etcd comes with it where its vote is needed.
+    /// Restart the own member, or start it where it is down. An outage of etcd comes with it where its vote is taken away and
+    /// needed.
     Restart {
         /// Whether etcd has no majority meanwhile.
         outage: bool,
@@ -104,13 +106,13 @@ fn own_part(health: &ClusterHealth, known: &Known, manages: bool) -> Next {
     let Some(own) = health.members.iter().find(|member| is_of(member, known.own)) else {
         return match (manages, known.restart) {
             (true, _) => addition(health),
-            (false, true) => restart(health, None),
+            (false, true) => restart(health, None, known.runs),
             (false, false) => Next::Done,
         };
     };
     // One that was added and never came up is no member yet.
     if !own.name.is_empty() && known.restart {
-        return restart(health, Some(own));
+        return restart(health, Some(own), known.runs);
     }
     if !manages || (!own.name.is_empty() && !own.is_learner) {
         return Next::Done;
@@ -153,11 +155,14 @@ pub(super) fn is_dispensable(health: &ClusterHealth, member: &MemberHealth) -> b
     health.quorum && remaining > 0 && healthy > remaining / 2
 }
 
-/// The own member is taken down only while all others that vote are healthy; while it is down they are a majority, or there
-/// are too few members for that ever to be.
-fn restart(health: &ClusterHealth, own: Option<&MemberHealth>) -> Next {
+/// A member that runs is taken down only while all others that vote are healthy; while it is down they are a majority, or
+/// there are too few members for that ever to be. One that does not run is started, however the others are.
+fn restart(health: &ClusterHealth, own: Option<&MemberHealth>, runs: bool) -> Next {
     if let Some(why) = quorum_trouble(health) {
         return Next::Wait(why);
+    }
+    if !runs {
+        return Next::Restart { outage: false };
     }
     let others: Vec<_> =
         voters(health).filter(|other| Some(other.id) != own.map(|own| own.id)).collect();
@@ -192,10 +197,10 @@ fn addition(health: &ClusterHealth) -> Next {
     ))
 }
 
-/// Why etcd cannot do without a member now, if it cannot: asked anew right before the own one is stopped.
-pub(super) fn restart_trouble(health: &ClusterHealth, own: Lrn) -> Option<String> {
+/// Why the own member, which runs or does not, cannot be started anew now: asked again right before that is done.
+pub(super) fn restart_trouble(health: &ClusterHealth, own: Lrn, runs: bool) -> Option<String> {
     let own = health.members.iter().find(|member| is_of(member, own));
-    match restart(health, own) {
+    match restart(health, own, runs) {
         Next::Wait(why) => Some(why),
         _ => None,
     }
@@ -210,7 +215,11 @@ fn count<'a>(members: impl Iterator<Item = &'a MemberHealth>) -> (usize, usize) 
     members.fold((0, 0), |(all, healthy), member| (all + 1, healthy + usize::from(member.healthy)))
 }
 
-/// Who votes and is ill, with what to do about one that does not come back.
+/// What to do about a member that is ill. Mostly it only needs a start; who is taken out needs a new beginning.
+const REMEDY: &str = "on its server: 'systemctl status etcd-container', 'systemctl start etcd-container' if it does not run; \
+                      'etcdctl member remove' is for one that is gone for good alone";
+
+/// Who votes and is ill, with what to do about it.
 fn ill(health: &ClusterHealth, but: Option<&MemberHealth>) -> String {
     let ill = voters(health).filter(|member| !member.healthy);
     let ill = ill.filter(|member| Some(member.id) != but.map(|but| but.id));
@@ -223,7 +232,7 @@ fn ill(health: &ClusterHealth, but: Option<&MemberHealth>) -> String {
     if told.is_empty() {
         return "no other member is left".to_owned();
     }
-    format!("waiting for {} (one that is gone for good: 'etcdctl member remove')", told.join(", "))
+    format!("waiting for {} ({REMEDY})", told.join(", "))
 }
 
 #[cfg(test)]

@@ -49,10 +49,10 @@ pub(crate) async fn caught_up(host: &StepHost) {
     }
 }
 
-/// Why the own member of etcd cannot be taken down now.
-pub(crate) async fn restart_trouble(context: &StepContext) -> Option<String> {
+/// Why the own member of etcd, which runs or does not, cannot be started anew now.
+pub(crate) async fn restart_trouble(context: &StepContext, runs: bool) -> Option<String> {
     match context.store().health().await {
-        Ok(health) => decide::restart_trouble(&health, context.lrn),
+        Ok(health) => decide::restart_trouble(&health, context.lrn, runs),
         Err(error) => Some(format!("waiting for etcd: {}", one_line(&error))),
     }
 }

@@ -69,7 +69,8 @@ fn members_outside_go_first_then_restarts_then_additions() {
     let stopped = |known: Known| Known { runs: false, ..known };
     let changed = |known: Known| Known { restart: true, ..known };
     let elsewhere = |known: Known| Known { manages: false, ..known };
-    let rows: [Row<'_>; 32] = [
+    let two_of_five_are_down = [(0, Leader), (1, Well), (2, Well), (3, Ill), (4, Ill)];
+    let rows: [Row<'_>; 37] = [
         ("nothing to do", &all, known(0, servers), "done"),
         // Removal.
         ("one has left", &all, known(0, &[0, 1]), "remove 2"),
@@ -150,6 +151,36 @@ fn members_outside_go_first_then_restarts_then_additions() {
             changed(known(0, servers)),
             "restart",
         ),
+        (
+            "down, and another is: it is started",
+            &two_of_five_are_down,
+            stopped(changed(known(3, &[0, 1, 2, 3, 4]))),
+            "restart",
+        ),
+        (
+            "changed, two others are down: it waits until they are started",
+            &two_of_five_are_down,
+            changed(known(0, &[0, 1, 2, 3, 4])),
+            "wait",
+        ),
+        (
+            "down, a removal before",
+            &two_of_five_are_down,
+            stopped(changed(known(3, &[0, 2, 3]))),
+            "remove 4",
+        ),
+        (
+            "down, where Neco has no members",
+            &two_of_five_are_down,
+            elsewhere(stopped(changed(known(3, &[0])))),
+            "restart",
+        ),
+        (
+            "down, and no majority",
+            &[(0, Well), (1, Ill), (2, Ill)],
+            stopped(changed(known(1, servers))),
+            "wait",
+        ),
         // Addition.
         ("a new server", &all, known(3, &[0, 1, 2, 3]), "add"),
         (
@@ -211,7 +242,10 @@ fn who_waits_says_for_whom() {
     let of_addition = says(&known(3, &[0, 1, 2, 3]));
     for why in [of_removal, of_restart, of_addition] {
         assert!(why.contains("waiting for boot-1 (gave no answer)"), "{why}");
-        assert!(why.contains("etcdctl member remove"), "{why}");
+        let place = |what: &str| why.find(what).unwrap_or_else(|| panic!("no {what}: {why}"));
+        // Who is only down must not be taken out.
+        assert!(place("systemctl status") < place("systemctl start"), "{why}");
+        assert!(place("systemctl start") < place("etcdctl member remove"), "{why}");
     }
 }
 
@@ -259,17 +293,27 @@ fn stands_without(health: &ClusterHealth, id: u64) -> (usize, bool) {
 }
 
 /// Every state of up to five members, every request and every server: no decision costs a majority that stands, but a
-/// restart with two members or fewer, which is announced as such.
+/// restart with two members or fewer, which is announced as such. Who is down while a majority stands waits for nobody.
 #[test]
 fn no_decision_costs_the_majority() {
-    let (mut removals, mut restarts, mut outages) = (0, 0, 0);
+    let (mut removals, mut restarts, mut outages, mut starts) = (0, 0, 0, 0);
     for members in all_healths(5) {
         let health = health(&members);
         for servers in subsets(5) {
             for own in &servers {
-                for (restart, runs) in [(false, true), (true, true), (false, false)] {
+                for (restart, runs) in [(false, true), (true, true), (false, false), (true, false)]
+                {
                     let known = Known { restart, runs, ..known(*own, &servers) };
-                    match next(&health, &known) {
+                    let next = next(&health, &known);
+                    let of_own = |(lrn, is): &&(u32, Is)| lrn == own && *is != New;
+                    if restart && !runs && health.quorum && members.iter().any(|m| of_own(&m)) {
+                        // A removal that can be made now is made before, under the same turn.
+                        let acts =
+                            matches!(next, Next::Restart { outage: false } | Next::Remove(_));
+                        assert!(acts, "{members:?} {known:?}: {next:?}");
+                        starts += 1;
+                    }
+                    match next {
                         Next::Remove(who) | Next::Undo(who) => {
                             let gone = health.members.iter().find(|other| other.id == who.id);
                             if gone.is_some_and(|gone| gone.is_learner) {
@@ -278,6 +322,10 @@ fn no_decision_costs_the_majority() {
                             let (left, stands) = stands_without(&health, who.id);
                             assert!(health.quorum && left > 0 && stands, "{members:?} {known:?}");
                             removals += 1;
+                        }
+                        // It is down: a start takes nothing away.
+                        Next::Restart { outage } if !runs => {
+                            assert!(health.quorum && !outage, "{members:?} {known:?}");
                         }
                         Next::Restart { outage } => {
                             let id = u64::from(*own) + 100;
@@ -302,6 +350,35 @@ fn no_decision_costs_the_majority() {
         }
     }
     assert!(removals > 1000 && restarts > 1000 && outages > 100, "{removals} {restarts} {outages}");
+    assert!(starts > 1000, "{starts}");
+}
+
+/// From every state of five members in which a majority stands and the others are down, whichever of them changed: nobody
+/// waits for one that waits for it, who is down is started first, and then who changed is restarted.
+#[test]
+fn members_that_are_down_are_started_and_then_the_others_restarted() {
+    const ALL: [u32; 5] = [0, 1, 2, 3, 4];
+    for (down, changed) in (0..32_u32).flat_map(|down| (0..32_u32).map(move |all| (down, all))) {
+        if down.count_ones() > 2 {
+            continue;
+        }
+        let (mut down, mut changed) = (down, changed);
+        let state = format!("down {down:05b}, changed {changed:05b}");
+        let mut order = Vec::new();
+        while down != 0 || changed != 0 {
+            let members = ALL.map(|lrn| (lrn, if down & (1 << lrn) == 0 { Well } else { Ill }));
+            let acts = ALL.into_iter().find(|lrn| {
+                let (runs, changed) = (down & (1 << lrn) == 0, changed & (1 << lrn) != 0);
+                let known = Known { restart: changed || !runs, runs, ..known(*lrn, &ALL) };
+                matches!(next(&health(&members), &known), Next::Restart { .. })
+            });
+            let Some(lrn) = acts else { panic!("{state}: all wait, after {order:?}") };
+            let is_first = down == 0 || down & (1 << lrn) != 0;
+            assert!(is_first, "{state}: {lrn} before who is down, after {order:?}");
+            (down, changed) = (down & !(1 << lrn), changed & !(1 << lrn));
+            order.push(lrn);
+        }
+    }
 }
 
 /// What each decision comes to when it succeeds.

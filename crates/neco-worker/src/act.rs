@@ -22,10 +22,12 @@ use crate::running::Running;
 use crate::shared::{Refused, Shared};
 use crate::steps::{PlanError, Steps};
 
-/// How often a group is tried to be restored before its service is left stopped.
+/// How long a group is tried to be restored before its service is left as it is: longer than Docker takes to be upgraded.
+const RESTORE_WITHIN: Duration = Duration::from_secs(300);
+/// How often it is tried at least, however long a try takes.
 const RESTORE_TRIES: u32 = 3;
-/// How long is waited in between.
-const RESTORE_AGAIN: Duration = Duration::from_secs(1);
+/// Delays in between.
+const RESTORE_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(20));
 /// Delays while the disk refuses what must be written down.
 const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 /// How long finding out what a request would change may take.
@@ -290,6 +292,7 @@ impl Engine {
         self.shared.set_doing(Some(doing.clone()));
         let cancel = context.cancel.clone();
         let publish = ProgressSink::publish(context.progress.words(), Arc::clone(&self.shared));
+        let tell = context.progress.clone().tell_who_is_away(self.shared.away());
         let again = DiskWait {
             shared: Arc::clone(&self.shared),
             progress: context.progress.clone(),
@@ -302,6 +305,7 @@ impl Engine {
                 biased;
                 result = work => result,
                 () = publish => std::future::pending().await,
+                () = tell => std::future::pending().await,
             }
         };
         self.running = Some(Running::spawn(doing, cancel, both));
@@ -405,7 +409,7 @@ pub(crate) async fn complete(
     }
 }
 
-/// Restores a group; after some tries its service stays stopped, and the request's abort says so.
+/// Restores a group; after some time it is left as it is, and the request's abort says what of it stays stopped.
 async fn restore(
     shared: Arc<Shared>,
     steps: Arc<dyn Steps>,
@@ -413,7 +417,8 @@ async fn restore(
     request: neco_schema::RequestId,
     way: Way,
 ) -> Result<(), StepError> {
-    let (mut tries, mut retry) = (0, WRITE_AGAIN.retry());
+    let (mut tries, mut again, mut retry) = (0, RESTORE_AGAIN.retry(), WRITE_AGAIN.retry());
+    let began = shared.clock.monotonic();
     let failed = loop {
         match steps.restore(&group, &request, way).await {
             Ok(()) => break None,
@@ -425,15 +430,18 @@ async fn restore(
             }
             Err(error) => {
                 tries += 1;
-                if tries >= RESTORE_TRIES {
-                    break Some(format!("group {group} stays stopped: {error}"));
+                let took = shared.clock.monotonic().saturating_sub(began);
+                if tries >= RESTORE_TRIES && took >= RESTORE_WITHIN {
+                    break Some(not_restored(&group, &error, &steps.left(&group).await));
                 }
                 tracing::warn!(%group, error = %error, "restoring failed, trying again");
-                tokio::time::sleep(RESTORE_AGAIN).await;
+                shared.note_waiting(&format!("restoring group {group} again: {error}"));
+                tokio::time::sleep(again.pause()).await;
             }
         }
     };
     shared.note_refused(Refused::Work, None);
+    shared.note_waiting("");
     let closed = Entry::GroupClosed { group, request: request.clone(), way };
     let entries = match &failed {
         None => vec![closed],
@@ -443,4 +451,16 @@ async fn restore(
         shared.wait_for_disk(Refused::Journal, one_line(&error), &mut retry).await;
     }
     failed.map_or(Ok(()), |cause| Err(StepError::Failed(cause)))
+}
+
+/// Why a group was not restored, and what to do about the units that it has `left`.
+fn not_restored(group: &str, error: &StepError, left: &[String]) -> String {
+    if left.is_empty() {
+        return format!("group {group} was started again, but {error}");
+    }
+    let units = left.join(" ");
+    format!(
+        "group {group} stays stopped: {error}; once that is mended, run \
+         'systemctl enable --now {units}' on this server"
+    )
 }

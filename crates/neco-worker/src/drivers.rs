@@ -16,7 +16,7 @@ use neco_systemd::{Systemd, Units};
 use crate::cke::{Cke, Ckecli, SandboxCke};
 use crate::install::{Daemons, SandboxDaemons, SystemdDaemons, SystemdDetached};
 use crate::outside::{Internet, Outside, SandboxOutside};
-use crate::patient::PatientUnits;
+use crate::patient::{PatientRuntime, PatientUnits, Say};
 use crate::published::SandboxSabakan;
 
 /// The drivers of one server.
@@ -39,15 +39,17 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// systemd, Docker and dpkg of this machine, whose files are below `root`; `say` is told what units are waited for, with
-    /// nothing when that is over.
+    /// systemd, Docker and dpkg of this machine, whose files are below `root`; `say` is told that systemd or Docker is waited
+    /// for, with nothing when that is over.
     pub fn real(root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        let say: Arc<Say> = Arc::new(say);
         let units: Arc<dyn Units> = Arc::new(Systemd::new());
-        let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(units, say));
+        let patient: Arc<dyn Units> = Arc::new(PatientUnits::telling(units, Arc::clone(&say)));
         let logins: Arc<dyn Logins> = Arc::new(DockerConfig::new(DockerConfig::OF_ROOT));
+        let docker = Docker::default().with_logins(Arc::clone(&logins));
         Self {
             fs: Arc::new(RealFs),
-            runtime: Arc::new(Docker::default().with_logins(Arc::clone(&logins))),
+            runtime: Arc::new(PatientRuntime::telling(Arc::new(docker), say)),
             logins,
             packages: Arc::new(Dpkg::system()),
             detached: Arc::new(SystemdDetached::new(root.clone(), Arc::clone(&patient))),

@@ -260,7 +260,8 @@ impl Engine {
         let waiting_for = match decided {
             Move::Rest(rest) => rest.to_string(),
             Move::Cancel { why } => format!("leaving at a safe point: {why}"),
-            _ => String::new(),
+            // What runs may wait for systemd or Docker.
+            _ => self.shared.away().borrow().clone(),
         };
         let now = self.shared.now();
         let changed = self.last.as_ref() != Some(&(row, decided.clone()));

@@ -53,6 +53,27 @@ impl ProgressSink {
         self.change(|progress| progress.doing = what);
     }
 
+    /// Says, until it is dropped, who of this server is waited for because nobody answers there, and after that again what
+    /// was being done.
+    pub(crate) async fn tell_who_is_away(self, mut away: watch::Receiver<String>) {
+        let mut before = None;
+        loop {
+            let why = away.borrow_and_update().clone();
+            if why.is_empty() {
+                if let Some(doing) = before.take() {
+                    self.change(|progress| progress.doing = doing);
+                }
+            } else {
+                let doing = || self.sender.borrow().as_ref().map(|now| now.doing.clone());
+                before = before.or_else(doing);
+                self.waiting(&why);
+            }
+            if away.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Says how many bytes are done.
     pub fn bytes(&self, done: u64, total: Option<u64>) {
         self.change(|progress| (progress.bytes, progress.total_bytes) = (Some(done), total));

@@ -62,6 +62,10 @@ impl Steps for SandboxSteps {
         self.steps.restore(group, request, way).await
     }
 
+    async fn left(&self, group: &str) -> Vec<String> {
+        self.steps.left(group).await
+    }
+
     async fn complete(&self, effect: &Effect) -> Result<(), StepError> {
         self.steps.complete(effect).await
     }

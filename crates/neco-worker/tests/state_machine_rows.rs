@@ -71,6 +71,10 @@ impl Steps for MockSteps {
         Ok(())
     }
 
+    async fn left(&self, _group: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn complete(&self, _effect: &Effect) -> Result<(), StepError> {
         Ok(())
     }

@@ -97,8 +97,14 @@ impl Previewer {
 
     async fn answer(&self, lease: u64, question: &PreviewQuestion) -> Result<(), StoreError> {
         tracing::info!(by = %question.by, version = %question.version, "asked what an update would change");
-        let looked = tokio::time::timeout(WITHIN, self.look(question)).await;
-        let answer = looked.unwrap_or_else(|_| self.failed(format!("no answer within {WITHIN:?}")));
+        let mut look = std::pin::pin!(self.look(question));
+        let looked = tokio::time::timeout(WITHIN, look.as_mut()).await;
+        // Whoever is away is asked again without end; that is known as long as somebody still asks.
+        let away = self.host.shared.away().borrow().clone();
+        let answer = looked.unwrap_or_else(|_| {
+            let why = if away.is_empty() { away } else { format!(": {away}") };
+            self.failed(format!("no answer within {WITHIN:?}{why}"))
+        });
         let (asked, key) = (Key::Preview(lease), Key::PreviewAnswer(lease, self.host.about.lrn));
         // Ids of leases are positive.
         let lease = LeaseId(i64::try_from(lease).unwrap_or_default());

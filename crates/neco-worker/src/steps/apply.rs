@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use neco_components::{
-    Component, Desired, DesiredUnit, Effect as Change, absent_unit, diff, effects,
+    Component, Desired, DesiredUnit, Effect as Change, Observed, absent_unit, diff, effects,
 };
 use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
-use crate::context::{Pauses, StepContext, StepError};
+use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
 use crate::steps::{etcd, probe};
 
@@ -44,7 +44,7 @@ pub(crate) async fn component(
     desired: &Desired,
     turn: Option<&str>,
 ) -> Result<(), StepError> {
-    let observed = host.observe_now(desired).await?;
+    let observed = observe(context, host, desired).await?;
     if let Some(unit) = absent_unit(desired, &observed) {
         let (name, unit) = (&component.name, &unit.name);
         context.doing(format!("{name} is not on this server: systemd knows no {unit}"));
@@ -83,6 +83,19 @@ pub(crate) async fn component(
     Ok(())
 }
 
+/// What `desired` is compared with. Where systemd or Docker is away that takes as long as it takes, or until the request ends.
+///
+/// # Errors
+/// Cancelled, or something cannot be looked at.
+pub(crate) async fn observe(
+    context: &StepContext,
+    host: &StepHost,
+    desired: &Desired,
+) -> Result<Observed, StepError> {
+    let what = format!("looking at {}", desired.component);
+    context.unless_cancelled(&what, host.observe_now(desired)).await
+}
+
 /// Nothing differs: an earlier attempt may have brought it here, and what it started is to be ready all the same.
 ///
 /// # Errors
@@ -105,7 +118,7 @@ pub(crate) async fn bring(
     host: &StepHost,
     desired: &Desired,
 ) -> Result<(), StepError> {
-    let observed = host.observe_now(desired).await?;
+    let observed = observe(context, host, desired).await?;
     for change in effects(desired, &diff(desired, &observed)) {
         if !matches!(change, Change::Pull(_) | Change::InstallTools(_)) {
             continue;
@@ -116,7 +129,8 @@ pub(crate) async fn bring(
     Ok(())
 }
 
-/// Makes a change that needs no intent, and notes its begin and end.
+/// Makes a change that needs no intent, and notes its begin and end. What is only brought may take as long as somebody is
+/// away, and may be left.
 async fn noted(
     context: &StepContext,
     host: &StepHost,
@@ -127,7 +141,11 @@ async fn noted(
     let what = describe(change);
     context.doing(what.clone());
     context.effect_begins(&what, view)?;
-    let done = perform(host, desired, change).await;
+    let work = perform(host, desired, change);
+    let done = match change {
+        Change::Pull(_) | Change::InstallTools(_) => context.unless_cancelled(&what, work).await,
+        _ => work.await,
+    };
     context.effect_ends(&what, view, done.is_ok())?;
     done
 }

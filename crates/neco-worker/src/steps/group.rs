@@ -1,5 +1,7 @@
 //! Outage groups: a service is stopped on all servers, then started again on all.
 
+use std::time::Duration;
+
 use neco_components::{Component, Desired, Effect as Change, Facts, diff, effects};
 use neco_plan::{GroupShape, Rest, View};
 use neco_schema::journal::{Entry, Phase};
@@ -8,6 +10,11 @@ use neco_schema::{Lrn, RequestId, Revision, Way};
 use crate::context::{StepContext, StepError};
 use crate::steps::apply;
 use crate::steps::host::{StepHost, unit_name};
+
+/// How long a restoration waits for an answer of Docker that it can do without.
+const ASK_DOCKER_WITHIN: Duration = Duration::from_secs(20);
+/// How long it waits for an image or for programs that were brought before the outage and are gone.
+const BRING_WITHIN: Duration = Duration::from_secs(300);
 
 /// The components of a group, in the order in which they are applied, and what their templates may ask.
 pub(crate) struct Members<'a> {
@@ -157,11 +164,7 @@ pub(crate) async fn apply(
         match context.wait_for_the_end(&why).await? {}
     }
     let view = context.fence().await?;
-    forward(host, members, &mut |what, at| match at {
-        At::Begin => context.effect_begins(what, &view),
-        At::End { succeeded } => context.effect_ends(what, &view, succeeded),
-    })
-    .await?;
+    forward(host, members, &Going::Applied { context, view: &view }).await?;
     context.record(&[Entry::GroupClosed {
         group: group.name.clone(),
         request: id,
@@ -172,13 +175,13 @@ pub(crate) async fn apply(
 /// Ends an open group by starting what is desired.
 ///
 /// # Errors
-/// The service does not start.
+/// What does not start or is not ready, of all components.
 pub(crate) async fn restore_forward(
     host: &StepHost,
     members: &Members<'_>,
     request: &RequestId,
 ) -> Result<(), StepError> {
-    forward(host, members, &mut |what, at| restoring(host, request, what, at)).await
+    forward(host, members, &Going::Restored { request }).await
 }
 
 /// How far an effect is when it is noted.
@@ -188,64 +191,213 @@ enum At {
     End { succeeded: bool },
 }
 
+/// Who brings a group forward.
+enum Going<'a> {
+    /// The apply step: it takes its time, and hears that its request ends.
+    Applied { context: &'a StepContext, view: &'a View },
+    /// The restoration, which nobody ends, and which must not wait for what can do without.
+    Restored { request: &'a RequestId },
+}
+
+impl Going<'_> {
+    fn note(&self, host: &StepHost, what: &str, at: At) -> Result<(), StepError> {
+        match (self, at) {
+            (Self::Applied { context, view }, At::Begin) => context.effect_begins(what, view),
+            (Self::Applied { context, view }, At::End { succeeded }) => {
+                context.effect_ends(what, view, succeeded)
+            }
+            (Self::Restored { request }, at) => restoring(host, request, what, at),
+        }
+    }
+
+    /// Whether the image of a component is here. It was brought before the outage; where Docker is away, a restoration
+    /// takes that for granted: systemd starts the unit once Docker is back.
+    async fn has_image(&self, host: &StepHost, desired: &Desired) -> Result<bool, StepError> {
+        let asked = host.has_image(desired);
+        match self {
+            Self::Applied { context, .. } => {
+                context.unless_cancelled("looking for images", asked).await
+            }
+            Self::Restored { .. } => match tokio::time::timeout(ASK_DOCKER_WITHIN, asked).await {
+                Ok(has) => has,
+                Err(_) => {
+                    tracing::warn!(component = %desired.component, "Docker is away: going on without it");
+                    Ok(true)
+                }
+            },
+        }
+    }
+
+    /// Makes a change that asks Docker for something.
+    async fn bring(
+        &self,
+        what: &str,
+        work: impl Future<Output = Result<(), StepError>>,
+    ) -> Result<(), StepError> {
+        match self {
+            Self::Applied { context, .. } => context.unless_cancelled(what, work).await,
+            Self::Restored { .. } => match tokio::time::timeout(BRING_WITHIN, work).await {
+                Ok(done) => done,
+                Err(_) => {
+                    Err(StepError::Failed(format!("{what}: not done within {BRING_WITHIN:?}")))
+                }
+            },
+        }
+    }
+}
+
+/// Starts what is desired of all components, and then proves each. What is wrong with one keeps no other from being started.
 async fn forward(
     host: &StepHost,
     members: &Members<'_>,
-    note: &mut (dyn FnMut(&str, At) -> Result<(), StepError> + Send),
+    going: &Going<'_>,
 ) -> Result<(), StepError> {
+    let (mut troubles, mut started) = (Troubles::default(), Vec::new());
     for component in &members.components {
-        let desired = members.desired(host, component)?;
-        let observed = host.observe_now(&desired).await?;
-        for change in effects(&desired, &diff(&desired, &observed)) {
-            let what = match &change {
-                Change::Restart(unit) => format!("start {unit}"),
-                other => apply::describe(other),
-            };
-            note(&what, At::Begin)?;
-            let done = apply::perform(host, &desired, &change).await;
-            note(&what, At::End { succeeded: done.is_ok() })?;
-            done?;
+        let before = troubles.0.len();
+        let begun = match members.desired(host, component) {
+            Ok(desired) => start_desired(host, &desired, going, &mut troubles).await,
+            Err(error) => Err(error),
+        };
+        troubles.note(begun);
+        if troubles.0.len() == before {
+            started.push(*component);
         }
-        apply::ready(host, component).await?;
+    }
+    prove(host, &started, &mut troubles).await;
+    troubles.end()
+}
+
+/// Brings one component to what is desired. That its image or its programs cannot be brought keeps nothing else from being
+/// done: what is started then is never the old.
+async fn start_desired(
+    host: &StepHost,
+    desired: &Desired,
+    going: &Going<'_>,
+    troubles: &mut Troubles,
+) -> Result<(), StepError> {
+    let image = going.has_image(host, desired).await?;
+    let observed = host.observe_beside(image, desired).await?;
+    for change in effects(desired, &diff(desired, &observed)) {
+        let what = match &change {
+            Change::Restart(unit) => format!("start {unit}"),
+            other => apply::describe(other),
+        };
+        going.note(host, &what, At::Begin)?;
+        let brings = matches!(change, Change::Pull(_) | Change::InstallTools(_));
+        let work = apply::perform(host, desired, &change);
+        let done = if brings { going.bring(&what, work).await } else { work.await };
+        going.note(host, &what, At::End { succeeded: done.is_ok() })?;
+        match (done, going) {
+            (Err(error @ StepError::Failed(_)), Going::Restored { .. }) if brings => {
+                troubles.note(Err(error));
+            }
+            (done, _) => done?,
+        }
     }
     Ok(())
+}
+
+/// Waits until what was started is ready, one component after another.
+async fn prove(host: &StepHost, started: &[&Component], troubles: &mut Troubles) {
+    for component in started {
+        troubles.note(apply::ready(host, component).await);
+    }
+}
+
+/// What is wrong with the components of a group, each of which gets its chance.
+#[derive(Default)]
+struct Troubles(Vec<StepError>);
+
+impl Troubles {
+    fn note(&mut self, done: Result<(), StepError>) {
+        self.0.extend(done.err());
+    }
+
+    /// All of it as one error. What asks to be done again or to be left says that for all.
+    fn end(mut self) -> Result<(), StepError> {
+        let asks = |error: &StepError| !matches!(error, StepError::Failed(_));
+        if let Some(at) = self.0.iter().position(asks) {
+            return Err(self.0.swap_remove(at));
+        }
+        match self.0.is_empty() {
+            true => Ok(()),
+            false => {
+                let causes: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+                Err(StepError::Failed(causes.join("; ")))
+            }
+        }
+    }
 }
 
 /// Ends an open group by starting what ran before. The files are the old ones: the new are written after the way forward
 /// was decided.
 ///
 /// # Errors
-/// The service does not start.
+/// What does not start or is not ready, of all components.
 pub(crate) async fn restore_back(
     host: &StepHost,
     components: &[&Component],
     request: &RequestId,
 ) -> Result<(), StepError> {
+    let (mut troubles, mut started) = (Troubles::default(), Vec::new());
     for component in components {
         let Some(unit) = component.running_unit() else { continue };
-        let name = unit_name(&unit.name)?;
-        let state = host
-            .units
-            .state(&name)
-            .await
-            .map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
-        if !state.exists() {
+        let begun = match host.lets_run(unit) {
+            Ok(runs) => start_as_it_was(host, &unit.name, runs, request).await,
+            Err(error) => Err(error),
+        };
+        match begun {
+            Ok(true) => started.push(*component),
             // It never ran here: there is nothing to go back to.
-            continue;
+            Ok(false) => {}
+            Err(error) => troubles.note(Err(error)),
         }
-        let what = format!("start {} as it was", unit.name);
-        restoring(host, request, &what, At::Begin)?;
-        host.units
-            .enable(&name)
-            .await
-            .map_err(|error| StepError::failed(format!("enabling {name}"), &error))?;
-        if host.lets_run(unit)? {
-            apply::start(host, &unit.name, None).await?;
-        }
-        restoring(host, request, &what, At::End { succeeded: true })?;
-        apply::ready(host, component).await?;
     }
-    Ok(())
+    prove(host, &started, &mut troubles).await;
+    troubles.end()
+}
+
+/// Enables a unit, and starts it where it `runs` on this server, with what is on the disk; says whether there is one.
+async fn start_as_it_was(
+    host: &StepHost,
+    unit: &str,
+    runs: bool,
+    request: &RequestId,
+) -> Result<bool, StepError> {
+    let name = unit_name(unit)?;
+    let state = host.units.state(&name).await;
+    if !state.map_err(|error| StepError::failed(format!("state of {name}"), &error))?.exists() {
+        return Ok(false);
+    }
+    let what = format!("start {unit} as it was");
+    restoring(host, request, &what, At::Begin)?;
+    let enabled = host.units.enable(&name).await;
+    let enabled = enabled.map_err(|error| StepError::failed(format!("enabling {name}"), &error));
+    let started = if runs { apply::start(host, unit, None).await } else { Ok(()) };
+    restoring(host, request, &what, At::End { succeeded: enabled.is_ok() && started.is_ok() })?;
+    enabled.and(started).map(|()| true)
+}
+
+/// The units of a group that do not run, or would not after a reboot, though there is nothing that keeps them from it.
+pub(crate) async fn left(host: &StepHost, components: &[&Component]) -> Vec<String> {
+    let mut left = Vec::new();
+    for unit in components.iter().filter_map(|component| component.running_unit()) {
+        if stays_away(host, &unit.name, host.lets_run(unit).unwrap_or(true)).await {
+            left.push(unit.name.clone());
+        }
+    }
+    left
+}
+
+/// Whether a unit of this server is off now, though it `runs` here, or would be after a reboot. What cannot be told is no
+/// good news.
+async fn stays_away(host: &StepHost, unit: &str, runs: bool) -> bool {
+    let Ok(name) = unit_name(unit) else { return true };
+    match host.units.state(&name).await {
+        Ok(state) => state.exists() && !(state.is_enabled() && (state.is_active() || !runs)),
+        Err(_) => true,
+    }
 }
 
 fn restoring(host: &StepHost, request: &RequestId, what: &str, at: At) -> Result<(), StepError> {

@@ -268,8 +268,30 @@ impl StepHost {
     /// What `desired` is compared with.
     ///
     /// # Errors
-    /// Files or units cannot be looked at.
+    /// Files, units or images cannot be looked at.
     pub async fn observe_now(&self, desired: &Desired) -> Result<Observed, StepError> {
+        self.observe_beside(self.has_image(desired).await?, desired).await
+    }
+
+    /// Whether the image that `desired` names is here.
+    ///
+    /// # Errors
+    /// Docker cannot tell.
+    pub(crate) async fn has_image(&self, desired: &Desired) -> Result<bool, StepError> {
+        let Some(image) = &desired.image else { return Ok(false) };
+        let has = self.runtime.has(&image_ref(image)?).await;
+        has.map_err(|error| StepError::failed(format!("looking for {image}"), &error))
+    }
+
+    /// What `desired` is compared with, where it is known already whether its image is here.
+    ///
+    /// # Errors
+    /// Files or units cannot be looked at.
+    pub(crate) async fn observe_beside(
+        &self,
+        image: bool,
+        desired: &Desired,
+    ) -> Result<Observed, StepError> {
         let mut files = BTreeMap::new();
         for file in &desired.files {
             if let Some(found) = self.observe_file(file)? {
@@ -303,13 +325,6 @@ impl StepHost {
                 needs.insert(path.clone());
             }
         }
-        let image = match &desired.image {
-            Some(image) => {
-                let has = self.runtime.has(&image_ref(image)?).await;
-                has.map_err(|error| StepError::failed(format!("looking for {image}"), &error))?
-            }
-            None => false,
-        };
         let tools = match &desired.tools {
             Some(_) => self.noted(&tools_note(&desired.component))?,
             None => None,

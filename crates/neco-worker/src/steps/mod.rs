@@ -71,6 +71,9 @@ pub trait Steps: Send + Sync + 'static {
     /// The service could not be started.
     async fn restore(&self, group: &str, request: &RequestId, way: Way) -> Result<(), StepError>;
 
+    /// The units of a group that do not run here or do not start at boot, though nothing keeps them from it.
+    async fn left(&self, group: &str) -> Vec<String>;
+
     /// Brings a begun effect of an earlier process to its end, without etcd.
     ///
     /// # Errors

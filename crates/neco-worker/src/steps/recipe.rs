@@ -113,7 +113,7 @@ impl RecipeSteps {
         let turn = match &part.scope {
             StepScope::All => None,
             StepScope::OneAtATime { turn } => {
-                let observed = self.host.observe_now(&desired).await?;
+                let observed = apply::observe(context, &self.host, &desired).await?;
                 let turn = turn.as_str();
                 (!diff(&desired, &observed).is_empty()).then_some(turn)
             }
@@ -311,6 +311,16 @@ impl Steps for RecipeSteps {
                 let members = group::Members { components, facts };
                 group::restore_forward(&self.host, &members, request).await
             }
+        }
+    }
+
+    async fn left(&self, group: &str) -> Vec<String> {
+        let Some(shape) = self.shape.groups.iter().find(|shape| shape.name == group) else {
+            return Vec::new();
+        };
+        match self.members(shape) {
+            Ok(components) => group::left(&self.host, &components).await,
+            Err(_) => Vec::new(),
         }
     }
 

@@ -51,6 +51,10 @@ impl Steps for Nothing {
         Ok(())
     }
 
+    async fn left(&self, _group: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn complete(&self, _effect: &Effect) -> Result<(), StepError> {
         Ok(())
     }

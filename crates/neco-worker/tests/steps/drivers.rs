@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_process::clock::Clock;
+use neco_runtime::{
+    ContainerRuntime, ExecSpec, ImageRef, LogLines, LogSpec, Output, PullProgress, Pulled, RunSpec,
+    RuntimeError,
+};
 use neco_schema::journal::IntentId;
 use neco_schema::{LeaseId, NecoVersion, Op, PackageRef, Range, Revision, Snapshot, Txn};
 use neco_store::{
@@ -49,6 +53,8 @@ pub(crate) struct Faults {
     slow: Mutex<Option<String>>,
     /// Where it was started.
     unready: Mutex<BTreeSet<u32>>,
+    /// The servers whose Docker does not answer.
+    pub(crate) no_docker: Mutex<BTreeSet<u32>>,
     /// Transactions that write a key beginning so are not answered; each entry counts for one.
     pub(crate) unanswered: Mutex<Vec<String>>,
     /// The same, but they happen.
@@ -271,6 +277,58 @@ impl Units for Told {
             state.active = ActiveState::Activating;
         }
         Ok(state)
+    }
+}
+
+/// The containers of a server whose Docker may be away. Units that run already are systemd's, and stay.
+pub(crate) struct MayBeAway {
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) lrn: u32,
+    pub(crate) runtime: neco_runtime::Recorder,
+}
+
+impl MayBeAway {
+    fn there(&self) -> Result<&neco_runtime::Recorder, RuntimeError> {
+        if self.faults.no_docker.lock().unwrap().contains(&self.lrn) {
+            let (socket, why) = ("/run/docker.sock".into(), "its socket is not there".to_owned());
+            return Err(RuntimeError::Away { socket, why });
+        }
+        Ok(&self.runtime)
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for MayBeAway {
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<Pulled, RuntimeError> {
+        self.there()?.pull(image, progress).await
+    }
+
+    async fn has(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        self.there()?.has(image).await
+    }
+
+    async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
+        self.there()?.run(spec).await
+    }
+
+    async fn exec(&self, spec: &ExecSpec) -> Result<Output, RuntimeError> {
+        self.there()?.exec(spec).await
+    }
+
+    async fn logs(&self, name: &str, spec: LogSpec) -> Result<LogLines, RuntimeError> {
+        self.there()?.logs(name, spec).await
+    }
+
+    async fn stop(&self, name: &str) -> Result<(), RuntimeError> {
+        self.there()?.stop(name).await
+    }
+
+    async fn is_running(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
+        self.there()?.is_running(image).await
     }
 }
 

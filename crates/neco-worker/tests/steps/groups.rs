@@ -198,6 +198,8 @@ async fn what_does_not_start_again_stays_stopped_and_the_status_says_so() {
     let own = cluster.status(1).unwrap();
     assert!(own.message.contains("in step 4: starting vault.service"), "{}", own.message);
     assert!(own.message.matches("the seal is broken").count() == 2, "{}", own.message);
+    let remedy = "run 'systemctl enable --now vault.service' on this server";
+    assert!(own.message.contains(remedy), "{}", own.message);
     assert!(!cluster.server(1).is_active(VAULT).await);
     // The way was decided: the other one goes forward.
     assert!(cluster.server(0).is_active(VAULT).await);
@@ -452,6 +454,74 @@ async fn who_reads_the_file_of_another_member_is_started_with_it_once() {
     cluster.update().await;
     for unit in CKE {
         assert_eq!(cluster.take_order(unit), Vec::<String>::new());
+    }
+    cluster.verdict().await;
+}
+
+/// CKE is down on servers 0 and 1, and about to stop on server 1.
+async fn within_the_outage_of_cke() -> (Cluster, UpdateRequest) {
+    let mut cluster = Cluster::of(2).await;
+    cluster.servers.iter().for_each(bring_cke);
+    cluster.update().await;
+    let version = "2026.11.21-1";
+    let changed = |folder: &std::path::Path| {
+        edit(folder, "templates/etcd-client.yml.j2", "tls-cert-file", "# x\ntls-cert-file");
+    };
+    cluster.upgrade(version, changed).await;
+    let stop = format!("stop {}", CKE[0]);
+    cluster.server(1).units().faults().hold(&stop).unwrap();
+    let request = cluster.request().await;
+    cluster
+        .until("both are down on 0, the proxy on 1", async || {
+            let down = async |lrn: u32, unit: &str| !cluster.server(lrn).is_active(unit).await;
+            down(0, CKE[0]).await && down(0, CKE[1]).await && down(1, CKE[1]).await
+        })
+        .await;
+    (cluster, request)
+}
+
+async fn stop_within_the_outage_of_cke(cluster: &Cluster, request: &UpdateRequest) {
+    cluster.stop_request(request).await;
+    cluster.server(1).units().faults().clear(&format!("stop {}", CKE[0])).unwrap();
+    cluster.ended(request, Condition::NotRunning).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_a_group_that_does_not_start_keeps_no_other_from_it() {
+    let (cluster, request) = within_the_outage_of_cke().await;
+    let refused = format!("start {}", CKE[0]);
+    cluster.server(0).units().faults().fail(&refused, "its certificate has expired").unwrap();
+    stop_within_the_outage_of_cke(&cluster, &request).await;
+    let message = cluster.status(0).unwrap().message;
+    assert!(message.contains("its certificate has expired"), "{message}");
+    assert!(message.contains("'systemctl enable --now cke.service' on"), "{message}");
+    let (cke, proxy) = (CKE[0], CKE[1]);
+    let server = cluster.server(0);
+    assert!(!server.is_active(cke).await && server.is_enabled(cke).await);
+    assert!(server.is_active(proxy).await && server.is_enabled(proxy).await);
+    for unit in CKE {
+        assert!(
+            cluster.server(1).is_active(unit).await && cluster.server(1).is_enabled(unit).await
+        );
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_of_a_group_that_is_not_ready_keeps_no_other_stopped_on_the_way_forward() {
+    let (cluster, request) = within_the_outage_of_cke().await;
+    cluster.faults.start_slowly(CKE[0]);
+    cluster.server(1).units().faults().clear(&format!("stop {}", CKE[0])).unwrap();
+    cluster.ended(&request, Condition::Abort).await;
+    let told = async || {
+        [0, 1].iter().all(|lrn| cluster.status(*lrn).unwrap().message.contains("stays stopped"))
+    };
+    cluster.until("what came of the restoration is told", told).await;
+    for server in &cluster.servers {
+        assert!(server.is_active(CKE[1]).await && server.is_enabled(CKE[1]).await);
+        assert!(server.is_enabled(CKE[0]).await, "it starts at boot");
+        let message = cluster.status(server.lrn).unwrap().message;
+        assert!(message.contains("'systemctl enable --now cke.service' on"), "{message}");
     }
     cluster.verdict().await;
 }

@@ -1,5 +1,6 @@
 //! The steps of the real recipe, run by real engines on sandboxes: whole updates, crashes, stops and aborts.
 
+mod absences;
 mod cluster;
 mod drivers;
 mod etcd;

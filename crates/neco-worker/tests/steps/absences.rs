@@ -1,0 +1,121 @@
+//! Docker goes away: whoever needs it waits, says so and hears that its request ends; what can go on without it goes on.
+
+use neco_schema::Condition;
+use neco_schema::journal::Entry;
+
+use crate::cluster::{Cluster, SERF, VAULT, change_serf, change_vault};
+
+impl Cluster {
+    /// Docker of a server goes away, or comes back.
+    fn docker(&self, lrn: u32, there: bool) {
+        let mut away = self.faults.no_docker.lock().unwrap();
+        if there {
+            away.remove(&lrn)
+        } else {
+            away.insert(lrn)
+        };
+    }
+
+    /// What a server says in etcd that it does.
+    fn does(&self, lrn: u32) -> String {
+        let view = self.view();
+        let said = view.progress.get(&neco_schema::Lrn::new(lrn));
+        said.map(|said| said.value.doing.clone()).unwrap_or_default()
+    }
+}
+
+/// Two servers whose serf changes; that of server 1 waits, while it holds the turn of nobody, for a Docker that is away.
+async fn waiting_for_docker() -> (Cluster, neco_schema::UpdateRequest) {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_serf).await;
+    cluster.take_order(SERF);
+    // Everything before it is done with Docker there.
+    cluster.server(1).hold("step serf");
+    let request = cluster.request().await;
+    let serf = cluster.step("serf");
+    cluster
+        .until("1 is about to change serf", async || {
+            cluster.stands(1, &request) == Some((serf, Condition::Running))
+        })
+        .await;
+    cluster.docker(1, false);
+    cluster.server(1).let_go("step serf");
+    let told = async || {
+        cluster.does(1)
+            == "waiting: Docker does not answer at /run/docker.sock: its socket is not there"
+            && cluster.server(1).waits_for().contains("Docker does not answer")
+    };
+    cluster.until("it says what it waits for", told).await;
+    (cluster, request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_docker_that_is_away_is_waited_for_as_long_as_it_takes_and_aborts_nothing() {
+    let (cluster, request) = waiting_for_docker().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
+    let serf = cluster.step("serf");
+    assert_eq!(cluster.stands(1, &request), Some((serf, Condition::Running)));
+    cluster.docker(1, true);
+    cluster.completed(&request).await;
+    assert_eq!(cluster.server(1).attempts(&request, serf), [1]);
+    assert!(!cluster.server(1).waits_for().contains("Docker"), "it is over");
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_docker_hears_that_the_request_ends() {
+    let (cluster, request) = waiting_for_docker().await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    assert!(cluster.server(1).is_active(VAULT).await && cluster.server(1).is_active(SERF).await);
+    cluster.verdict().await;
+}
+
+/// A server whose Docker went away while Vault is down everywhere and about to start.
+async fn within_the_outage() -> (Cluster, neco_schema::UpdateRequest) {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_vault).await;
+    cluster.take_order(VAULT);
+    cluster.server(1).hold("step vault");
+    let request = cluster.request().await;
+    let apply = cluster.step("vault");
+    cluster
+        .until("1 is about to start Vault", async || {
+            cluster.stands(1, &request) == Some((apply, Condition::Running))
+                && cluster.server(0).is_active(VAULT).await
+        })
+        .await;
+    cluster.docker(1, false);
+    cluster.server(1).let_go("step vault");
+    cluster
+        .until("it says what it waits for", async || cluster.does(1).contains("Docker does not"))
+        .await;
+    (cluster, request)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_waits_for_docker_and_comes_to_its_end() {
+    let (cluster, request) = within_the_outage().await;
+    tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
+    assert!(!cluster.server(1).is_active(VAULT).await);
+    cluster.docker(1, true);
+    cluster.completed(&request).await;
+    assert!(cluster.server(1).is_active(VAULT).await && cluster.server(1).is_enabled(VAULT).await);
+    cluster.verdict().await;
+}
+
+/// systemd takes the unit, and starts it again and again until Docker is back.
+#[tokio::test(start_paused = true)]
+async fn a_restoration_starts_what_is_desired_though_docker_is_away() {
+    let (cluster, request) = within_the_outage().await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    assert!(cluster.server(1).is_active(VAULT).await && cluster.server(1).is_enabled(VAULT).await);
+    let config = std::fs::read_to_string(cluster.server(1).path("/etc/vault/config.hcl")).unwrap();
+    assert!(config.contains("30d"), "never the old beside the new: {config}");
+    let closed = |entry: &Entry| matches!(entry, Entry::GroupClosed { request: id, .. } if *id == request.id());
+    assert!(cluster.server(1).entries().iter().any(closed));
+    cluster.verdict().await;
+}

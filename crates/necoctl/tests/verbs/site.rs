@@ -237,10 +237,23 @@ async fn a_signed_package_is_what_servers_with_that_key_accept() {
 async fn what_servers_could_not_use_is_not_built() {
     let serf = "format = 1\nname = \"serf\"\nscope = \"each\"\n";
     let recipe = "format = 1\n[[step]]\nname = \"x\"\ncomponent = \"nobody\"\n";
+    // What Serf reads, by another component, too.
+    let rival = "format = 1\nname = \"rival\"\nrestart = \"never\"\n\n\
+                 [[file]]\npath = \"/etc/serf/serf.json\"\ntemplate = \"serf.json.j2\"\nmode = \"0644\"\n";
+    let circle = "[Unit]\n{% include \"serf.service.j2\" %}\n";
     for (name, text, parts) in [
         ("components/serf.toml", serf, &["components/serf.toml:3: scope", "each"][..]),
         ("templates/serf.json.j2", "{{ sever }}", &["templates/serf.json.j2:1: sever"]),
         ("recipe.toml", recipe, &["recipe.toml:4: step[1].component", "nobody"]),
+        (
+            "components/rival.toml",
+            rival,
+            &[
+                "components/serf.toml",
+                "/etc/serf/serf.json stands in components/rival.toml already",
+            ],
+        ),
+        ("templates/serf.service.j2", circle, &["templates/serf.service.j2:2", "serf.service.j2"]),
         (
             "artifacts.toml",
             "format = 1\n[[image]]\nname = \"x\"\n",

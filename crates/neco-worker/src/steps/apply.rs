@@ -10,7 +10,7 @@ use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
-use crate::steps::{etcd, probe};
+use crate::steps::probe;
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -21,14 +21,6 @@ const COMPLETE_TRIES: u32 = 5;
 const COMPLETE_AGAIN: Duration = Duration::from_secs(2);
 /// Stands in the journal for the digest of a unit that was stopped.
 const NOTHING: &str = "nothing";
-
-/// What a restart proves right before it takes the unit down, and what it needs.
-pub(crate) struct Guard<'a> {
-    /// The turn under which it is made; one that was taken away is taken again.
-    pub(crate) turn: Option<&'a str>,
-    /// Whether it is the member of etcd, which is taken down only while all others are healthy.
-    pub(crate) etcd: bool,
-}
 
 /// Applies a component. Every effect has a fence before it; between a stop and its start there is none.
 ///
@@ -54,16 +46,15 @@ pub(crate) async fn component(
     if differences.is_empty() {
         return as_it_should_be(context, host, component).await;
     }
-    let guard = Guard { turn, etcd: false };
     let mut restarts = Vec::new();
     for change in effects(desired, &differences) {
         if let Change::Restart(unit) | Change::Start(unit) = &change {
             context.doing(describe(&change));
             let digest = digest_of(desired, unit);
-            restarts.push(restart_unit(context, host, unit, digest, &guard).await?);
+            restarts.push(restart_unit(context, host, unit, digest, turn).await?);
             continue;
         }
-        let view = guarded(context, &guard, true).await?;
+        let view = guarded(context, turn).await?;
         noted(context, host, desired, &change, &view).await?;
     }
     let proven =
@@ -150,25 +141,16 @@ async fn noted(
     done
 }
 
-/// A fence that also sees to what `guard` asks for, before the start of what `runs` and is stopped for it, or does not run.
-async fn guarded(context: &StepContext, guard: &Guard<'_>, runs: bool) -> Result<View, StepError> {
-    let mut pauses = Pauses::new();
+/// A fence under a turn, if there is one; a turn that was taken away is taken again.
+async fn guarded(context: &StepContext, turn: Option<&str>) -> Result<View, StepError> {
     loop {
         let view = context.fence().await?;
-        if let Some(turn) = guard.turn
-            && !context.holds_turn(&view, turn)
-        {
-            context.take_turn(turn).await?;
-            continue;
+        match turn {
+            Some(turn) if !context.holds_turn(&view, turn) => {
+                context.take_turn(turn).await?;
+            }
+            _ => return Ok(view),
         }
-        if !guard.etcd {
-            return Ok(view);
-        }
-        match etcd::restart_trouble(context, runs).await {
-            None => return Ok(view),
-            Some(trouble) => context.doing(trouble),
-        }
-        context.pause(&mut pauses).await;
     }
 }
 
@@ -273,21 +255,60 @@ pub(crate) async fn restart_unit(
     host: &StepHost,
     unit: &str,
     digest: Option<String>,
-    guard: &Guard<'_>,
+    turn: Option<&str>,
 ) -> Result<IntentId, StepError> {
+    let opened = open_restart(context, host, unit, digest, turn).await?;
+    carry_out(context, host, opened).await
+}
+
+/// The start of a unit, stopped before if it runs, that may begin: its intent is open, and nothing has happened yet. Whoever
+/// does not carry it out drops the intent.
+pub(crate) struct Opened {
+    pub(crate) intent: IntentId,
+    /// Whether the unit runs, and is stopped.
+    pub(crate) runs: bool,
+    unit: String,
+    digest: Option<String>,
+    view: View,
+}
+
+/// The first half of [`restart_unit`], for whoever has something to prove right before the unit is touched.
+///
+/// # Errors
+/// Cancelled; the intent is closed.
+pub(crate) async fn open_restart(
+    context: &StepContext,
+    host: &StepHost,
+    unit: &str,
+    digest: Option<String>,
+    turn: Option<&str>,
+) -> Result<Opened, StepError> {
     let name = unit_name(unit)?;
     let state = host.units.state(&name).await;
     let runs =
         state.map_err(|error| StepError::failed(format!("state of {unit}"), &error))?.is_active();
     let effect = Effect::Restart { unit: unit.to_owned(), digest: digest.clone() };
     let intent = context.open_intent(unit, effect)?;
-    let view = match guarded(context, guard, runs).await {
-        Ok(view) => view,
+    match guarded(context, turn).await {
+        Ok(view) => Ok(Opened { intent, runs, unit: unit.to_owned(), digest, view }),
         Err(error) => {
             context.close_intent(&intent, IntentEnd::Dropped)?;
-            return Err(error);
+            Err(error)
         }
-    };
+    }
+}
+
+/// The second half.
+///
+/// # Errors
+/// It failed; the intent is closed, unless the disk refuses.
+pub(crate) async fn carry_out(
+    context: &StepContext,
+    host: &StepHost,
+    opened: Opened,
+) -> Result<IntentId, StepError> {
+    let Opened { intent, runs, unit, digest, view } = opened;
+    let unit = unit.as_str();
     let what = if runs { format!("restart {unit}") } else { format!("start {unit}") };
     context.begin_intent(&intent, &what, &view)?;
     // From here to the start nothing may fail but the units themselves: what the disk refuses waits until after it.

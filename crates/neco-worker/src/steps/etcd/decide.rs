@@ -49,6 +49,16 @@ pub(super) enum Next {
     Promote(Who),
 }
 
+impl Next {
+    /// A restart, if it can be now.
+    fn restart(outage: Result<bool, String>) -> Self {
+        match outage {
+            Ok(outage) => Self::Restart { outage },
+            Err(why) => Self::Wait(why),
+        }
+    }
+}
+
 /// A member, for calls and for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Who {
@@ -106,13 +116,13 @@ fn own_part(health: &ClusterHealth, known: &Known, manages: bool) -> Next {
     let Some(own) = health.members.iter().find(|member| is_of(member, known.own)) else {
         return match (manages, known.restart) {
             (true, _) => addition(health),
-            (false, true) => restart(health, None, known.runs),
+            (false, true) => Next::restart(restart(health, None, known.runs)),
             (false, false) => Next::Done,
         };
     };
     // One that was added and never came up is no member yet.
     if !own.name.is_empty() && known.restart {
-        return restart(health, Some(own), known.runs);
+        return Next::restart(restart(health, Some(own), known.runs));
     }
     if !manages || (!own.name.is_empty() && !own.is_learner) {
         return Next::Done;
@@ -157,23 +167,25 @@ pub(super) fn is_dispensable(health: &ClusterHealth, member: &MemberHealth) -> b
 
 /// A member that runs is taken down only while all others that vote are healthy; while it is down they are a majority, or
 /// there are too few members for that ever to be. One that does not run is started, however the others are.
-fn restart(health: &ClusterHealth, own: Option<&MemberHealth>, runs: bool) -> Next {
+///
+/// Says whether an outage comes with it, or why it cannot be now.
+fn restart(health: &ClusterHealth, own: Option<&MemberHealth>, runs: bool) -> Result<bool, String> {
     if let Some(why) = quorum_trouble(health) {
-        return Next::Wait(why);
+        return Err(why);
     }
     if !runs {
-        return Next::Restart { outage: false };
+        return Ok(false);
     }
     let others: Vec<_> =
         voters(health).filter(|other| Some(other.id) != own.map(|own| own.id)).collect();
     if others.iter().any(|other| !other.healthy) {
         let what = "etcd is restarted once all other members are healthy";
-        return Next::Wait(format!("{what}: {}", ill(health, own)));
+        return Err(format!("{what}: {}", ill(health, own)));
     }
     // Without a vote it takes nothing away.
     let votes = own.is_some_and(|own| !own.is_learner);
     let all = others.len() + usize::from(votes);
-    Next::Restart { outage: votes && others.len() <= all / 2 }
+    Ok(votes && others.len() <= all / 2)
 }
 
 /// Why no majority of the members is there, if it is not.
@@ -197,13 +209,10 @@ fn addition(health: &ClusterHealth) -> Next {
     ))
 }
 
-/// Why the own member, which runs or does not, cannot be started anew now: asked again right before that is done.
-pub(super) fn restart_trouble(health: &ClusterHealth, own: Lrn, runs: bool) -> Option<String> {
-    let own = health.members.iter().find(|member| is_of(member, own));
-    match restart(health, own, runs) {
-        Next::Wait(why) => Some(why),
-        _ => None,
-    }
+/// Whether an outage comes with a new start of the own member, which runs or does not, or why it cannot be now: asked again
+/// right before that is done.
+pub(super) fn restart_now(health: &ClusterHealth, own: Lrn, runs: bool) -> Result<bool, String> {
+    restart(health, health.members.iter().find(|member| is_of(member, own)), runs)
 }
 
 fn voters(health: &ClusterHealth) -> impl Iterator<Item = &MemberHealth> {

@@ -14,9 +14,9 @@ use neco_schema::{Lrn, Severity};
 use neco_store::{ClusterHealth, Promoted, StoreError};
 
 use super::decide::{self, Known, Next, Who};
-use super::{UNIT, files, own_member, own_trouble};
+use super::{UNIT, files, own_member, own_trouble, restart_now};
 use crate::context::{Pauses, StepContext, StepError};
-use crate::steps::apply::{self, Guard};
+use crate::steps::apply;
 use crate::steps::host::{StepHost, unit_name};
 
 /// The name in recipes.
@@ -138,7 +138,7 @@ impl Work<'_> {
                 let removed = self.noted(&what, view, self.host.members.remove(who.id)).await?;
                 Ok(removed.is_some())
             }
-            Next::Restart { outage } => self.restart(*outage, view).await.map(|()| true),
+            Next::Restart { .. } => self.restart(view).await,
             Next::Add => self.add(view).await,
             Next::Undo(who) => {
                 let what = format!("remove etcd member {}, which did not come up", who.name);
@@ -182,15 +182,25 @@ impl Work<'_> {
         }
     }
 
-    async fn restart(&mut self, outage: bool, view: &View) -> Result<(), StepError> {
+    /// Starts the own member anew. Right before that the others are asked for once more: where it cannot be any more, nothing
+    /// is done, and it is to be decided anew.
+    async fn restart(&mut self, view: &View) -> Result<bool, StepError> {
         const OUTAGE: &str = "etcd is out: it has two members or fewer, and one is restarted";
         let digest = files::digest(self.host)?;
-        let guard = Guard { turn: Some(self.turn), etcd: true };
+        let (context, turn) = (self.context, Some(self.turn));
+        let opened = apply::open_restart(context, self.host, UNIT, Some(digest), turn).await?;
+        let outage = match restart_now(context, opened.runs).await {
+            Ok(outage) => outage,
+            Err(why) => {
+                context.close_intent(&opened.intent, IntentEnd::Dropped)?;
+                context.waiting(&why);
+                return Ok(false);
+            }
+        };
         if outage {
-            self.context.effect_begins(OUTAGE, view)?;
+            context.effect_begins(OUTAGE, view)?;
         }
-        let started =
-            apply::restart_unit(self.context, self.host, UNIT, Some(digest), &guard).await;
+        let started = apply::carry_out(context, self.host, opened).await;
         if let Ok(intent) = &started {
             // Left before the end, it stays open and is completed by the engine.
             self.open.push(intent.clone());
@@ -200,9 +210,9 @@ impl Work<'_> {
             Err(error) => Err(error),
         };
         if outage {
-            self.context.effect_ends(OUTAGE, view, healthy.is_ok())?;
+            context.effect_ends(OUTAGE, view, healthy.is_ok())?;
         }
-        healthy
+        healthy.map(|()| true)
     }
 
     /// Waits until the own member is healthy.
@@ -235,9 +245,8 @@ impl Work<'_> {
         let digest = files::digest(self.host)?;
         let enabled = self.host.units.enable(&name).await;
         enabled.map_err(|error| StepError::failed(format!("enabling {UNIT}"), &error))?;
-        let guard = Guard { turn: Some(self.turn), etcd: false };
-        let intent =
-            apply::restart_unit(self.context, self.host, UNIT, Some(digest), &guard).await?;
+        let turn = Some(self.turn);
+        let intent = apply::restart_unit(self.context, self.host, UNIT, Some(digest), turn).await?;
         self.open.push(intent);
         Ok(true)
     }

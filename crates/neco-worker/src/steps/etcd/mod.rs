@@ -49,11 +49,11 @@ pub(crate) async fn caught_up(host: &StepHost) {
     }
 }
 
-/// Why the own member of etcd, which runs or does not, cannot be started anew now.
-pub(crate) async fn restart_trouble(context: &StepContext, runs: bool) -> Option<String> {
+/// Whether an outage comes with a new start of the own member, which runs or does not, or why it cannot be now.
+async fn restart_now(context: &StepContext, runs: bool) -> Result<bool, String> {
     match context.store().health().await {
-        Ok(health) => decide::restart_trouble(&health, context.lrn, runs),
-        Err(error) => Some(format!("waiting for etcd: {}", one_line(&error))),
+        Ok(health) => decide::restart_now(&health, context.lrn, runs),
+        Err(error) => Err(format!("waiting for etcd: {}", one_line(&error))),
     }
 }
 

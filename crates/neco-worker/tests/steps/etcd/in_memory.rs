@@ -1,6 +1,7 @@
 //! The store in memory as an etcd whose members run where units do.
 
 use std::collections::BTreeSet;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +22,13 @@ pub(crate) struct InMemory {
     done: Mutex<Vec<String>>,
     /// The next change happens, and nobody hears of it.
     silent: AtomicBool,
+    incident: Mutex<Option<Incident>>,
+}
+
+/// Something that happens once, when somebody asks how the members are and it is the time for it.
+pub(crate) struct Incident {
+    pub(crate) is_due: Box<dyn Fn() -> bool + Send>,
+    pub(crate) what: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl InMemory {
@@ -34,6 +42,7 @@ impl InMemory {
             asleep: Mutex::default(),
             done: Mutex::default(),
             silent: AtomicBool::new(false),
+            incident: Mutex::default(),
         });
         *cluster.faults.runs_etcd.lock().unwrap() = Some(etcd.clone());
         etcd
@@ -52,6 +61,16 @@ impl InMemory {
     /// The next change happens, and is not answered.
     pub(crate) fn falls_silent(&self) {
         self.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// This happens while somebody asks how the members are.
+    pub(crate) fn awaits(&self, incident: Incident) {
+        *self.incident.lock().unwrap() = Some(incident);
+    }
+
+    /// Whether what was to happen has happened.
+    pub(crate) fn has_happened(&self) -> bool {
+        self.incident.lock().unwrap().is_none()
     }
 
     /// The names of those that vote, and of those that do not.
@@ -117,6 +136,10 @@ impl Members for InMemory {
 #[async_trait]
 impl RunsEtcd for InMemory {
     async fn health(&self) -> Result<ClusterHealth, StoreError> {
+        let due = self.incident.lock().unwrap().take_if(|incident| (incident.is_due)());
+        if let Some(incident) = due {
+            incident.what.await;
+        }
         Store::health(&self.store).await
     }
 

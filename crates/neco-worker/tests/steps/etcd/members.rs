@@ -1,14 +1,20 @@
 //! Removing, restarting and adding, with crashes in between; etcd is the store in memory.
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use neco_host::journal::JournalStore;
 use neco_plan::operator_ranges;
-use neco_schema::{Condition, Key, Lrn, Revision, UpdateRequest};
+use neco_schema::journal::Entry;
+use neco_schema::{Condition, Key, Lrn, Op, Range, Record, Revision, Turn, Txn, UpdateRequest};
+use neco_store::Store as _;
 
-use super::in_memory::InMemory;
+use super::in_memory::{InMemory, Incident};
 use super::{ETCD, certify, config, peer_url};
 use crate::cluster::{Cluster, edit};
 use crate::previews::ask;
+use crate::turns::holders;
 
 const START: &str = "start etcd-container.service";
 const ENABLE: &str = "enable etcd-container.service";
@@ -23,7 +29,7 @@ fn doing(cluster: &Cluster, lrn: u32) -> String {
 }
 
 /// So many servers of which the first `members` are members of etcd already.
-async fn joining(count: u32, members: u32) -> (Cluster, std::sync::Arc<InMemory>) {
+async fn joining(count: u32, members: u32) -> (Cluster, Arc<InMemory>) {
     let cluster = Cluster::of(count).await;
     certify(&cluster);
     let etcd = InMemory::of(&cluster, 0..members);
@@ -213,6 +219,69 @@ async fn members_that_are_down_are_started_before_the_others_are_restarted() {
         assert!(whole && pairs.len() == count as usize - down.len(), "{order:?}");
         cluster.verdict().await;
     }
+}
+
+/// Three members that are about to be restarted.
+async fn about_to_change() -> (Cluster, Arc<InMemory>) {
+    let (mut cluster, etcd) = joining(3, 3).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.20-2", change_etcd).await;
+    cluster.take_order(ETCD);
+    (cluster, etcd)
+}
+
+/// Between what was decided and the proof right before the stop, another member goes down: its server needs the turn to start
+/// it, and gets it.
+#[tokio::test(start_paused = true)]
+async fn who_finds_another_member_down_right_before_the_stop_lets_it_have_the_turn() {
+    let (mut cluster, etcd) = about_to_change().await;
+    let journals: Vec<_> =
+        cluster.servers.iter().map(|server| Arc::clone(&server.journal)).collect();
+    let is_open = move || {
+        journals.iter().any(|journal| {
+            let last = JournalStore::entries(&**journal).unwrap().pop().map(|record| record.entry);
+            matches!(last, Some(Entry::IntentOpened { intent, .. }) if intent.0.ends_with(ETCD))
+        })
+    };
+    let (went, units) =
+        (Arc::new(AtomicU32::new(9)), [0, 1, 2].map(|lrn| cluster.server(lrn).units()));
+    let (store, down) = (cluster.store.clone(), Arc::clone(&went));
+    // Not the one that is about to restart its own.
+    let goes_down = async move {
+        let turn = Key::Turn("etcd".to_owned());
+        let found = store.with(|mvcc| mvcc.read(&[Range::from(&turn)], None)).unwrap();
+        let holder = Turn::decode(&found.kvs[&turn.to_string()].value).unwrap().lrn.get();
+        let lrn = (holder + 1) % 3;
+        neco_systemd::Units::stop(&units[lrn as usize], &ETCD.parse().unwrap()).await.unwrap();
+        store.stop_member(&format!("boot-{lrn}"));
+        down.store(lrn, Ordering::SeqCst);
+    };
+    etcd.awaits(Incident { is_due: Box::new(is_open), what: Box::pin(goes_down) });
+    cluster.update().await;
+    assert!(etcd.has_happened());
+    let order = cluster.take_order(ETCD);
+    assert_eq!(order[0], format!("{}: {START}", went.load(Ordering::SeqCst)), "{order:?}");
+    assert_eq!(order.len(), 5, "{order:?}");
+    cluster.verdict().await;
+}
+
+/// The auditor sees that the stop was allowed by a view in which the turn was held.
+#[tokio::test(start_paused = true)]
+async fn a_turn_that_was_taken_away_in_the_meantime_is_taken_again_before_the_stop() {
+    let (mut cluster, etcd) = about_to_change().await;
+    let (seen, store) = (cluster.store.clone(), cluster.store.clone());
+    let key = Key::Turn("etcd".to_owned());
+    let range = [Range::from(&key)];
+    let is_taken = move || !seen.with(|mvcc| mvcc.read(&range, None)).unwrap().kvs.is_empty();
+    let by_force = async move {
+        store.commit(&Txn::default().then(Op::delete(&key))).await.unwrap();
+    };
+    etcd.awaits(Incident { is_due: Box::new(is_taken), what: Box::pin(by_force) });
+    let before = holders(&cluster, "etcd").len();
+    cluster.update().await;
+    assert!(etcd.has_happened());
+    assert_eq!(holders(&cluster, "etcd").len() - before, 4, "one of three took it twice");
+    cluster.verdict().await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use neco_connect::one_line;
 use neco_plan::View;
-use neco_schema::{Compare, ContentsStatus, Key, Op, Txn};
-use neco_store::{Committed, Election, Leadership, Session};
+use neco_schema::{Compare, ContentsStatus, Key, Op, Severity, Txn};
+use neco_store::{CampaignError, Committed, Election, Leadership, Session, StoreError};
 
 use crate::context::{Pauses, StepContext, StepError};
 
@@ -25,6 +25,7 @@ where
 {
     let election = Election::new(Arc::clone(context.store()), "worker");
     let mut pauses = Pauses::new();
+    let mut obstacle = Obstacle::default();
     loop {
         let view = context.fence().await?;
         match standing(context, &view, name, inputs) {
@@ -39,21 +40,29 @@ where
             }
             Standing::ToBeDone => {}
         }
-        let Ok(session) = Session::open(Arc::clone(context.store()), SESSION).await else {
-            context.pause(&mut pauses).await;
-            continue;
+        let session = match Session::open(Arc::clone(context.store()), SESSION).await {
+            Ok(session) => session,
+            Err(error) => {
+                obstacle.told(context, name, &error, error.severity());
+                context.pause(&mut pauses).await;
+                continue;
+            }
         };
         context.doing(format!("standing for election for {name}"));
         let elected = tokio::select! {
             biased;
             () = context.cancel().cancelled() => None,
-            elected = election.campaign(&session, context.lrn.to_string()) => elected.ok(),
+            elected = election.campaign(&session, context.lrn.to_string()) => Some(elected),
         };
         let result = match elected {
-            Some(leadership) => {
+            Some(Ok(leadership)) => {
                 let result = lead(context, &leadership, name, inputs, &work).await;
                 let _ = election.resign(&leadership).await;
                 result
+            }
+            Some(Err(error)) => {
+                obstacle.told(context, name, &error, severity(&error));
+                Ok(false)
             }
             None => Ok(false),
         };
@@ -62,6 +71,45 @@ where
         if !result? {
             context.pause(&mut pauses).await;
         }
+    }
+}
+
+/// What keeps this server from being elected. Its status says so at all times, its log once.
+#[derive(Default)]
+struct Obstacle {
+    logged: String,
+}
+
+impl Obstacle {
+    fn told(
+        &mut self,
+        context: &StepContext,
+        name: &str,
+        error: &(dyn std::error::Error + 'static),
+        severity: Severity,
+    ) {
+        let why = one_line(error);
+        context.waiting(&format!("to be elected for {name}: {why}"));
+        if self.is_news(&why, severity) {
+            tracing::warn!(name, %why, "nobody is elected until somebody has seen to it");
+        }
+    }
+
+    /// Whether a person has to see to it who was not told yet.
+    fn is_news(&mut self, why: &str, severity: Severity) -> bool {
+        let is_news = severity != Severity::TryAgain && self.logged != why;
+        if is_news {
+            why.clone_into(&mut self.logged);
+        }
+        is_news
+    }
+}
+
+/// How to react to a campaign that was not won.
+fn severity(error: &CampaignError) -> Severity {
+    match error {
+        CampaignError::Store { source, .. } => StoreError::severity(source),
+        CampaignError::Session { .. } | CampaignError::Removed { .. } => Severity::TryAgain,
     }
 }
 
@@ -140,4 +188,20 @@ fn standing(context: &StepContext, view: &View, name: &str, inputs: &str) -> Sta
     let of_this_request =
         status.request.as_ref().map_or(same, |request| *request == context.request.id());
     if of_this_request && context.attempt == 1 { Standing::Failed } else { Standing::ToBeDone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_has_to_see_to_is_logged_once_and_what_passes_never() {
+        let mut obstacle = Obstacle::default();
+        let mut is_news = |why, severity| obstacle.is_news(why, severity);
+        assert!(!is_news("no answer", Severity::TryAgain));
+        assert!(is_news("no space left", Severity::AskAPerson));
+        assert!(!is_news("no answer", Severity::TryAgain));
+        assert!(!is_news("no space left", Severity::AskAPerson));
+        assert!(is_news("not permitted", Severity::AskAPerson));
+    }
 }

@@ -40,6 +40,9 @@ pub(crate) struct Client {
     pub(crate) faults: Arc<Faults>,
 }
 
+/// Stands for new leases, in place of a key.
+pub(crate) const LEASES: &str = "lease";
+
 /// What is wrong with etcd and with units, for all servers.
 #[derive(Default)]
 pub(crate) struct Faults {
@@ -59,6 +62,8 @@ pub(crate) struct Faults {
     pub(crate) unanswered: Mutex<Vec<String>>,
     /// The same, but they happen.
     pub(crate) answer_lost: Mutex<Vec<String>>,
+    /// Transactions that write a key beginning so are refused with this until somebody sees to it; [`LEASES`] are leases.
+    pub(crate) refused: Mutex<Option<(String, StoreError)>>,
     /// What becomes of this server's etcd when its unit is started or stopped.
     pub(crate) runs_etcd: Mutex<Option<Arc<dyn RunsEtcd>>>,
 }
@@ -134,6 +139,11 @@ impl Store for Client {
             let found = faults.iter().position(writes);
             found.map(|at| faults.remove(at)).is_some()
         };
+        if let Some((prefix, error)) = &*self.faults.refused.lock().unwrap()
+            && writes(prefix)
+        {
+            return Err(error.clone());
+        }
         let reason = "by order of the test".to_owned();
         if once(&self.faults.unanswered) {
             let within = Duration::from_secs(5);
@@ -157,6 +167,10 @@ impl Store for Client {
     }
 
     async fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
+        let refused = self.faults.refused.lock().unwrap().clone();
+        if let Some((_, error)) = refused.filter(|(what, _)| what == LEASES) {
+            return Err(error);
+        }
         self.counted().grant(ttl).await
     }
 

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use neco_schema::{Condition, Op, UpdateRequest};
+use neco_store::StoreError;
 
 use crate::cluster::{Cluster, edit};
+use crate::drivers::LEASES;
 
 const PUBLISH: &str = "publish dhcp.json";
 
@@ -131,6 +133,33 @@ async fn an_elected_server_that_dies_is_followed_by_another() {
     cluster.completed(&request).await;
     assert_eq!(cluster.server(elected).begun(PUBLISH), before, "it was done already");
     cluster.verdict().await;
+}
+
+/// Nobody is elected until somebody has seen to etcd: everybody says so, with what to do, for as long as it is so.
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_elected_says_why() {
+    let endpoint = "https://10.69.0.3:2379".to_owned();
+    let full = StoreError::NoSpace { endpoint: endpoint.clone() };
+    let forbidden = StoreError::PermissionDenied { endpoint, user: Some("neco".to_owned()) };
+    for (refused, error, remedy) in [
+        (LEASES, full, "compact and defragment it, then disarm its alarm"),
+        ("leader/worker/", forbidden, "grant the user a role for the prefix"),
+    ] {
+        let mut cluster = Cluster::of(2).await;
+        cluster.until("both are alive", async || cluster.view().alive.len() == 2).await;
+        *cluster.faults.refused.lock().unwrap() = Some((refused.to_owned(), error));
+        let request = cluster.request().await;
+        cluster
+            .until("both say why", async || {
+                let progress = cluster.view().progress;
+                let says = |doing: &str| doing.contains("elected for ") && doing.contains(remedy);
+                progress.len() == 2 && progress.values().all(|said| says(&said.value.doing))
+            })
+            .await;
+        *cluster.faults.refused.lock().unwrap() = None;
+        cluster.completed(&request).await;
+        cluster.verdict().await;
+    }
 }
 
 const TEMPLATE: &str = "publish cke-template";

@@ -7,6 +7,7 @@ use crate::steps::assets::{self, WantedImage};
 use crate::steps::contents;
 use crate::steps::dhcp_json::sabakan_is_set_up;
 use crate::steps::host::StepHost;
+use crate::steps::tries::{Trouble, patiently};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "cke-contents";
@@ -27,7 +28,7 @@ pub(crate) async fn run(
         context.doing("CKE is not on this server");
         return Ok(());
     }
-    let images = images(host).await?;
+    let images = images(context, host).await?;
     let inputs = ContentDigest::of(
         serde_json::to_vec(&images).map_err(|error| StepError::Failed(error.to_string()))?,
     );
@@ -35,18 +36,20 @@ pub(crate) async fn run(
     contents::once(context, contents, inputs.as_str(), bring).await
 }
 
-/// The images that CKE runs; none where CKE is not on this server.
+/// The images that CKE runs; none where CKE is not on this server. Its command does not say whether a failure may pass, and is
+/// called again.
 ///
 /// # Errors
-/// It does not tell.
-pub(crate) async fn images(host: &StepHost) -> Result<Vec<WantedImage>, StepError> {
+/// Cancelled, or it does not tell.
+pub(crate) async fn images(
+    context: &StepContext,
+    host: &StepHost,
+) -> Result<Vec<WantedImage>, StepError> {
     if !host.cke.is_here() {
         return Ok(Vec::new());
     }
-    let listed = host.cke.images().await;
-    let listed = listed.map_err(|why| {
-        StepError::Failed(format!("CKE does not say which images it runs: {why}"))
-    })?;
+    let ask = || async { host.cke.images().await.map_err(Trouble::passing) };
+    let listed = patiently(context, host.patience, "asking CKE which images it runs", ask).await?;
     let wanted = listed.into_iter().map(|image| WantedImage {
         asset: image.asset_name(),
         reference: image.reference(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
+use crate::steps::tries::{Trouble, patiently};
 use crate::steps::{contents, stored};
 
 /// The name in recipes.
@@ -45,16 +46,12 @@ pub(crate) async fn run(
         .map_err(|why| StepError::Failed(format!("{DATA} of the package: {why}")))?;
     let inputs = ContentDigest::of(&text);
     let set = || async {
-        let set = async { Ok(set(host, &text).await) };
-        context.unless_cancelled("CKE's template is set", set).await?
+        host.write_bytes(Path::new(FILE), text.as_bytes(), 0o644)?;
+        let file = host.root.join(FILE);
+        let give = || async { host.cke.set_template(&file).await.map_err(Trouble::passing) };
+        patiently(context, host.patience, "giving CKE its template", give).await
     };
     contents::once(context, contents, inputs.as_str(), set).await
-}
-
-async fn set(host: &StepHost, text: &str) -> Result<(), StepError> {
-    host.write_bytes(Path::new(FILE), text.as_bytes(), 0o644)?;
-    let set = host.cke.set_template(&host.root.join(FILE)).await;
-    set.map_err(|why| StepError::Failed(format!("CKE does not take its template: {why}")))
 }
 
 /// The weights that operators set, by role.

@@ -89,7 +89,7 @@ async fn wanted(
         meant: Meant {
             version: context.request.version.clone(),
             images: recipe.artifacts().images.values().map(wanted_image).collect(),
-            cke_images: cke_contents::images(host).await?,
+            cke_images: cke_contents::images(context, host).await?,
             authorized_key,
             proxy_url,
             external_ip_address_block,

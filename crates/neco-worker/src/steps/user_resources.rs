@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
+use crate::steps::tries::{Trouble, patiently};
 use crate::steps::{cke_contents, cke_template, contents, stored};
 
 /// The name in recipes.
@@ -65,12 +66,9 @@ pub(crate) async fn run(
     let set = || async {
         for (name, yaml) in &rendered {
             context.fence().await?;
-            context.doing(format!("setting the resources of {name}"));
-            let set = async { Ok(host.cke.set_resources(yaml).await) };
-            let set = context.unless_cancelled("resources are set", set).await?;
-            set.map_err(|why| {
-                StepError::Failed(format!("CKE does not take the resources of {name}: {why}"))
-            })?;
+            let what = format!("giving CKE the resources of {name}");
+            let give = || async { host.cke.set_resources(yaml).await.map_err(Trouble::passing) };
+            patiently(context, host.patience, &what, give).await?;
         }
         Ok(())
     };
@@ -97,7 +95,7 @@ async fn variables(
     // What is not set is empty.
     let mut setting = |key| settings.remove(&key).unwrap_or_default();
     let env = setting(Env);
-    let cke_images = cke_contents::images(host).await?.into_iter();
+    let cke_images = cke_contents::images(context, host).await?.into_iter();
     Ok(Variables {
         cluster: host.about.cluster.clone(),
         env: if env.is_empty() { "none".to_owned() } else { env },

@@ -3,6 +3,7 @@
 //!
 //! Sockets are waited for in real time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,12 +51,29 @@ struct Kept {
     images: Mutex<Vec<ListedImage>>,
     resources: Mutex<Vec<String>>,
     templates: Mutex<u32>,
+    /// Why it takes nothing.
     refuses: Mutex<Option<String>>,
+    /// What is refused the next time that it is asked, and then not any more.
+    refuses_once: Mutex<BTreeSet<&'static str>>,
+    asked: Mutex<Vec<&'static str>>,
 }
 
 impl Kept {
-    fn answer(&self) -> Result<(), String> {
-        self.refuses.lock().unwrap().clone().map_or(Ok(()), Err)
+    fn answer(&self, what: &'static str) -> Result<(), String> {
+        self.asked.lock().unwrap().push(what);
+        if self.refuses_once.lock().unwrap().remove(what) {
+            return Err("`ckecli` ended with 1: etcdserver: leader changed".to_owned());
+        }
+        let refuses = self.refuses.lock().unwrap().clone().filter(|_| what != "images");
+        refuses.map_or(Ok(()), Err)
+    }
+
+    /// How often it was asked this since the last time.
+    fn take_asked(&self, what: &str) -> usize {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+            .iter()
+            .filter(|asked| **asked == what)
+            .count()
     }
 }
 
@@ -66,17 +84,18 @@ impl Cke for Kept {
     }
 
     async fn images(&self) -> Result<Vec<ListedImage>, String> {
+        self.answer("images")?;
         Ok(self.images.lock().unwrap().clone())
     }
 
     async fn set_template(&self, _: &Path) -> Result<(), String> {
-        self.answer()?;
+        self.answer("template")?;
         *self.templates.lock().unwrap() += 1;
         Ok(())
     }
 
     async fn set_resources(&self, yaml: &str) -> Result<(), String> {
-        self.answer()?;
+        self.answer("resources")?;
         self.resources.lock().unwrap().push(yaml.to_owned());
         Ok(())
     }
@@ -554,10 +573,25 @@ async fn sources_that_cannot_be_used_are_named_with_file_and_line() {
 async fn what_cke_refuses_is_told_in_its_words() {
     let mut centre = Centre::of(2).await;
     *centre.cke.refuses.lock().unwrap() = Some("`ckecli` ended with 1: no role".to_owned());
-    let what = ["CKE does not take its template", "ended with 1: no role"];
+    let what = ["giving CKE its template", "ended with 1: no role"];
     centre.aborts_at("cke", &what).await;
+    assert_eq!(centre.cke.take_asked("template"), TRIES, "it does not say whether it may pass");
     *centre.cke.refuses.lock().unwrap() = None;
     centre.recovers().await;
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn a_command_of_cke_that_fails_once_is_called_again() {
+    let resources = |folder: &Path| {
+        std::fs::write(folder.join("namespaces.yml"), "a: 1\n").unwrap();
+    };
+    let mut centre = Centre::with(2, resources).await;
+    centre.cke.refuses_once.lock().unwrap().extend(["images", "template", "resources"]);
+    centre.cluster.update().await;
+    assert!(centre.cke.refuses_once.lock().unwrap().is_empty(), "all was asked");
+    assert_eq!(*centre.cke.templates.lock().unwrap(), 1);
+    assert_eq!(*centre.cke.resources.lock().unwrap(), ["a: 1\n"]);
     centre.cluster.verdict().await;
 }
 

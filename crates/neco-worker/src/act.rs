@@ -456,7 +456,7 @@ async fn restore(
 /// Why a group was not restored, and what to do about the units that it has `left`.
 fn not_restored(group: &str, error: &StepError, left: &[String]) -> String {
     if left.is_empty() {
-        return format!("group {group} was started again, but {error}");
+        return format!("group {group} is not restored: {error}");
     }
     let units = left.join(" ");
     format!(

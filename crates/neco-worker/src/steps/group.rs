@@ -70,18 +70,19 @@ pub(crate) async fn stop(
         group.name,
         changing.join(", ")
     ));
-    host.keep_group_facts(&group.name, &context.request)?;
+    let units = members.components.iter().filter_map(|component| component.running_unit());
+    let units: Vec<String> = units.map(|unit| unit.name.clone()).collect();
+    host.keep_group_facts(&group.name, &context.request, units.clone())?;
     let view = context.fence().await?;
     context.record(&[Entry::GroupOpened {
         group: group.name.clone(),
         request: id,
         revision: view.revision,
     }])?;
-    let units = members.components.iter().rev().filter_map(|component| component.running_unit());
-    for unit in units {
-        let what = format!("stop {}", unit.name);
+    for unit in units.iter().rev() {
+        let what = format!("stop {unit}");
         context.effect_begins(&what, &view)?;
-        let done = stop_for_good(host, &unit.name).await;
+        let done = stop_for_good(host, unit).await;
         context.effect_ends(&what, &view, done.is_ok())?;
         done?;
     }
@@ -358,6 +359,33 @@ pub(crate) async fn restore_back(
     troubles.end()
 }
 
+/// Ends an open group that the recipe does not know, because another version has opened it: starts what that has stopped,
+/// with what is on the disk now.
+///
+/// # Errors
+/// What does not start, or it is not known what was stopped.
+pub(crate) async fn restore_unknown(
+    host: &StepHost,
+    group: &str,
+    request: &RequestId,
+) -> Result<(), StepError> {
+    let units = host.units_of_group(group);
+    if units.is_empty() {
+        return Err(StepError::Failed(format!(
+            "this recipe has no group {group}, and it is not known what was stopped for it: \
+             'systemctl enable --now' its units on this server"
+        )));
+    }
+    tracing::warn!(%group, ?units, "this recipe has no such group: starting what was stopped for it");
+    let mut troubles = Troubles::default();
+    for unit in &units {
+        // Whether everything is there that it needs, its conditions tell systemd.
+        let started = start_as_it_was(host, unit, true, request).await;
+        troubles.note(started.map(|_| ()));
+    }
+    troubles.end()
+}
+
 /// Enables a unit, and starts it where it `runs` on this server, with what is on the disk; says whether there is one.
 async fn start_as_it_was(
     host: &StepHost,
@@ -385,6 +413,17 @@ pub(crate) async fn left(host: &StepHost, components: &[&Component]) -> Vec<Stri
     for unit in components.iter().filter_map(|component| component.running_unit()) {
         if stays_away(host, &unit.name, host.lets_run(unit).unwrap_or(true)).await {
             left.push(unit.name.clone());
+        }
+    }
+    left
+}
+
+/// The same of a group that the recipe does not know.
+pub(crate) async fn left_unknown(host: &StepHost, group: &str) -> Vec<String> {
+    let mut left = Vec::new();
+    for unit in host.units_of_group(group) {
+        if stays_away(host, &unit, true).await {
+            left.push(unit);
         }
     }
     left

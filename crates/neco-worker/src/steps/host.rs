@@ -93,11 +93,14 @@ pub struct About {
     pub serial: String,
 }
 
-/// What of a request the facts of a group need, beside the server itself.
+/// What is kept about an open group: what of a request its facts need, beside the server itself, and what it has stopped.
 #[derive(Serialize, Deserialize)]
 struct GroupFacts {
     version: neco_schema::NecoVersion,
     servers: Vec<Lrn>,
+    /// Its units, as they are started. Versions before this was kept have left it out.
+    #[serde(default)]
+    units: Vec<String>,
 }
 
 impl StepHost {
@@ -132,13 +135,19 @@ impl StepHost {
         })
     }
 
-    /// Keeps what the apply step of a group needs, so that the group can be ended without its request.
+    /// Keeps what the apply step of a group needs, so that the group can be ended without its request, and its `units`, so
+    /// that they can be started by a version that does not know the group.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn keep_group_facts(&self, group: &str, request: &UpdateRequest) -> Result<(), StepError> {
-        let facts =
-            GroupFacts { version: request.version.clone(), servers: request.servers.clone() };
+    pub fn keep_group_facts(
+        &self,
+        group: &str,
+        request: &UpdateRequest,
+        units: Vec<String>,
+    ) -> Result<(), StepError> {
+        let (version, servers) = (request.version.clone(), request.servers.clone());
+        let facts = GroupFacts { version, servers, units };
         let text =
             serde_json::to_vec(&facts).map_err(|error| StepError::Failed(error.to_string()))?;
         self.write_bytes(&Path::new(GROUPS).join(format!("{group}.json")), &text, 0o644)
@@ -149,15 +158,23 @@ impl StepHost {
     /// # Errors
     /// Nothing was kept.
     pub fn facts_of_group(&self, group: &str) -> Result<Facts, StepError> {
+        let facts = self.kept_of_group(group)?;
+        self.facts_for(&facts.version, &facts.servers)
+    }
+
+    /// The units that an open group has stopped; none where that was not kept.
+    pub(crate) fn units_of_group(&self, group: &str) -> Vec<String> {
+        self.kept_of_group(group).map(|facts| facts.units).unwrap_or_default()
+    }
+
+    fn kept_of_group(&self, group: &str) -> Result<GroupFacts, StepError> {
         let path = self.root.join(Path::new(GROUPS).join(format!("{group}.json")));
         let text = self
             .fs
             .read(&path)
             .map_err(|error| StepError::Failed(format!("reading {}: {error}", path.display())))?;
-        let facts: GroupFacts = serde_json::from_slice(&text).map_err(|error| {
-            StepError::Failed(format!("{} is malformed: {error}", path.display()))
-        })?;
-        self.facts_for(&facts.version, &facts.servers)
+        serde_json::from_slice(&text)
+            .map_err(|error| StepError::Failed(format!("{} is malformed: {error}", path.display())))
     }
 
     /// What a component should look like here.

@@ -297,9 +297,7 @@ impl Steps for RecipeSteps {
     async fn restore(&self, group: &str, request: &RequestId, way: Way) -> Result<(), StepError> {
         let shape = self.recipe.groups().iter().find(|shape| shape.name.as_str() == group);
         let Some(shape) = shape else {
-            return Err(StepError::Failed(format!(
-                "this recipe has no group {group}: start its service by hand"
-            )));
+            return group::restore_unknown(&self.host, group, request).await;
         };
         let names = &shape.components;
         let components: Vec<&Component> =
@@ -316,7 +314,7 @@ impl Steps for RecipeSteps {
 
     async fn left(&self, group: &str) -> Vec<String> {
         let Some(shape) = self.shape.groups.iter().find(|shape| shape.name == group) else {
-            return Vec::new();
+            return group::left_unknown(&self.host, group).await;
         };
         match self.members(shape) {
             Ok(components) => group::left(&self.host, &components).await,

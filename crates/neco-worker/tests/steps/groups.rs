@@ -248,6 +248,56 @@ async fn what_does_not_start_again_after_a_stop_stays_stopped_and_the_status_say
     cluster.verdict().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_started_for_minutes_is_started_once_it_can() {
+    let mut cluster = about_to_change(2).await;
+    cluster.server(1).units().faults().fail(START, "Docker is being upgraded").unwrap();
+    let request = cluster.request().await;
+    cluster.ended(&request, Condition::Abort).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let said = cluster.server(1).waits_for();
+    assert!(said.starts_with("restoring group vault again: starting vault.service"), "{said}");
+    cluster.server(1).units().faults().clear(START).unwrap();
+    cluster.until("it runs again", async || cluster.server(1).is_active(VAULT).await).await;
+    let over = async || !cluster.server(1).waits_for().contains("restoring");
+    cluster.until("it is over", over).await;
+    let message = cluster.status(1).unwrap().message;
+    assert!(!message.contains("stays stopped"), "{message}");
+    cluster.verdict().await;
+}
+
+/// Somebody has installed another package by hand.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_the_recipe_does_not_know_is_started_as_was_noted_when_it_was_stopped() {
+    let (mut cluster, request) = in_the_group().await;
+    for lrn in [0, 1] {
+        cluster.servers[lrn].crash().await;
+        let folder = cluster.servers[lrn].path("/usr/share/neco");
+        edit(&folder, "recipe.toml", "name = \"vault\"\nstop", "name = \"secrets\"\nstop");
+    }
+    // An older version than that has not noted it.
+    let kept = cluster.server(1).path("/var/lib/neco/groups/vault.json");
+    let text = std::fs::read_to_string(&kept).unwrap();
+    let without = text.replace(",\"units\":[\"vault.service\"]", "");
+    assert_ne!(text, without);
+    std::fs::write(&kept, without).unwrap();
+    cluster.start(0);
+    cluster.start(1);
+    cluster.stop_request(&request).await;
+    cluster
+        .until("both groups are closed", async || {
+            [0, 1].iter().all(|lrn| cluster.server(*lrn).local().journal.groups.is_empty())
+        })
+        .await;
+    assert!(cluster.server(0).is_active(VAULT).await && cluster.server(0).is_enabled(VAULT).await);
+    assert!(!cluster.server(1).is_active(VAULT).await);
+    let said = |lrn: u32, text: &str| cluster.status(lrn).unwrap().message.contains(text);
+    cluster
+        .until("1 says what to do", async || said(1, "'systemctl enable --now' its units"))
+        .await;
+    assert!(!said(0, "vault"), "{}", cluster.status(0).unwrap().message);
+}
+
 /// A member that failed writes down that the group goes back before it posts its abort. Who comes to the apply step in
 /// between waits for that abort.
 #[tokio::test(start_paused = true)]

@@ -1,18 +1,18 @@
 //! Debian packages beside Neco's own, from releases on GitHub.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{Deb, Name, Recipe};
-use neco_connect::{one_line, release_source};
-use neco_host::{Dpkg, Root};
+use neco_connect::{SourceError, release_source};
+use neco_host::{Dpkg, FileError, PackageError, Root};
 use neco_plan::View;
 use neco_process::config::ReleaseConfig;
-use neco_releases::{Asset, Limits, download, is_package_of};
-use neco_schema::{PackageRef, Range, prefixes};
-use neco_store::Store;
+use neco_releases::{Asset, Limits, Progress, ReleaseError, download, is_package_of};
+use neco_schema::{PackageRef, Range, Severity, prefixes};
+use neco_store::{Store, StoreError};
 
 /// Installs Debian packages that components name.
 #[async_trait]
@@ -20,14 +20,67 @@ pub trait Debs: Send + Sync {
     /// Whether the package `name` is completely installed, in whatever version.
     ///
     /// # Errors
-    /// It cannot be told, in words.
-    async fn is_installed(&self, name: &str) -> Result<bool, String>;
+    /// It cannot be told.
+    async fn is_installed(&self, name: &str) -> Result<bool, DebError>;
 
-    /// Fetches the package of a release, sees that it is what it should be, and installs it.
+    /// Fetches the package of a release and sees that it is what it should be. May be dropped: what has come so far is gone
+    /// on with.
     ///
     /// # Errors
-    /// What failed, in words.
-    async fn install(&self, package: &Deb) -> Result<(), String>;
+    /// It cannot be had, or not now.
+    async fn fetch(
+        &self,
+        package: &Deb,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<PathBuf, DebError>;
+
+    /// Installs a package from the file that [`Self::fetch`] gave.
+    ///
+    /// # Errors
+    /// It was not installed.
+    async fn install(&self, package: &Deb, file: &Path) -> Result<(), DebError>;
+}
+
+/// Why a Debian package could not be fetched or installed.
+#[derive(Debug, thiserror::Error)]
+pub enum DebError {
+    /// The way to releases cannot be read from etcd.
+    #[error("reading the proxy and the token for releases")]
+    Settings(#[from] StoreError),
+    /// The release cannot be asked for.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The release or its file cannot be had.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// The release is not what the version says; only another version mends that.
+    #[error("{0}")]
+    Wrong(String),
+    /// The package manager.
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    /// The note of a sandbox cannot be written.
+    #[error(transparent)]
+    Note(#[from] FileError),
+}
+
+impl DebError {
+    /// What this error asks for.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Settings(error) => error.severity(),
+            Self::Release(error) => error.severity(),
+            Self::Package(error) if error.is_transient() => Severity::TryAgain,
+            Self::Source(_) | Self::Wrong(_) | Self::Package(_) | Self::Note(_) => {
+                Severity::AskAPerson
+            }
+        }
+    }
+
+    /// Whether the package manager says that the disk refuses it: it tells that in words alone.
+    pub(crate) fn is_told_by_dpkg_about_the_disk(&self) -> bool {
+        matches!(self, Self::Package(error) if error.is_disk_trouble())
+    }
 }
 
 /// How many tries in a row of one download may bring no byte.
@@ -48,44 +101,44 @@ impl ReleasedDebs {
     }
 
     /// The file of a package, whole and right.
-    async fn fetch(&self, package: &Deb) -> Result<PathBuf, String> {
-        let settings = self.store.read(&[Range::Prefix(prefixes::CONFIG.to_owned())], None).await;
-        let settings = settings.map_err(|error| one_line(&error))?;
+    async fn fetched(
+        &self,
+        package: &Deb,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<PathBuf, DebError> {
+        let settings = self.store.read(&[Range::Prefix(prefixes::CONFIG.to_owned())], None).await?;
         let settings = neco_connect::Settings::read(&View::assemble(&settings).config);
-        let token = neco_connect::github_token(&*self.store).await;
-        let token = token.map_err(|error| one_line(&error))?;
+        let token = neco_connect::github_token(&*self.store).await?;
         let mut config = self.config.clone();
         config.owner.clone_from(&package.owner);
         config.repository.clone_from(&package.repository);
-        let client = release_source(&config, settings.proxy, token);
-        let client = client.map_err(|error| one_line(&error))?;
+        let client = release_source(&config, settings.proxy, token)?;
         let Deb { owner, repository, release, .. } = package;
-        let found = client.by_tag(release).await.map_err(|error| one_line(&error))?;
-        let found = found.ok_or_else(|| {
-            format!("{owner}/{repository} has no release {release}; correct artifacts.toml")
+        let found = client.by_tag(release).await?.ok_or_else(|| {
+            let what = format!("{owner}/{repository} has no release {release}");
+            DebError::Wrong(format!("{what}; correct artifacts.toml"))
         })?;
         let name = package.name.as_str();
         let asset = found.assets.iter().find(|asset| is_package_of(&asset.name, name));
         let asset = asset.ok_or_else(|| {
-            format!("release {release} of {owner}/{repository} has no package of {name}")
+            let release = format!("release {release} of {owner}/{repository}");
+            DebError::Wrong(format!("{release} has no package of {name}"))
         })?;
         let wanted = wanted(package, asset)?;
         let path = self.cache.join(format!("{name}_{release}.deb"));
         let limits = Limits { attempts: TRIES, stall: self.config.timeout, ..Limits::default() };
-        download(&client, asset, Some(&wanted), &path, &limits, &|_| ())
-            .await
-            .map_err(|error| one_line(&error))?;
+        download(&client, asset, Some(&wanted), &path, &limits, progress).await?;
         Ok(path)
     }
 }
 
 /// Which bits a package must have: those that the version pins, else those that the release claims.
-fn wanted(package: &Deb, asset: &Asset) -> Result<PackageRef, String> {
+fn wanted(package: &Deb, asset: &Asset) -> Result<PackageRef, DebError> {
     let sha256 = package.sha256.clone().or_else(|| asset.sha256.clone()).ok_or_else(|| {
-        format!(
+        DebError::Wrong(format!(
             "neither artifacts.toml nor its release says what {} must be; write its sha256 down",
             asset.name
-        )
+        ))
     })?;
     Ok(PackageRef {
         file: asset.name.clone(),
@@ -97,14 +150,20 @@ fn wanted(package: &Deb, asset: &Asset) -> Result<PackageRef, String> {
 
 #[async_trait]
 impl Debs for ReleasedDebs {
-    async fn is_installed(&self, name: &str) -> Result<bool, String> {
-        self.dpkg.is_installed(name).await.map_err(|error| one_line(&error))
+    async fn is_installed(&self, name: &str) -> Result<bool, DebError> {
+        Ok(self.dpkg.is_installed(name).await?)
     }
 
-    async fn install(&self, package: &Deb) -> Result<(), String> {
-        let path = self.fetch(package).await?;
-        let installed = self.dpkg.install_other(package.name.as_str(), &path).await;
-        installed.map_err(|error| one_line(&error))
+    async fn fetch(
+        &self,
+        package: &Deb,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<PathBuf, DebError> {
+        self.fetched(package, progress).await
+    }
+
+    async fn install(&self, package: &Deb, file: &Path) -> Result<(), DebError> {
+        Ok(self.dpkg.install_other(package.name.as_str(), file).await?)
     }
 }
 
@@ -144,11 +203,20 @@ impl SandboxDebs {
 
 #[async_trait]
 impl Debs for SandboxDebs {
-    async fn is_installed(&self, name: &str) -> Result<bool, String> {
+    async fn is_installed(&self, name: &str) -> Result<bool, DebError> {
         Ok(self.note(name).exists())
     }
 
-    async fn install(&self, package: &Deb) -> Result<(), String> {
+    async fn fetch(
+        &self,
+        package: &Deb,
+        _progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<PathBuf, DebError> {
+        // There is no file: what would be installed is the note.
+        Ok(self.note(package.name.as_str()))
+    }
+
+    async fn install(&self, package: &Deb, _file: &Path) -> Result<(), DebError> {
         let note = self.note(package.name.as_str());
         let write = || {
             let units = self.root.join(Self::UNITS);
@@ -159,6 +227,6 @@ impl Debs for SandboxDebs {
             std::fs::create_dir_all(self.root.join(Self::NOTES))?;
             std::fs::write(&note, &package.release)
         };
-        write().map_err(|error| format!("writing {}: {error}", note.display()))
+        Ok(write().map_err(|error| FileError::new("writing", &note, error))?)
     }
 }

@@ -31,7 +31,7 @@ mod times;
 
 pub use cke::{Cke, Ckecli, SandboxCke};
 pub use context::{StepContext, StepError};
-pub use debs::{Debs, ReleasedDebs, SandboxDebs};
+pub use debs::{DebError, Debs, ReleasedDebs, SandboxDebs};
 pub use drivers::{Drivers, Services};
 pub use engine::{Engine, Exit, Identity};
 pub use installer::Installer;

@@ -10,7 +10,7 @@ use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
-use crate::steps::probe;
+use crate::steps::{packages, probe};
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -54,8 +54,21 @@ pub(crate) async fn component(
             restarts.push(restart_unit(context, host, unit, digest, turn).await?);
             continue;
         }
+        // A release may take long to be had; what is done with it comes under a fence of its own.
+        let fetched = match (&change, &desired.package) {
+            (Change::InstallPackage(_), Some(package)) => {
+                Some(packages::fetch(context, host, package).await?)
+            }
+            _ => None,
+        };
         let view = guarded(context, turn).await?;
-        noted(context, host, desired, &change, &view).await?;
+        match (fetched, &desired.package) {
+            (Some(file), Some(package)) => {
+                let work = packages::install(host, package, &file);
+                noted(context, &change, &view, work).await?;
+            }
+            _ => noted(context, &change, &view, perform(host, desired, &change)).await?,
+        }
     }
     let proven =
         context.unless_cancelled("waiting until it is ready", ready(host, component)).await;
@@ -115,7 +128,7 @@ pub(crate) async fn bring(
             continue;
         }
         let view = context.fence().await?;
-        noted(context, host, desired, &change, &view).await?;
+        noted(context, &change, &view, perform(host, desired, &change)).await?;
     }
     Ok(())
 }
@@ -124,15 +137,13 @@ pub(crate) async fn bring(
 /// away, and may be left.
 async fn noted(
     context: &StepContext,
-    host: &StepHost,
-    desired: &Desired,
     change: &Change,
     view: &View,
+    work: impl Future<Output = Result<(), StepError>>,
 ) -> Result<(), StepError> {
     let what = describe(change);
     context.doing(what.clone());
     context.effect_begins(&what, view)?;
-    let work = perform(host, desired, change);
     let done = match change {
         Change::Pull(_) | Change::InstallTools(_) => context.unless_cancelled(&what, work).await,
         _ => work.await,
@@ -178,7 +189,7 @@ pub(crate) async fn perform(
             let package = desired.package.as_ref().ok_or_else(|| {
                 StepError::Failed(format!("this is a bug: package {name} is not desired"))
             })?;
-            host.install_package(package).await
+            packages::bring(host, package).await
         }
         Change::Write(path) => {
             let file = desired.file(path).ok_or_else(|| {

@@ -8,8 +8,8 @@ use neco_schema::journal::{Entry, Phase};
 use neco_schema::{Lrn, RequestId, Revision, Way};
 
 use crate::context::{StepContext, StepError};
-use crate::steps::apply;
 use crate::steps::host::{StepHost, unit_name};
+use crate::steps::{apply, packages};
 
 /// How long a restoration waits for an answer of Docker that it can do without.
 const ASK_DOCKER_WITHIN: Duration = Duration::from_secs(20);
@@ -287,7 +287,16 @@ async fn start_desired(
         going.note(host, &what, At::Begin)?;
         let brings = matches!(change, Change::Pull(_) | Change::InstallTools(_));
         let work = apply::perform(host, desired, &change);
-        let done = if brings { going.bring(&what, work).await } else { work.await };
+        let done = match (&change, &desired.package, going) {
+            (Change::InstallPackage(_), Some(package), Going::Applied { context, .. }) => {
+                match packages::fetch(context, host, package).await {
+                    Ok(file) => packages::install(host, package, &file).await,
+                    Err(error) => Err(error),
+                }
+            }
+            _ if brings => going.bring(&what, work).await,
+            _ => work.await,
+        };
         going.note(host, &what, At::End { succeeded: done.is_ok() })?;
         match (done, going) {
             (Err(error @ StepError::Failed(_)), Going::Restored { .. }) if brings => {

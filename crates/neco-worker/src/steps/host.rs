@@ -350,7 +350,12 @@ impl StepHost {
             Some(package) => match self.debs.is_installed(package.name.as_str()).await {
                 Ok(true) => self.noted(&package_note(&package.name))?,
                 Ok(false) => None,
-                Err(error) => return Err(StepError::Failed(error)),
+                Err(error) => {
+                    return Err(StepError::failed(
+                        format!("state of package {}", package.name),
+                        &error,
+                    ));
+                }
             },
             None => None,
         };
@@ -395,11 +400,8 @@ impl StepHost {
         self.write_bytes(&output.path, said.stdout.as_bytes(), 0o644)
     }
 
-    /// Installs a Debian package, and notes of which release.
-    pub(crate) async fn install_package(&self, package: &Deb) -> Result<(), StepError> {
-        let what = format!("installing package {} {}", package.name, package.release);
-        let installed = self.debs.install(package).await;
-        installed.map_err(|why| StepError::Failed(format!("{what}: {why}")))?;
+    /// Notes of which release a Debian package was installed.
+    pub(crate) fn note_package(&self, package: &Deb) -> Result<(), StepError> {
         self.write_bytes(&package_note(&package.name), package.release.as_bytes(), 0o644)
     }
 

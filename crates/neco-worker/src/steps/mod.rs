@@ -12,6 +12,7 @@ mod group;
 mod host;
 mod ignitions;
 mod installed;
+mod packages;
 mod preview;
 mod probe;
 mod recipe;

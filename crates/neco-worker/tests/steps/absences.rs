@@ -1,7 +1,10 @@
-//! Docker goes away: whoever needs it waits, says so and hears that its request ends; what can go on without it goes on.
+//! Docker or the releases of packages go away: whoever needs them waits, says so and hears that its request ends; what can go
+//! on without them goes on.
 
+use neco_releases::ReleaseError;
 use neco_schema::Condition;
 use neco_schema::journal::Entry;
+use neco_worker::DebError;
 
 use crate::cluster::{Cluster, SERF, VAULT, change_serf, change_vault};
 
@@ -117,5 +120,73 @@ async fn a_restoration_starts_what_is_desired_though_docker_is_away() {
     assert!(config.contains("30d"), "never the old beside the new: {config}");
     let closed = |entry: &Entry| matches!(entry, Entry::GroupClosed { request: id, .. } if *id == request.id());
     assert!(cluster.server(1).entries().iter().any(closed));
+    cluster.verdict().await;
+}
+
+/// What is wrong with the releases of packages, for a request whose step `etcdpasswd` wants one.
+async fn without_releases(
+    count: u32,
+    trouble: fn() -> DebError,
+) -> (Cluster, neco_schema::UpdateRequest) {
+    let mut cluster = Cluster::of(count).await;
+    *cluster.faults.unreleased.lock().unwrap() = Some(trouble);
+    let request = cluster.request().await;
+    (cluster, request)
+}
+
+fn limited() -> DebError {
+    let (url, until) = ("https://api.github.com/x".to_owned(), "2026-11-22T12:00:00Z");
+    ReleaseError::RateLimited { url, until: until.parse().unwrap() }.into()
+}
+
+fn full() -> DebError {
+    let (path, source) = ("/var/cache/neco/x.deb".into(), std::io::ErrorKind::StorageFull.into());
+    ReleaseError::Io { action: "writing", path, source }.into()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_out_of_reach_is_waited_for_and_aborts_nothing() {
+    let (cluster, request) = without_releases(2, limited).await;
+    let waits = |lrn| cluster.does(lrn).starts_with("waiting to fetch package etcdpasswd ");
+    cluster.until("both wait for it", async || waits(0) && waits(1)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
+    assert!(waits(0) && cluster.does(0).contains("limits the rate"), "{}", cluster.does(0));
+    *cluster.faults.unreleased.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    let step = cluster.step("etcdpasswd");
+    assert_eq!(cluster.server(1).attempts(&request, step), [1]);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_release_hears_that_the_request_ends() {
+    let (cluster, request) = without_releases(1, limited).await;
+    let waits = async || cluster.does(0).starts_with("waiting to fetch package etcdpasswd ");
+    cluster.until("it waits for it", waits).await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_has_no_room_for_a_package_is_waited_for() {
+    let (cluster, request) = without_releases(1, full).await;
+    let told = async || {
+        let unfit = cluster.server(0).unfit(&cluster.view());
+        unfit.iter().any(|why| why.contains("package etcdpasswd") && why.contains("free space"))
+    };
+    cluster.until("it says what the disk refuses", told).await;
+    *cluster.faults.unreleased.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_not_there_aborts() {
+    let missing = || DebError::Wrong("cybozu-go/etcdpasswd has no release v1".to_owned());
+    let (cluster, request) = without_releases(1, missing).await;
+    cluster.ended(&request, Condition::Abort).await;
+    let origin = cluster.status(0).unwrap().origin.unwrap();
+    assert!(origin.cause.contains("has no release v1"), "{origin:?}");
     cluster.verdict().await;
 }

@@ -31,7 +31,7 @@ use neco_worker::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::drivers::{Client, Faults, MayBeAway, NothingToInstall, TestClock, Told};
+use crate::drivers::{Client, Faults, MayBeAway, NothingToInstall, Released, TestClock, Told};
 
 pub(crate) const VAULT: &str = "vault.service";
 pub(crate) const SERF: &str = "serf.service";
@@ -324,7 +324,10 @@ impl Cluster {
                 },
             )),
             logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),
-            debs: Arc::new(SandboxDebs::new(root.clone()).bringing_units_of(&recipe)),
+            debs: Arc::new(Released {
+                faults: Arc::clone(&self.faults),
+                debs: SandboxDebs::new(root.clone()).bringing_units_of(&recipe),
+            }),
             members: client.clone(),
             sabakan: services.sabakan,
             cke: services.cke,

@@ -1,12 +1,15 @@
 //! What the servers of a test see of the world: its time, etcd, their units, their package.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use neco_components::Deb;
 use neco_process::clock::Clock;
+use neco_releases::Progress;
 use neco_runtime::{
     ContainerRuntime, ExecSpec, ImageRef, LogLines, LogSpec, Output, PullProgress, Pulled, RunSpec,
     RuntimeError,
@@ -18,7 +21,7 @@ use neco_store::{
     StoreError, Watch,
 };
 use neco_systemd::{ActiveState, Recorder, UnitError, UnitName, UnitState, Units};
-use neco_worker::{Installer, StepContext, StepError};
+use neco_worker::{DebError, Debs, Installer, SandboxDebs, StepContext, StepError};
 
 /// Tokio's time as a clock.
 pub(crate) struct TestClock(pub(crate) tokio::time::Instant);
@@ -56,6 +59,8 @@ pub(crate) struct Faults {
     slow: Mutex<Option<String>>,
     /// Where it was started.
     unready: Mutex<BTreeSet<u32>>,
+    /// Why Debian packages cannot be had from their releases.
+    pub(crate) unreleased: Mutex<Option<fn() -> DebError>>,
     /// The servers whose Docker does not answer.
     pub(crate) no_docker: Mutex<BTreeSet<u32>>,
     /// Transactions that write a key beginning so are not answered; each entry counts for one.
@@ -343,6 +348,35 @@ impl ContainerRuntime for MayBeAway {
 
     async fn is_running(&self, image: &ImageRef) -> Result<bool, RuntimeError> {
         self.there()?.is_running(image).await
+    }
+}
+
+/// Debian packages whose releases may be out of reach.
+pub(crate) struct Released {
+    pub(crate) faults: Arc<Faults>,
+    pub(crate) debs: SandboxDebs,
+}
+
+#[async_trait]
+impl Debs for Released {
+    async fn is_installed(&self, name: &str) -> Result<bool, DebError> {
+        self.debs.is_installed(name).await
+    }
+
+    async fn fetch(
+        &self,
+        package: &Deb,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<PathBuf, DebError> {
+        let trouble = *self.faults.unreleased.lock().unwrap();
+        match trouble {
+            Some(trouble) => Err(trouble()),
+            None => self.debs.fetch(package, progress).await,
+        }
+    }
+
+    async fn install(&self, package: &Deb, file: &Path) -> Result<(), DebError> {
+        self.debs.install(package, file).await
     }
 }
 

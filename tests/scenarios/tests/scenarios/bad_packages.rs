@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use neco_host::{Root, sandbox_script};
 use neco_playground::{Flaw, outcome_of};
-use neco_scenarios::{Scenario, aborted, lines, necoctl, processes, versions_between};
+use neco_scenarios::{Scenario, aborted, lines, necoctl, processes, refitted, versions_between};
 use neco_schema::Outcome;
 
 /// What is done about those that are refused before anything of them runs.
@@ -37,6 +37,33 @@ const CONTENT: [Case; 4] = [
     // That of the version which is there; the test sees to it.
     ("prerm of the old one fails", Flaw::Hollow, &["prerm upgrade", COMPLAINT]),
 ];
+
+/// What the worker of a version says that has a recipe which it cannot load.
+type Unloadable = (&'static str, &'static str, String, &'static [&'static str]);
+
+/// Packages that install, and whose recipe no worker can load.
+fn unloadable() -> [Unloadable; 2] {
+    let rival = "format = 1\nname = \"rival\"\nrestart = \"never\"\n\n\
+                 [[file]]\npath = \"/etc/serf/serf.json\"\ntemplate = \"serf.json.j2\"\nmode = \"0644\"\n";
+    let circle = "{\n{% include \"serf.json.j2\" %}\n}\n";
+    [
+        (
+            "two components write one path",
+            "usr/share/neco/components/rival.toml",
+            rival.to_owned(),
+            &[
+                "components/serf.toml",
+                "/etc/serf/serf.json stands in components/rival.toml already",
+            ],
+        ),
+        (
+            "a template includes itself",
+            "usr/share/neco/templates/serf.json.j2",
+            circle.to_owned(),
+            &["templates/serf.json.j2:2", "could not render include"],
+        ),
+    ]
+}
 
 /// Checks what a person is told on a server that has nothing to do with it.
 async fn told(scenario: &Scenario, name: &str, words: &[&str]) {
@@ -97,5 +124,44 @@ async fn a_package_that_cannot_be_installed_stays_on_the_first_server_and_the_ne
         assert!(history.contains(word), "{name}: {history}");
     }
     assert_eq!(std::fs::read(&prerm).expect("there"), sound, "its own script is back");
+    scenario.verdict(&update).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long; `cargo xtask test --all` runs it"]
+async fn a_release_whose_recipe_cannot_be_loaded_is_taken_back_and_the_next_heals() {
+    let scenario = Scenario::begin().await;
+    let installed = scenario.packages().first().clone();
+    let (first, others) = (scenario.server(0), [scenario.server(1), scenario.server(2)]);
+    let elsewhere = || others.map(processes);
+    let before = elsewhere();
+    let mut versions = versions_between();
+    let mut ended = Vec::new();
+
+    for (name, path, text, words) in unloadable() {
+        let version = versions.next().expect("another");
+        let file = first.root().join(path);
+        let sound = std::fs::read(&file).ok();
+        let package = refitted(&scenario, &version, &[(path, &text)]);
+        scenario.publish(&package).await.expect("published");
+        // It was installed, and its worker refused to run.
+        let unready = format!("{version} was not ready within ");
+        let aborted = aborted(&scenario, &version, &[&unready, "neco-worker does not run"]).await;
+        scenario.logged(first, "neco-worker", words).await;
+        told(&scenario, name, &[&unready]).await;
+        let now = first.installed().await.expect("a record").to_string();
+        assert_eq!(now, installed.as_str(), "{name}");
+        let back = format!("going back to {installed}");
+        assert!(!lines(first, "neco-worker", &[&unready, &back]).is_empty(), "{name}");
+        assert_eq!(std::fs::read(&file).ok(), sound, "{name}: what was there is there again");
+        ended.push((name, aborted));
+    }
+    assert_eq!(elsewhere(), before, "the others have not noticed");
+
+    let update = scenario.publish_update().await;
+    let view = scenario.completed(&update).await;
+    for (name, request) in &ended {
+        assert_eq!(outcome_of(&view, request), Some(Outcome::Aborted), "{name}");
+    }
     scenario.verdict(&update).await;
 }

@@ -5,6 +5,7 @@ use super::Draft;
 const VAULT_UNIT: &str =
     include_str!("../../fixtures/full/usr/share/neco/templates/openbao.service.j2");
 const VAULT: &str = include_str!("../../fixtures/full/usr/share/neco/components/vault.toml");
+const CKE_UNIT: &str = include_str!("../../fixtures/full/lib/systemd/system/cke.service");
 const SABAKAN_CONFIG: &str =
     include_str!("../../../debian/usr/share/neco/templates/sabakan.yml.j2");
 const ETCD_CLIENT: &str =
@@ -37,6 +38,14 @@ impl Draft {
         self.with(&format!("{TEMPLATES}/sabakan.yml.j2"), text)
     }
 
+    /// The same with a service of CKE that begins with this.
+    #[must_use]
+    pub fn cke_begins_with(self, first: &str) -> Self {
+        let service = format!("[Service]\n{first}");
+        let text = CKE_UNIT.replacen("[Service]\n", &service, 1);
+        self.with("lib/systemd/system/cke.service", text)
+    }
+
     /// The same with another configuration of CKE and of whatever else finds etcd as it does.
     #[must_use]
     pub fn other_cke(self) -> Self {
@@ -54,6 +63,15 @@ mod tests {
         let draft = Draft::sound("2026.11.22-40001".parse().unwrap()).impatient_vault();
         let [(_, text)] = &draft.files[..] else { panic!("{:?}", draft.files) };
         assert!(text.contains("within = \"10s\"") && text != VAULT, "{text}");
+    }
+
+    #[test]
+    fn a_cke_that_begins_otherwise_is_the_same_apart_from_that() {
+        let draft = Draft::sound("2026.11.22-40001".parse().unwrap());
+        let draft = draft.cke_begins_with("ExecStartPre=/bin/true\n");
+        let [(_, text)] = &draft.files[..] else { panic!("{:?}", draft.files) };
+        assert!(text.contains("\n[Service]\nExecStartPre=/bin/true\n"), "{text}");
+        assert_eq!(text.replacen("ExecStartPre=/bin/true\n", "", 1), CKE_UNIT);
     }
 
     #[test]

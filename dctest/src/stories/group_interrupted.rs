@@ -7,14 +7,15 @@ use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "group-interrupted",
-    "an update that is paused or stopped while Vault is down for it on all servers, or aborted because it does not come up on one, leaves Vault and CKE up wherever they can run",
+    "an update that is paused or stopped while Vault is down for it on all servers, stopped while CKE is, or aborted because Vault does not come up on one, leaves Vault, CKE and its proxy up wherever they can run",
     |site| Box::pin(run(site)),
 )
 .on_full_servers()
 .for_long();
 
-/// On which server Vault does not come up.
+/// On which server Vault does not come up, as long as it has this file.
 const BROKEN: u32 = 1;
+const HINDRANCE: &str = "/etc/vault/hindrance";
 
 async fn run(site: &mut Site) -> Result<()> {
     let operator = site.machine(2).clone();
@@ -22,26 +23,33 @@ async fn run(site: &mut Site) -> Result<()> {
         site.act(&operator, &[&["necoctl"], words].concat()).await.map(drop)
     };
 
-    let update = into_the_outage(site).await?;
+    let update = into_the_outage_of_vault(site).await?;
     necoctl(site, &["pause", "--reason", "a story"]).await?;
-    both_are_up(site).await?;
+    all_are_up(site).await?;
     let report = site.status().await?;
     ensure!(report.under_way(&update.version).is_some(), "paused: {}", report.in_brief());
     necoctl(site, &["resume"]).await?;
     site.completes(&update, UPDATE).await?;
 
-    let update = into_the_outage(site).await?;
-    necoctl(site, &["stop", "--reason", "a story"]).await?;
     let closed = |server: &Server| !matches!(server.condition.as_deref(), Some("running") | None);
     let settled = |report: &Report| report.state == "stopped" && report.servers.iter().all(closed);
-    site.until_status("all servers to settle", UPDATE, settled).await?;
-    both_are_up(site).await?;
-    necoctl(site, &["recover", "--reason", "a story"]).await?;
-    site.completes_anew(&update, UPDATE).await?;
+    for of_cke in [false, true] {
+        let update = match of_cke {
+            false => into_the_outage_of_vault(site).await?,
+            true => into_the_outage_of_cke(site).await?,
+        };
+        necoctl(site, &["stop", "--reason", "a story"]).await?;
+        site.until_status("all servers to settle", UPDATE, settled).await?;
+        all_are_up(site).await?;
+        necoctl(site, &["recover", "--reason", "a story"]).await?;
+        site.completes_anew(&update, UPDATE).await?;
+    }
 
     let version = site.next_version();
-    let fails = format!("{{% if lrn == {BROKEN} %}}\nExecStartPre=/bin/false\n{{% endif %}}\n");
+    let fails = format!("ExecStartPre=/usr/bin/test ! -e {HINDRANCE}\n");
     let draft = Draft::sound(version.clone()).vault_begins_with(&fails).other_cke();
+    let broken = site.machine(BROKEN).clone();
+    site.ask(&broken, &["touch", HINDRANCE]).await?;
     site.workshop.publish(&draft).await?;
     let aborted = |report: &Report| report.has_aborted(&version);
     let report = site.until_status("the update to be aborted", UPDATE, aborted).await?;
@@ -56,31 +64,43 @@ async fn run(site: &mut Site) -> Result<()> {
             has_a_leader(site, machine.lrn).await?;
         }
     }
-    // The next one heals.
+    // What was told at once is tried again for minutes, and gets done once it can be. The next one heals.
+    site.ask(&broken, &["rm", HINDRANCE]).await?;
     let version = site.next_version();
     site.workshop.publish(&Draft::sound(version.clone())).await?;
-    site.has_completed(&version, UPDATE).await?;
+    site.has_completed(&version, UPDATE * 2).await?;
     site.everything_runs().await
 }
 
 /// Publishes a release for which Vault and CKE are restarted, and waits until Vault is about to start on a server: then it was
 /// stopped on all.
-async fn into_the_outage(site: &mut Site) -> Result<Update> {
-    let version = site.next_version();
-    let draft = Draft::sound(version.clone());
+async fn into_the_outage_of_vault(site: &mut Site) -> Result<Update> {
+    let draft = Draft::sound(site.next_version());
     let draft = draft.vault_begins_with("ExecStartPre=/bin/sleep 4\n").other_cke();
+    into_the_outage(site, draft, "vault.service").await
+}
+
+/// Publishes a release for which CKE and its proxy are restarted, and waits until CKE is about to start on a server.
+async fn into_the_outage_of_cke(site: &mut Site) -> Result<Update> {
+    let draft = Draft::sound(site.next_version());
+    let draft = draft.cke_begins_with("ExecStartPre=/bin/sleep 4\n").other_cke();
+    into_the_outage(site, draft, "cke.service").await
+}
+
+/// Publishes a release, and waits until a unit is about to start on the first server.
+async fn into_the_outage(site: &mut Site, draft: Draft, unit: &str) -> Result<Update> {
     site.workshop.publish(&draft).await?;
-    let update = site.begins(&version).await?;
-    until("Vault to be about to start", UPDATE, async || {
-        let state = site.unit(site.machine(0), "vault.service", "SubState").await?;
+    let update = site.begins(&draft.version).await?;
+    until(&format!("{unit} to be about to start"), UPDATE, async || {
+        let state = site.unit(site.machine(0), unit, "SubState").await?;
         if state == "start-pre" { Ok(Some(())) } else { bail!("it is {state}") }
     })
     .await?;
     Ok(update)
 }
 
-/// Waits until Vault and CKE run everywhere.
-async fn both_are_up(site: &Site) -> Result<()> {
+/// Waits until Vault, CKE and its proxy run everywhere.
+async fn all_are_up(site: &Site) -> Result<()> {
     for machine in &site.machines {
         for unit in ["vault.service", "cke.service", "cke-localproxy.service"] {
             site.is_up(machine, unit).await?;

@@ -3,6 +3,7 @@
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result};
+use neco_schema::Timestamp;
 use neco_schema::journal::Entry;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -18,11 +19,13 @@ pub(super) const JOURNAL: &str = "var/lib/neco/journal";
 #[derive(Deserialize)]
 struct Line {
     entry: Option<Entry>,
+    at: Timestamp,
 }
 
-/// What a line tells; nothing where it is cut off, or no entry of its own.
-fn told(line: &str) -> Option<Entry> {
-    serde_json::from_str::<Line>(line).ok()?.entry
+/// What a line tells, and when it was written; nothing where it is cut off, or no entry of its own.
+fn told(line: &str) -> Option<(Timestamp, Entry)> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    Some((line.at, line.entry?))
 }
 
 /// Kills the processes of which it reads the ids, at once, as long as they are workers: an id may be somebody else's by then.
@@ -46,9 +49,8 @@ impl Followed {
     pub async fn next(&mut self) -> Result<Entry> {
         loop {
             let line = self.lines.next_line().await.context("reading the journal")?;
-            let Some(entry) = told(&line.context("nobody shows the journal any more")?) else {
-                continue;
-            };
+            let line = line.context("nobody shows the journal any more")?;
+            let Some((_, entry)) = told(&line) else { continue };
             if let Entry::ProcessStarted { pid, .. } = entry {
                 self.pid = pid;
             }
@@ -96,6 +98,14 @@ impl Site {
     /// # Errors
     /// The machine is off.
     pub async fn journal(&self, machine: &Machine) -> Result<Vec<Entry>> {
+        Ok(self.dated_journal(machine).await?.into_iter().map(|(_, entry)| entry).collect())
+    }
+
+    /// The same, each with the moment at which it was written.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub async fn dated_journal(&self, machine: &Machine) -> Result<Vec<(Timestamp, Entry)>> {
         // They are named by the number of their first line.
         let script = format!("cat /{JOURNAL}/journal-*.jsonl");
         let text = self.ask(machine, &["sh", "-c", &script]).await?;
@@ -110,7 +120,8 @@ mod tests {
     #[test]
     fn entries_are_told_and_what_else_stands_there_is_not() {
         let line = r#"{"sum":"9b1c","seq":7,"at":"2026-11-21T08:00:00Z","entry":{"entry":"planned-exit","why":"a"},"more":1}"#;
-        assert_eq!(told(line), Some(Entry::PlannedExit { why: "a".to_owned() }));
+        let at = "2026-11-21T08:00:00Z".parse().expect("a moment");
+        assert_eq!(told(line), Some((at, Entry::PlannedExit { why: "a".to_owned() })));
         assert_eq!(told(&line[..40]), None);
         assert_eq!(told(r#"{"sum":"9b1c","seq":7,"at":"a","head":{"kept":1}}"#), None);
     }

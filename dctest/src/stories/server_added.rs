@@ -1,16 +1,17 @@
 //! A fourth boot server joins three.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use futures::future::try_join_all;
 use neco_schema::journal::{Entry, Phase};
+use serde_json::Value;
 
 use crate::instance::orders::Power;
-use crate::site::{Machine, Report, Site, UPDATE};
+use crate::site::{ETCD_UNIT, Machine, Report, Site, UPDATE};
 use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "server-added",
-    "a new boot server is registered: the update that follows brings everything to it, and its etcd joins as a learner that is promoted; all are told of its address, and nobody else's etcd is restarted nor kept from being written",
+    "a new boot server is registered: the update that follows brings everything to it, and its etcd, which nothing starts before, joins as a learner that is promoted; all are told of its address, and nobody else's etcd is restarted nor kept from being written",
     |site| Box::pin(run(site)),
 )
 .on_full_servers()
@@ -61,16 +62,35 @@ async fn run(site: &mut Site) -> Result<()> {
     site.everything_runs().await
 }
 
-/// Sees that the new member votes, that it did not from the beginning, and that everybody is told of it.
+/// Sees that the new member votes, that it did not from the beginning, that its program was started once it was a member and
+/// not before, and that everybody is told of it.
 async fn has_joined(site: &Site) -> Result<()> {
     let members = site.etcd_members(site.machine(0)).await?;
     ensure!(members == ["boot-0", "boot-1", "boot-2", "boot-3"], "members are {members:?}");
-    let written = site.journal(site.machine(NEW)).await?;
+    let written = site.dated_journal(site.machine(NEW)).await?;
+    let mut dates = Vec::new();
     for what in [ADDED, PROMOTED] {
-        let done = written.iter().any(|entry| is_done(entry, what));
-        ensure!(done, "the worker of boot-{NEW} has not written that it did {what:?}");
+        let done = written.iter().find(|(_, entry)| is_done(entry, what));
+        let done = done.with_context(|| {
+            format!("the worker of boot-{NEW} has not written that it did {what:?}")
+        })?;
+        dates.push(done.0.get().as_microsecond());
     }
+    let (added, started) = (dates[0], first_start_of_etcd(site, site.machine(NEW)).await?);
+    let early = added - started;
+    ensure!(early <= 0, "etcd of boot-{NEW} was started {early} µs before it was a member");
     site.know_etcd().await
+}
+
+/// When systemd first did something about the unit of etcd on a server, in microseconds since 1970.
+async fn first_start_of_etcd(site: &Site, machine: &Machine) -> Result<i64> {
+    let unit = format!("UNIT={ETCD_UNIT}");
+    let words = ["journalctl", "--quiet", "--no-pager", "--output=json", &unit, "JOB_TYPE=start"];
+    let told = site.ask(machine, &words).await?;
+    let first = told.lines().next().context("systemd has never started etcd")?;
+    let first: Value = serde_json::from_str(first).with_context(|| format!("reading {first}"))?;
+    let date = first["__REALTIME_TIMESTAMP"].as_str().context("a line has no date")?;
+    date.parse().with_context(|| format!("{date} is no date"))
 }
 
 /// Whether an entry tells that something was done.

@@ -44,12 +44,12 @@ impl Drivers {
     pub fn real(root: &Root, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
         let say: Arc<Say> = Arc::new(say);
         let units: Arc<dyn Units> = Arc::new(Systemd::new());
-        let patient: Arc<dyn Units> = Arc::new(PatientUnits::telling(units, Arc::clone(&say)));
+        let patient: Arc<dyn Units> = Arc::new(PatientUnits::new(units, Arc::clone(&say)));
         let logins: Arc<dyn Logins> = Arc::new(DockerConfig::new(DockerConfig::OF_ROOT));
         let docker = Docker::default().with_logins(Arc::clone(&logins));
         Self {
             fs: Arc::new(RealFs),
-            runtime: Arc::new(PatientRuntime::telling(Arc::new(docker), say)),
+            runtime: Arc::new(PatientRuntime::new(Arc::new(docker), say)),
             logins,
             packages: Arc::new(Dpkg::system()),
             detached: Arc::new(SystemdDetached::new(root.clone(), Arc::clone(&patient))),

@@ -38,7 +38,7 @@ pub use installer::Installer;
 pub use kept::kept;
 pub use observation::Observation;
 pub use outside::{Internet, Outside, OutsideError, SandboxOutside, WebError};
-pub use patient::{PatientRuntime, PatientUnits};
+pub use patient::{PatientRuntime, PatientUnits, Say};
 pub use progress::ProgressSink;
 pub use published::SandboxSabakan;
 pub use shared::{Shared, wall};

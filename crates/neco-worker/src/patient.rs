@@ -18,7 +18,7 @@ use neco_systemd::{UnitError, UnitName, UnitState, Units};
 const ASK_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 
 /// Is told what is waited for, with nothing when that is over.
-pub(crate) type Say = dyn Fn(&str) + Send + Sync;
+pub type Say = dyn Fn(&str) + Send + Sync;
 
 /// Units that are asked for again while systemd is away. A job that systemd took and that did not come to its end in time is
 /// none of that: it stays an error.
@@ -29,12 +29,7 @@ pub struct PatientUnits {
 
 impl PatientUnits {
     /// The same units; `say` is told what is waited for, with nothing when that is over.
-    pub fn new(units: Arc<dyn Units>, say: impl Fn(&str) + Send + Sync + 'static) -> Self {
-        Self::telling(units, Arc::new(say))
-    }
-
-    /// The same, where others tell the same one.
-    pub(crate) fn telling(units: Arc<dyn Units>, say: Arc<Say>) -> Self {
+    pub fn new(units: Arc<dyn Units>, say: Arc<Say>) -> Self {
         Self { units, say }
     }
 
@@ -58,15 +53,7 @@ pub struct PatientRuntime {
 
 impl PatientRuntime {
     /// The same containers; `say` is told what is waited for, with nothing when that is over.
-    pub fn new(
-        runtime: Arc<dyn ContainerRuntime>,
-        say: impl Fn(&str) + Send + Sync + 'static,
-    ) -> Self {
-        Self::telling(runtime, Arc::new(say))
-    }
-
-    /// The same, where others tell the same one.
-    pub(crate) fn telling(runtime: Arc<dyn ContainerRuntime>, say: Arc<Say>) -> Self {
+    pub fn new(runtime: Arc<dyn ContainerRuntime>, say: Arc<Say>) -> Self {
         Self { runtime, say }
     }
 
@@ -224,6 +211,14 @@ mod tests {
 
     use super::*;
 
+    /// Who is told what is waited for, and what that was.
+    fn listener() -> (Arc<Say>, Arc<Mutex<Vec<String>>>) {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        let say = move |why: &str| heard.lock().expect("no panic").push(why.to_owned());
+        (Arc::new(say), said)
+    }
+
     /// Units of a systemd that is away for a number of calls.
     struct Away {
         calls: AtomicU32,
@@ -280,11 +275,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_nobody_answered_is_made_until_somebody_does() {
         let away = Away { calls: AtomicU32::new(0), until: 20, then: || Ok(()) };
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&said);
-        let units = PatientUnits::new(Arc::new(away), move |why: &str| {
-            heard.lock().expect("no panic").push(why.to_owned());
-        });
+        let (say, said) = listener();
+        let units = PatientUnits::new(Arc::new(away), say);
         units.start(&vault()).await.expect("it is there again");
         let mut said = said.lock().expect("no panic").clone();
         said.dedup();
@@ -295,11 +287,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_is_dropped_is_waited_for_no_more() {
         let away = Away { calls: AtomicU32::new(0), until: u32::MAX, then: || Ok(()) };
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let heard = Arc::clone(&said);
-        let units = PatientUnits::new(Arc::new(away), move |why: &str| {
-            heard.lock().expect("no panic").push(why.to_owned());
-        });
+        let (say, said) = listener();
+        let units = PatientUnits::new(Arc::new(away), say);
         let minute = Duration::from_secs(60);
         assert!(tokio::time::timeout(minute, units.start(&vault())).await.is_err());
         let said = said.lock().expect("no panic");
@@ -358,12 +347,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_docker_that_restarts_is_asked_again_unless_a_command_may_have_run_already() {
-        let said = Arc::new(Mutex::new(Vec::new()));
+        let (say, said) = listener();
         let docker = || {
-            let (docker, heard) = (Restarting { calls: AtomicU32::new(0) }, Arc::clone(&said));
-            PatientRuntime::new(Arc::new(docker), move |why: &str| {
-                heard.lock().expect("no panic").push(why.to_owned());
-            })
+            let docker = Restarting { calls: AtomicU32::new(0) };
+            PatientRuntime::new(Arc::new(docker), Arc::clone(&say))
         };
         let image: ImageRef = "ghcr.io/cybozu/vault:1".parse().expect("a name");
         assert!(docker().has(&image).await.expect("it is there again"));
@@ -387,7 +374,7 @@ mod tests {
             Err(UnitError::TimedOut { unit, job: Job::Start, after })
         };
         let units = Arc::new(Away { calls: AtomicU32::new(0), until: 0, then: late });
-        let patient = PatientUnits::new(Arc::clone(&units) as Arc<dyn Units>, |_: &str| {});
+        let patient = PatientUnits::new(Arc::clone(&units) as Arc<dyn Units>, listener().0);
         let error = patient.start(&vault()).await.expect_err("it took too long");
         assert!(matches!(error, UnitError::TimedOut { .. }), "{error}");
         assert_eq!(units.calls.load(Ordering::Relaxed), 1);

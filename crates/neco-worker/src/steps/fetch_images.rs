@@ -28,8 +28,9 @@ pub(crate) async fn run(
 ) -> Result<(), StepError> {
     for reference in images {
         let parsed = image_ref(&reference)?;
-        // Where that cannot be told, the pull says why.
-        if host.runtime.has(&parsed).await.unwrap_or(false) {
+        // Where that cannot be told, the pull says why. A Docker that is away is waited for, as long as the step goes on.
+        let asked = async { Ok(host.runtime.has(&parsed).await.unwrap_or(false)) };
+        if context.unless_cancelled(&format!("asking for {reference}"), asked).await? {
             continue;
         }
         pull(context, host, &reference, &parsed).await?;

@@ -75,6 +75,29 @@ async fn who_waits_for_docker_hears_that_the_request_ends() {
     cluster.verdict().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_images_of_a_docker_that_is_away_hears_that_the_request_ends() {
+    let mut cluster = Cluster::of(2).await;
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", change_serf).await;
+    cluster.server(1).hold("step fetch-images");
+    let request = cluster.request().await;
+    let fetch = cluster.step("fetch-images");
+    cluster
+        .until("1 is about to ask for images", async || {
+            cluster.stands(1, &request) == Some((fetch, Condition::Running))
+        })
+        .await;
+    cluster.docker(1, false);
+    cluster.server(1).let_go("step fetch-images");
+    cluster
+        .until("it says what it waits for", async || cluster.does(1).contains("Docker does not"))
+        .await;
+    cluster.stop_request(&request).await;
+    cluster.ended(&request, Condition::NotRunning).await;
+    cluster.verdict().await;
+}
+
 /// A server whose Docker went away while Vault is down everywhere and about to start.
 async fn within_the_outage() -> (Cluster, neco_schema::UpdateRequest) {
     let mut cluster = Cluster::of(2).await;

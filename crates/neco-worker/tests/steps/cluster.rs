@@ -320,7 +320,7 @@ impl Cluster {
                 }),
                 {
                     let shared = Arc::clone(&shared);
-                    move |why: &str| shared.note_waiting(why)
+                    Arc::new(move |why: &str| shared.note_waiting(why))
                 },
             )),
             logins: Arc::new(DockerConfig::new(server.path("/root/.docker/config.json"))),

@@ -23,8 +23,34 @@ pub trait Bench: Sync {
     /// Makes `pull IMAGE` or `run IMAGE` fail, or succeed again. An engine that fails by itself has its own words for it.
     fn fail(&self, call: &str, message: Option<&str>);
 
+    /// An image that its registry does not give, and never gave, for this reason.
+    fn refused(&self, why: Refused) -> ImageRef;
+
     /// Lets the container [`NAME`] write a line to its standard output.
     fn say(&self, line: &str);
+}
+
+/// Why a registry does not give an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has the repository, but no such tag.
+    NoTag,
+    /// It has no such repository.
+    NoRepository,
+    /// It wants a login, and gets none.
+    NoLogin,
+}
+
+/// [`Bench::refused`] of an engine that fails in the words that it is told.
+pub fn refused_in_words(bench: &impl Bench, why: Refused) -> ImageRef {
+    let (tag, words) = match why {
+        Refused::NoTag => ("9.9", "manifest unknown: manifest unknown"),
+        Refused::NoRepository => ("9.8", "name unknown: repository name not known to registry"),
+        Refused::NoLogin => ("9.7", "no basic auth credentials"),
+    };
+    let image = image(bench, tag);
+    bench.fail(&format!("pull {image}"), Some(words));
+    image
 }
 
 /// The tags of the images.
@@ -51,6 +77,7 @@ pub async fn holds<B: Bench>(new: impl Fn() -> B) {
     the_newest_lines_of_a_container_can_be_read(&new()).await;
     lines_are_followed_until_the_container_ends(&new()).await;
     a_failed_pull_may_be_tried_again(&new()).await;
+    what_a_registry_does_not_give_is_told_to_a_person_with_a_remedy(&new()).await;
     a_failed_run_names_call_and_command_and_leaves_nothing_running(&new()).await;
 }
 
@@ -265,6 +292,23 @@ async fn a_failed_pull_may_be_tried_again(bench: &impl Bench) {
     assert!(error.to_string().contains(image.as_str()), "{error}");
     bench.fail(&call, None);
     pull(bench, "1").await;
+}
+
+async fn what_a_registry_does_not_give_is_told_to_a_person_with_a_remedy(bench: &impl Bench) {
+    for (why, words, remedy) in [
+        (Refused::NoTag, "does not have it", "correct its name and tag"),
+        (Refused::NoRepository, "does not have it", "correct its name and tag"),
+        (Refused::NoLogin, "wants a login", "give it one by"),
+    ] {
+        let image = bench.refused(why);
+        let error = bench.runtime().pull(&image, &|_| {}).await.expect_err("refused");
+        assert_eq!(error.severity(), Severity::AskAPerson, "{why:?}: {error}");
+        let text = error.to_string();
+        for wanted in [image.as_str(), image.registry(), words, remedy] {
+            assert!(text.contains(wanted), "{why:?}: {text} has no {wanted:?}");
+        }
+        assert!(!bench.runtime().has(&image).await.expect("an answer"), "{why:?}");
+    }
 }
 
 async fn a_failed_run_names_call_and_command_and_leaves_nothing_running(bench: &impl Bench) {

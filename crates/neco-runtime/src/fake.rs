@@ -3,12 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use neco_schema::Severity;
 
 use crate::containers::Containers;
 use crate::{
-    Call, ContainerRuntime, ExecSpec, ImageRef, LogLine, LogLines, LogSpec, Output, PullProgress,
-    Pulled, RunSpec, RuntimeError, watch,
+    Call, ContainerRuntime, DockerConfig, ExecSpec, ImageRef, LogLine, LogLines, LogSpec, Output,
+    PullProgress, Pulled, RunSpec, RuntimeError, refusal, watch,
 };
 
 /// Containers in memory, with scripted failures. Clones share the containers.
@@ -37,7 +36,8 @@ impl Fake {
         Self::default()
     }
 
-    /// From now on `call`, such as `pull IMAGE` or `exec NAME`, fails: `times` times, or always when that is `None`.
+    /// From now on `call`, such as `pull IMAGE` or `exec NAME`, fails: `times` times, or always when that is `None`. The words
+    /// of a pull mean what they mean when Docker says them: `manifest unknown` is for a person.
     pub fn fail(&self, call: &str, message: &str, times: Option<u32>) {
         let failure = Failure { call: call.to_owned(), message: message.to_owned(), left: times };
         self.with(|machine| machine.failures.push(failure));
@@ -101,10 +101,9 @@ impl ContainerRuntime for Fake {
         image: &ImageRef,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, RuntimeError> {
-        self.pass(format!("pull {image}"), |reason| RuntimeError::Pull {
-            image: image.clone(),
-            reason,
-            severity: Severity::TryAgain,
+        self.pass(format!("pull {image}"), |message| {
+            let refusal = refusal::of(image, None, &message);
+            refusal::error(image, refusal, message, None, &DockerConfig::default())
         })?;
         let pulled = self.act(|containers, note| containers.pull(image, note));
         if pulled == Pulled::Fetched {
@@ -150,7 +149,7 @@ impl ContainerRuntime for Fake {
 mod tests {
     use super::*;
     use crate::LogSource;
-    use crate::contract::{self, Bench};
+    use crate::contract::{self, Bench, Refused};
 
     impl Bench for Fake {
         fn runtime(&self) -> &dyn ContainerRuntime {
@@ -166,6 +165,10 @@ mod tests {
                 Some(message) => Fake::fail(self, call, message, None),
                 None => self.heal(),
             }
+        }
+
+        fn refused(&self, why: Refused) -> ImageRef {
+            contract::refused_in_words(self, why)
         }
 
         fn say(&self, line: &str) {

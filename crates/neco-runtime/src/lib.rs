@@ -24,6 +24,7 @@ mod image;
 mod log;
 mod login;
 mod recorder;
+mod refusal;
 mod runtime;
 mod watch;
 

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use neco_sandbox::{Entries, Entry, FaultError, Faults, Ledger};
-use neco_schema::Severity;
 
 use crate::containers::Containers;
 use crate::{
-    Call, ContainerRuntime, ExecSpec, ImageRef, LogLine, LogLines, LogSpec, Output, PullProgress,
-    Pulled, RunSpec, RuntimeError, watch,
+    Call, ContainerRuntime, DockerConfig, ExecSpec, ImageRef, LogLine, LogLines, LogSpec,
+    Logins as _, Output, PullProgress, Pulled, RunSpec, RuntimeError, refusal, watch,
 };
 
 /// Keeps the images and containers of one root in files and runs nothing.
@@ -22,11 +21,16 @@ use crate::{
 /// | `var/log/neco/containers.log` | one numbered JSON line per call, except questions |
 /// | `etc/neco/sandbox-faults.json` | calls that shall fail or hang, such as `pull IMAGE`, `run IMAGE`, `exec NAME`, `stop NAME`; see [`Faults`] |
 ///
+/// A pull that fails is refused by its registry in the words of the fault, and they mean here what they mean when Docker says
+/// them: `manifest unknown` is for a person, `connection refused` passes. Whoever logged in is who
+/// [`DockerConfig::OF_ROOT`] below the root names.
+///
 /// Any number of processes may share a root.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     ledger: Arc<Ledger<Containers, Call>>,
     faults: Faults,
+    logins: DockerConfig,
     pull_time: Duration,
 }
 
@@ -51,6 +55,7 @@ impl Recorder {
         Self {
             ledger: Arc::new(Ledger::new(root.join(Self::STATE), root.join(Self::LOG))),
             faults: Faults::new(root.join(Self::FAULTS), Self::DEADLINE),
+            logins: DockerConfig::new(root.join(DockerConfig::OF_ROOT.trim_start_matches('/'))),
             pull_time: Duration::ZERO,
         }
     }
@@ -80,25 +85,46 @@ impl Recorder {
         Ok(self.ledger.entries()?)
     }
 
-    /// Lets `call` pass, or fails with the error that `refuse` makes of the message that was asked for.
-    async fn pass(
-        &self,
-        call: String,
-        refuse: impl FnOnce(String) -> RuntimeError,
-    ) -> Result<(), RuntimeError> {
-        match self.faults.pass(&[&call]).await {
-            Ok(()) => Ok(()),
+    /// Lets `call` pass, or gives the message with which it shall fail.
+    async fn pass(&self, call: &str) -> Result<Option<String>, RuntimeError> {
+        match self.faults.pass(&[call]).await {
+            Ok(()) => Ok(None),
             Err(FaultError::Asked { message }) => {
-                let failed = Call::Failed { what: call, message: message.clone() };
+                let failed = Call::Failed { what: call.to_owned(), message: message.clone() };
                 self.update(move |_, entries| {
                     entries.note(failed);
                 })
                 .await?;
-                Err(refuse(message))
+                Ok(Some(message))
             }
-            Err(FaultError::Held { after, .. }) => Err(RuntimeError::TimedOut { call, after }),
+            Err(FaultError::Held { after, .. }) => {
+                Err(RuntimeError::TimedOut { call: call.to_owned(), after })
+            }
             Err(other) => Err(RuntimeError::Faults(other)),
         }
+    }
+
+    /// The same for what fails as a command does.
+    async fn pass_command(&self, call: &str, command: &[String]) -> Result<(), RuntimeError> {
+        match self.pass(call).await? {
+            None => Ok(()),
+            Some(stderr) => Err(RuntimeError::Failed {
+                call: call.to_owned(),
+                command: command.to_vec(),
+                status: Some(1),
+                stderr,
+            }),
+        }
+    }
+
+    /// The error of a pull that its registry refused in these words.
+    async fn refused(&self, image: &ImageRef, message: String) -> RuntimeError {
+        let login = match self.logins.login(image.registry()).await {
+            Ok(login) => login.map(|login| login.user),
+            Err(why) => return RuntimeError::Login { why },
+        };
+        let refusal = refusal::of(image, None, &message);
+        refusal::error(image, refusal, message, login.as_deref(), &self.logins)
     }
 
     async fn update<T: Send + 'static>(
@@ -110,11 +136,6 @@ impl Recorder {
     }
 }
 
-fn failed(call: String, command: &[String]) -> impl FnOnce(String) -> RuntimeError {
-    let command = command.to_vec();
-    move |stderr| RuntimeError::Failed { call, command, status: Some(1), stderr }
-}
-
 #[async_trait]
 impl ContainerRuntime for Recorder {
     async fn pull(
@@ -122,12 +143,9 @@ impl ContainerRuntime for Recorder {
         image: &ImageRef,
         progress: &(dyn Fn(PullProgress) + Send + Sync),
     ) -> Result<Pulled, RuntimeError> {
-        self.pass(format!("pull {image}"), |reason| RuntimeError::Pull {
-            image: image.clone(),
-            reason,
-            severity: Severity::TryAgain,
-        })
-        .await?;
+        if let Some(message) = self.pass(&format!("pull {image}")).await? {
+            return Err(self.refused(image, message).await);
+        }
         if !self.ledger.read()?.has(image) {
             for part in 0..Self::PARTS {
                 let done = Self::BYTES / u64::from(Self::PARTS) * u64::from(part);
@@ -150,8 +168,7 @@ impl ContainerRuntime for Recorder {
     }
 
     async fn run(&self, spec: &RunSpec) -> Result<Output, RuntimeError> {
-        let call = format!("run {}", spec.image);
-        self.pass(call.clone(), failed(call, &spec.command)).await?;
+        self.pass_command(&format!("run {}", spec.image), &spec.command).await?;
         let spec = spec.clone();
         self.update(move |containers, entries| {
             containers.run(&spec, &mut |call| {
@@ -162,8 +179,7 @@ impl ContainerRuntime for Recorder {
     }
 
     async fn exec(&self, spec: &ExecSpec) -> Result<Output, RuntimeError> {
-        let call = format!("exec {}", spec.container);
-        self.pass(call.clone(), failed(call, &spec.command)).await?;
+        self.pass_command(&format!("exec {}", spec.container), &spec.command).await?;
         let spec = spec.clone();
         self.update(move |containers, entries| {
             containers.exec(&spec, &mut |call| {
@@ -179,8 +195,7 @@ impl ContainerRuntime for Recorder {
     }
 
     async fn stop(&self, name: &str) -> Result<(), RuntimeError> {
-        let call = format!("stop {name}");
-        self.pass(call.clone(), failed(call, &[])).await?;
+        self.pass_command(&format!("stop {name}"), &[]).await?;
         let name = name.to_owned();
         self.update(move |containers, entries| {
             containers.stop(&name, &mut |call| {
@@ -199,7 +214,7 @@ impl ContainerRuntime for Recorder {
 mod tests {
     use super::*;
     use crate::LogSource;
-    use crate::contract::{self, Bench};
+    use crate::contract::{self, Bench, Refused};
 
     struct Machine {
         root: tempfile::TempDir,
@@ -229,6 +244,10 @@ mod tests {
                 None => self.recorder.faults().clear(call),
             }
             .expect("writable");
+        }
+
+        fn refused(&self, why: Refused) -> ImageRef {
+            contract::refused_in_words(self, why)
         }
 
         fn say(&self, line: &str) {
@@ -273,6 +292,21 @@ mod tests {
                  \"name\":null}}\n"
             )
         );
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_refuses_a_login_is_told_whose_it_was_and_without_the_password() {
+        let machine = Machine::new();
+        let config = machine.root.path().join("root/.docker/config.json");
+        std::fs::create_dir_all(config.parent().expect("a folder")).expect("made");
+        // The login `neco:hunter2`.
+        let text = "{\"auths\": {\"ghcr.io\": {\"auth\": \"bmVjbzpodW50ZXIy\"}}}";
+        std::fs::write(&config, text).expect("written");
+        machine.fail(&format!("pull {}", serf()), Some("unauthorized: authentication required"));
+        let error = machine.runtime().pull(&serf(), &|_| {}).await.expect_err("refused");
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("ghcr.io does not accept the login of neco"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[tokio::test(start_paused = true)]

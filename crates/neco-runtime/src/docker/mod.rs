@@ -10,7 +10,6 @@ mod logs;
 mod owner;
 mod progress;
 mod pull;
-mod refusal;
 mod run;
 
 use std::path::{Path, PathBuf};

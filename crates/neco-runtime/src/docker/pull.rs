@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Docker;
 use super::answer::Trouble;
 use super::progress::Progress;
-use super::refusal::{self, Refusal};
+use crate::refusal::{self, Refusal};
 use crate::{ImageRef, Login, PullProgress, Pulled, RuntimeError};
 
 /// How often a transfer is tried before the caller hears of it.
@@ -49,7 +49,7 @@ pub(super) async fn pull(
         };
         let pause = retry.pause();
         if retry.failures() == TRIES {
-            return Err(refused(image, why, Severity::TryAgain));
+            return Err(passing(image, why));
         }
         tracing::warn!(%image, %why, "a pull failed, trying again");
         progress.again();
@@ -136,39 +136,24 @@ async fn transfer(
 }
 
 fn judge(docker: &Docker, image: &ImageRef, came_with: Option<&str>, trouble: Trouble) -> Failed {
-    let registry = image.registry();
     let (status, message) = match trouble {
         Trouble::Refused { status, message } => (status, message),
         Trouble::Silent(after) => {
             let why = format!("it got nowhere for {after:?}");
-            return Failed::Final(refused(image, why, Severity::TryAgain));
+            return Failed::Final(passing(image, why));
         }
         other => {
             return Failed::Final(docker.connection.error(other, &format!("pull {image}"), &[]));
         }
     };
-    let (reason, severity) = match refusal::of(image, status, &message) {
-        Refusal::Passing => return Failed::Passing(message),
-        Refusal::Hopeless => (message, Severity::AskAPerson),
-        Refusal::Unknown => {
-            let reason = format!(
-                "{registry} does not have it ({message}); publish it, or correct its name and tag"
-            );
-            // It may have been announced before it was published.
-            (reason, Severity::TryAgain)
+    match refusal::of(image, status, &message) {
+        Refusal::Passing => Failed::Passing(message),
+        refusal => {
+            Failed::Final(refusal::error(image, refusal, message, came_with, &*docker.logins))
         }
-        Refusal::Login => {
-            let why = came_with.map_or_else(
-                || format!("{registry} wants a login"),
-                |user| format!("{registry} does not accept the login of {user}"),
-            );
-            let remedy = docker.logins.remedy(registry);
-            (format!("{why} ({message}); give it one by {remedy}"), Severity::AskAPerson)
-        }
-    };
-    Failed::Final(refused(image, reason, severity))
+    }
 }
 
-fn refused(image: &ImageRef, reason: String, severity: Severity) -> RuntimeError {
-    RuntimeError::Pull { image: image.clone(), reason, severity }
+fn passing(image: &ImageRef, reason: String) -> RuntimeError {
+    RuntimeError::Pull { image: image.clone(), reason, severity: Severity::TryAgain }
 }

@@ -1,11 +1,11 @@
 //! A machine with a real Docker and a registry of its own.
 
 use std::fs;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_runtime::contract::{Bench, NAME, TAGS};
+use neco_runtime::contract::{Bench, NAME, Refused, TAGS};
 use neco_runtime::{ContainerRuntime, Docker, ImageRef, Limits, Login, Logins};
 
 use crate::image::{ballast, image, programs};
@@ -56,8 +56,8 @@ impl Site {
             grace: Duration::from_secs(5),
         };
         let repository = format!("{}/{REPOSITORY}", self.registry.lock().expect("no panic").host());
-        let machine =
-            Machine { site: self, repository, docker: Docker::default().with_limits(limits) };
+        let docker = Docker::default().with_limits(limits);
+        let machine = Machine { site: self, repository, docker, closed: OnceLock::new() };
         machine.clear();
         machine
     }
@@ -68,6 +68,8 @@ pub(crate) struct Machine<'a> {
     site: &'a Site,
     repository: String,
     pub(crate) docker: Docker,
+    /// A registry that gives nothing without a login, once it was asked for.
+    closed: OnceLock<Registry>,
 }
 
 impl Machine<'_> {
@@ -134,6 +136,20 @@ impl Bench for Machine<'_> {
                 output("docker", &["rmi", &kept(image)]);
             }
             (other, _) => panic!("{other:?} cannot be made to fail"),
+        }
+    }
+
+    fn refused(&self, why: Refused) -> ImageRef {
+        let open = self.site.registry.lock().expect("no panic");
+        match why {
+            Refused::NoTag => self.image("9.9"),
+            Refused::NoRepository => {
+                format!("{}-secret:1", self.repository).parse().expect("a name")
+            }
+            Refused::NoLogin => {
+                let host = self.closed.get_or_init(|| Registry::closed(&open)).host();
+                format!("{host}/{REPOSITORY}:1").parse().expect("a name")
+            }
         }
     }
 

@@ -104,7 +104,7 @@ async fn a_tag_that_the_registry_does_not_have_is_told_as_that() {
         let error = machine.docker.pull(&image, &|_| {}).await.expect_err("unknown");
         assert!(error.to_string().contains("does not have it"), "{error}");
         assert!(error.to_string().contains(image.as_str()), "{error}");
-        assert_eq!(error.severity(), Severity::TryAgain, "it may be published later");
+        assert_eq!(error.severity(), Severity::AskAPerson, "time does not bring it");
         assert!(begin.elapsed() < Duration::from_secs(1), "it was tried again");
     }
 }

@@ -194,7 +194,8 @@ async fn what_does_not_pass_is_told_at_once() {
         (500, "no basic auth credentials", Severity::AskAPerson),
         (500, "unauthorized: authentication required", Severity::AskAPerson),
         (500, "x509: certificate signed by unknown authority", Severity::AskAPerson),
-        (404, unknown, Severity::TryAgain),
+        (404, unknown, Severity::AskAPerson),
+        (500, "name unknown: repository name not known to registry", Severity::AskAPerson),
     ] {
         let engine = Engine::new("1.41", registry(vec![Reply::error(status, message)]));
         let error = refused(&engine).await;

@@ -1,10 +1,13 @@
-//! Why a registry did not give an image, out of the words in which Docker passes that on.
+//! Why a registry did not give an image, out of the words in which Docker passes that on. Engines that pretend are told such
+//! words, and make the same of them.
 
-use crate::ImageRef;
+use neco_schema::Severity;
+
+use crate::{ImageRef, Logins, RuntimeError};
 
 /// What helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// A login, or a better one.
     Login,
     /// Somebody who publishes the image, or corrects its name.
@@ -17,7 +20,7 @@ pub(super) enum Refusal {
 
 /// Says what `message` of Docker, with the status it came with, is about. Docker answers most of it with 500, so the words
 /// decide.
-pub(super) fn of(image: &ImageRef, status: Option<u16>, message: &str) -> Refusal {
+pub(crate) fn of(image: &ImageRef, status: Option<u16>, message: &str) -> Refusal {
     // A name may hold any of the words; it comes alone, and as part of an address at the registry.
     let path = image.repository().trim_start_matches(image.registry());
     let words = message.replace(image.repository(), "").replace(&format!("/v2{path}"), "");
@@ -45,6 +48,34 @@ pub(super) fn of(image: &ImageRef, status: Option<u16>, message: &str) -> Refusa
     } else {
         Refusal::Passing
     }
+}
+
+/// The error of a pull that was refused so, by a registry to which somebody came as `came_with`, or as nobody.
+pub(crate) fn error(
+    image: &ImageRef,
+    refusal: Refusal,
+    message: String,
+    came_with: Option<&str>,
+    logins: &dyn Logins,
+) -> RuntimeError {
+    let registry = image.registry();
+    let (reason, severity) = match refusal {
+        Refusal::Passing => (message, Severity::TryAgain),
+        Refusal::Hopeless => (message, Severity::AskAPerson),
+        Refusal::Unknown => {
+            let remedy = "publish it, or correct its name and tag";
+            (format!("{registry} does not have it ({message}); {remedy}"), Severity::AskAPerson)
+        }
+        Refusal::Login => {
+            let why = came_with.map_or_else(
+                || format!("{registry} wants a login"),
+                |user| format!("{registry} does not accept the login of {user}"),
+            );
+            let remedy = logins.remedy(registry);
+            (format!("{why} ({message}); give it one by {remedy}"), Severity::AskAPerson)
+        }
+    };
+    RuntimeError::Pull { image: image.clone(), reason, severity }
 }
 
 #[cfg(test)]

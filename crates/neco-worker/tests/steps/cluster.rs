@@ -18,7 +18,7 @@ use neco_plan::{Local, RecipeShape, View, operator_ranges};
 use neco_runtime::DockerConfig;
 use neco_schema::journal::{Entry, Phase};
 use neco_schema::{
-    Condition, Control, Key, Lrn, NecoVersion, Op, Revision, Timestamp, Txn, UpdateRequest,
+    Condition, Control, Key, Lrn, NecoVersion, Op, Origin, Revision, Timestamp, Txn, UpdateRequest,
     UpdateStatus,
 };
 use neco_store::{MemoryStore, Store};
@@ -55,6 +55,8 @@ pub(crate) struct Server {
     /// The disk that steps write to.
     pub(crate) disk: Arc<RecordingFs>,
     calls: Arc<AtomicU64>,
+    /// How often it was booted again.
+    boots: u32,
     process: Option<Process>,
 }
 
@@ -193,6 +195,13 @@ impl Server {
         }
     }
 
+    /// The server goes down with its worker and comes up again; its worker is to be started.
+    pub(crate) async fn reboot(&mut self) {
+        self.crash().await;
+        self.boots += 1;
+        self.units().boot().await.unwrap();
+    }
+
     /// The worker is told to end, and does.
     pub(crate) async fn end(&mut self) {
         let process = self.process.take().expect("runs");
@@ -243,6 +252,7 @@ impl Cluster {
             journal: Arc::new(MemoryJournal::new()),
             disk: Arc::new(RecordingFs::new()),
             calls: Arc::default(),
+            boots: 0,
             process: None,
         });
         let mut cluster = Self {
@@ -349,7 +359,7 @@ impl Cluster {
             Arc::clone(&shared),
             steps,
             Arc::new(NothingToInstall(version, Arc::clone(&self.faults))),
-            Identity { boot_id: "boot".to_owned(), address: String::new() },
+            Identity { boot_id: format!("boot {}", server.boots), address: String::new() },
         );
         let engine = tokio::spawn(engine.run(stop.clone()));
         server.process = Some(Process { engine, stop, shared, host });
@@ -370,6 +380,32 @@ impl Cluster {
 
     pub(crate) async fn write(&self, op: Op) {
         self.store.commit(&Txn::default().then(op)).await.unwrap();
+    }
+
+    /// A second after the last request, and of one that comes after it.
+    pub(crate) fn later(&self) -> i64 {
+        1_000 + self.requests
+    }
+
+    /// Where and why the request was aborted: all servers say the same, and the journal of that server has it.
+    pub(crate) async fn aborted(&self, request: &UpdateRequest) -> Origin {
+        self.ended(request, Condition::Abort).await;
+        let origin = self.status(self.servers[0].lrn).unwrap().origin.unwrap();
+        for server in &self.servers {
+            let status = self.status(server.lrn).unwrap();
+            assert_eq!(status.origin.as_ref(), Some(&origin));
+            assert!(status.message.contains(&origin.cause), "{status:?}");
+        }
+        let failed = Entry::StepFailed {
+            request: request.id(),
+            step: origin.step,
+            cause: origin.cause.clone(),
+        };
+        let here: Vec<_> =
+            self.servers.iter().filter(|s| s.entries().contains(&failed)).map(|s| s.lrn).collect();
+        assert!(here.contains(&origin.lrn.get()), "it failed at {here:?}: {origin:?}");
+        assert!(!origin.cause.contains('\n'), "{origin:?}");
+        origin
     }
 
     /// Requests the version of the moment of all servers.

@@ -1,0 +1,87 @@
+//! What a leader does with an update, and an operator with one that was aborted: by the very functions that theirs are made of.
+
+use neco_plan::operator::{self, Order, Recovery, Refusal};
+use neco_plan::{
+    Action, Elapsed, LeaderContext, Limits, Waiting, Window, next_action, publish_release,
+};
+use neco_schema::{Compare, Key, NecoVersion, Timestamp, UpdateRequest};
+use neco_store::{Committed, Store as _};
+
+use crate::cluster::Cluster;
+
+impl Cluster {
+    /// A leader that nobody disputes.
+    fn leader(&self) -> LeaderContext {
+        LeaderContext {
+            leadership: Compare::absent(&Key::Withdrawn("2000.01.01-1".parse().unwrap())),
+            now: self.now(),
+            host: "boot-0".to_owned(),
+            package: None,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_unix(self.later())
+    }
+
+    /// A release is out.
+    pub(crate) async fn release(&self, version: &NecoVersion) {
+        let out = publish_release(&self.view(), &self.leader(), version);
+        if let Some(out) = out {
+            self.store.commit(&out).await.unwrap();
+        }
+    }
+
+    /// The leader acts until it waits for what `is_it` is looking for.
+    pub(crate) async fn leads_until(&self, what: &str, is_it: impl Fn(&Waiting) -> bool) {
+        let hour = std::time::Duration::from_secs(3600);
+        let limits = Limits { request: hour, step: hour, window: Window::Open, probes: Vec::new() };
+        let context = self.leader();
+        self.until(what, async || {
+            let view = self.view();
+            let action = next_action(&view, &limits, &Elapsed::default());
+            match (action.txn(&view, &context), &action) {
+                (None, Action::Wait(waiting)) => return is_it(waiting),
+                (None, other) => panic!("{other:?} writes nothing"),
+                // One that somebody came before is decided anew.
+                (Some(txn), _) => drop(self.store.commit(&txn).await.unwrap()),
+            }
+            false
+        })
+        .await;
+    }
+
+    /// The leader asks for the version that is due; all servers complete it.
+    pub(crate) async fn leads_to_the_end(&self, version: &NecoVersion) -> UpdateRequest {
+        let works = |waiting: &Waiting| matches!(waiting, Waiting::Workers { .. });
+        self.leads_until("the leader asks for it", works).await;
+        let request = self.view().current().expect("a request").clone();
+        assert_eq!(request.version, *version);
+        self.completed(&request).await;
+        request
+    }
+
+    /// The leader stops what was aborted and does nothing more about it, though the cause is gone: not before an operator
+    /// says `necoctl recover --retry`. Then it asks for the same version again, and all servers complete it.
+    pub(crate) async fn recovers(&mut self) -> UpdateRequest {
+        self.release(&self.version).await;
+        let recovery = |waiting: &Waiting| matches!(waiting, Waiting::Recovery { .. });
+        self.leads_until("the leader waits for a recovery", recovery).await;
+        let aborted = self.view().current().expect("a request").clone();
+        let by = "operator@boot-0".to_owned();
+        let order = Order { by, reason: "it was seen to".to_owned(), now: self.now() };
+        let how = Recovery { retry: true, ..Recovery::default() };
+        self.until("it is put away", async || match operator::recover(&self.view(), how, &order) {
+            Ok(txn) => {
+                matches!(self.store.commit(&txn).await.unwrap(), Committed::Done(_))
+            }
+            Err(Refusal::NotYet { .. }) => false,
+            Err(refusal) => panic!("{refusal}"),
+        })
+        .await;
+        assert_eq!(self.view().current(), None);
+        let request = self.leads_to_the_end(&aborted.version.clone()).await;
+        assert_ne!(request.id(), aborted.id());
+        request
+    }
+}

@@ -18,6 +18,7 @@
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod circles;
 mod component;
 mod desired;
 mod diff;

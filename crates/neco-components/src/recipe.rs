@@ -1,7 +1,7 @@
 //! The recipe: everything that one version does to a boot server, in order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neco_artifacts::{Artifacts, Image};
@@ -9,10 +9,12 @@ use neco_schema::{GroupShape, RecipeDigest, RecipeShape};
 use neco_toml::{Document, Fields, Name, Problem, Problems, Report};
 use serde::Serialize;
 
+use crate::component::{Place, starts_at_boot};
 use crate::digest::Parts;
 use crate::templates::Templates;
 use crate::{
-    Component, ContentDigest, Facts, Group, LoadError, Part, Phase, Probe, Sources, Step, Work,
+    Component, ContentDigest, Facts, Group, LoadError, Part, Phase, Probe, Sources, Step, UnitRole,
+    UnitSpec, Work,
 };
 
 /// Everything that one version does to a boot server: the steps in order, with the components, templates, images and data
@@ -192,8 +194,8 @@ impl Recipe {
         for component in self.components() {
             for probe in component.ready.iter().flat_map(|ready| &ready.probes) {
                 if let Probe::Check { check } = probe {
-                    let file = format!("components/{}.toml", component.name);
-                    unknown("check", check, checks, file, None, "ready.check".to_owned());
+                    let (file, field) = (component.file(), "ready.check".to_owned());
+                    unknown("check", check, checks, file, None, field);
                 }
             }
         }
@@ -244,23 +246,35 @@ fn is_of_dpkg(name: &str) -> bool {
     name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp")
 }
 
-/// Two components must not write the same file or drive the same unit.
+/// Two components must not write the same file or drive the same unit, and what one writes is no folder of another.
 fn check_paths(components: &BTreeMap<Name, Component>, report: &Report) {
-    let mut owners: BTreeMap<String, &Name> = BTreeMap::new();
+    let problem = |component: &Component, place: &Place, what: String, remedy: &str| {
+        report.add(Problem {
+            file: component.file(),
+            line: Some(place.line),
+            field: place.field.clone(),
+            what,
+            remedy: remedy.to_owned(),
+        });
+    };
+    let mut owners: BTreeMap<PathBuf, (&Component, &Place)> = BTreeMap::new();
     for component in components.values() {
-        let files = component.files.iter().map(|file| file.path.display().to_string());
-        let units = component.units.iter().map(|unit| unit.path().display().to_string());
-        let tools = component.tools.iter().flat_map(|tools| &tools.outputs);
-        let outputs = tools.map(|output| output.path.display().to_string());
-        for path in files.chain(units).chain(outputs) {
-            if let Some(other) = owners.insert(path.clone(), &component.name) {
-                report.add(Problem {
-                    file: format!("components/{}.toml", component.name),
-                    line: None,
-                    field: String::new(),
-                    what: format!("{path} stands in components/{other}.toml already"),
-                    remedy: "let one component own it, once".to_owned(),
-                });
+        for (path, place) in component.paths() {
+            let Some((other, first)) = owners.get(&path) else {
+                owners.insert(path, (component, place));
+                continue;
+            };
+            let (path, other, line) = (path.display(), other.file(), first.line);
+            let what = format!("{path} stands in {other}:{line} already");
+            problem(component, place, what, "let one component own it, once");
+        }
+    }
+    for (path, &(component, place)) in &owners {
+        for folder in path.ancestors().skip(1) {
+            if let Some((other, first)) = owners.get(folder) {
+                let (folder, other, line) = (folder.display(), other.file(), first.line);
+                let what = format!("{folder} would be a folder, and is a file in {other}:{line}");
+                problem(component, place, what, "give one of them another path");
             }
         }
     }
@@ -269,15 +283,46 @@ fn check_paths(components: &BTreeMap<Name, Component>, report: &Report) {
 /// Renders everything once, so that nothing that loads fails later.
 fn rehearse(components: &BTreeMap<Name, Component>, templates: &Templates, report: &Report) {
     let Some(facts) = Facts::rehearsal() else { return };
+    // What is wrong with a template that others extend or include is told once.
+    let mut told: Vec<Problem> = Vec::new();
     for component in components.values() {
         let image = component.image.as_ref().map(|image| facts.reference(image));
         let context = facts.context(component.name.as_str(), image);
-        let files = component.files.iter().map(|file| &file.template);
-        let units = component.units.iter().filter_map(|unit| unit.template.as_ref());
-        for template in files.chain(units) {
-            templates.rehearse(template, &context, report);
+        let files = component.files.iter().map(|file| (&file.template, None));
+        let units =
+            component.units.iter().filter_map(|unit| Some((unit.template.as_ref()?, Some(unit))));
+        for (template, unit) in files.chain(units) {
+            let problem = match templates.rehearse(template, &context) {
+                Ok(text) => unit.and_then(|unit| never_starts(component, unit, template, &text)),
+                Err(problem) => Some(problem),
+            };
+            told.extend(problem.filter(|problem| !told.contains(problem)));
         }
     }
+    told.into_iter().for_each(|problem| report.add(problem));
+}
+
+/// A unit that is to be kept running starts at boot, too: systemd cannot enable one that says nothing about that, and it
+/// would never be as desired.
+fn never_starts(
+    component: &Component,
+    unit: &UnitSpec,
+    template: &str,
+    text: &str,
+) -> Option<Problem> {
+    if unit.role != UnitRole::Running || starts_at_boot(text) {
+        return None;
+    }
+    Some(Problem {
+        file: component.file(),
+        line: Some(unit.place.line),
+        field: unit.place.field.clone(),
+        what: format!(
+            "nothing starts {} at boot: what templates/{template} makes has no [Install] section with WantedBy=",
+            unit.name
+        ),
+        remedy: "end the template with [Install] and WantedBy=multi-user.target".to_owned(),
+    })
 }
 
 fn read_steps(

@@ -9,6 +9,7 @@ use neco_toml::{Problem, Report};
 use serde::Serialize;
 
 use crate::Facts;
+use crate::circles;
 use crate::facts::Context;
 
 /// All templates of a folder, parsed.
@@ -54,11 +55,31 @@ impl Templates {
         self.environment.get_template(name)?.render(Serde(context))
     }
 
-    /// Renders `name` for no server in particular and reports what goes wrong.
-    pub(crate) fn rehearse(&self, name: &str, context: &Context<'_>, report: &Report) {
-        if let Err(error) = self.render(name, context) {
-            report.add(problem(error.name().unwrap_or(name), &error));
-        }
+    /// Renders `name` for no server in particular.
+    ///
+    /// # Errors
+    /// It cannot be rendered.
+    pub(crate) fn rehearse(&self, name: &str, context: &Context<'_>) -> Result<String, Problem> {
+        self.render(name, context).map_err(|error| {
+            let told = problem(error.name().unwrap_or(name), &error);
+            if !goes_on_without_end(&error) {
+                return told;
+            }
+            match circles::first(&self.texts, name) {
+                Some(circle) => Problem {
+                    file: file(circle.template()),
+                    line: Some(circle.line()),
+                    what: format!("the template leads back to itself: {circle}"),
+                    remedy: "take one of these out".to_owned(),
+                    ..told
+                },
+                None => Problem {
+                    what: "the template goes on without end".to_owned(),
+                    remedy: "look for a macro that calls itself".to_owned(),
+                    ..told
+                },
+            }
+        })
     }
 
     fn report_unknown_variables(&self, report: &Report) {
@@ -124,6 +145,16 @@ pub fn render_data(name: &str, text: &str, variables: &impl Serialize) -> Result
 
 fn file(template: &str) -> String {
     format!("templates/{template}")
+}
+
+/// Whether templates were rendered within templates until there were too many.
+fn goes_on_without_end(error: &minijinja::Error) -> bool {
+    let first: &dyn std::error::Error = error;
+    std::iter::successors(Some(first), |error| error.source()).any(|error| {
+        let error = error.downcast_ref::<minijinja::Error>();
+        let detail = error.and_then(|error| error.detail()).unwrap_or_default();
+        detail == "recursion limit exceeded" || detail.starts_with("cycle in template inheritance")
+    })
 }
 
 fn problem(template: &str, error: &minijinja::Error) -> Problem {

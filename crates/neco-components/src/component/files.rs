@@ -6,7 +6,7 @@ use neco_toml::Fields;
 use serde::Serialize;
 
 use super::units::{UnitSpec, is_unit_name};
-use super::{template, words};
+use super::{Place, template, words};
 use crate::FileKind;
 use crate::templates::Templates;
 
@@ -29,6 +29,9 @@ pub struct FileSpec {
     pub validate: Vec<String>,
     /// What it is for.
     pub kind: FileKind,
+    /// Where its component speaks of it.
+    #[serde(skip)]
+    pub(crate) place: Place,
 }
 
 impl FileSpec {
@@ -36,15 +39,13 @@ impl FileSpec {
     /// Stands for the file in a command that validates it.
     pub const PLACE: &str = "{}";
 
-    /// Reads a `[[file]]`.
-    pub(super) fn read(fields: &Fields<'_>, templates: &Templates) -> Option<Self> {
-        let path = fields.required("path", "write the absolute path of the file").map(|found| {
-            if !is_plain_absolute(found.value) {
-                let what = format!("{:?} is not a plain absolute path", found.value);
-                fields.problem("path", &what, "write one such as \"/etc/serf/serf.json\"");
-            }
-            PathBuf::from(found.value)
-        });
+    /// Reads `[[file]]` number `number`.
+    pub(super) fn read(fields: &Fields<'_>, number: usize, templates: &Templates) -> Option<Self> {
+        let path = fields.required("path", "write the absolute path of the file");
+        if let Some(path) = path.as_ref().filter(|path| !is_plain_absolute(path.value)) {
+            let what = format!("{:?} is not a plain absolute path", path.value);
+            fields.problem("path", &what, "write one such as \"/etc/serf/serf.json\"");
+        }
         if !fields.has("template") {
             fields.problem("template", "is missing", "name a template of templates/");
         }
@@ -77,11 +78,17 @@ impl FileSpec {
         }
         let kind = FileKind::Plain;
         let (path, template, mode) = (path?, template?, mode?);
-        Some(Self { path, template, mode, owner, group, create_only, validate, kind })
+        let place = Place { line: path.line, field: format!("file[{number}].path") };
+        let path = PathBuf::from(path.value);
+        Some(Self { path, template, mode, owner, group, create_only, validate, kind, place })
     }
 
-    /// Reads a `[[drop-in]]`: a file that adds to a unit.
-    pub(super) fn read_drop_in(fields: &Fields<'_>, templates: &Templates) -> Option<Self> {
+    /// Reads `[[drop-in]]` number `number`: a file that adds to a unit.
+    pub(super) fn read_drop_in(
+        fields: &Fields<'_>,
+        number: usize,
+        templates: &Templates,
+    ) -> Option<Self> {
         let unit = fields.required("unit", "name the unit, such as \"ep-agent.service\"");
         if let Some(unit) = unit.as_ref().filter(|unit| !is_unit_name(unit.value)) {
             let what = format!("{:?} is not the name of a unit", unit.value);
@@ -97,8 +104,9 @@ impl FileSpec {
         }
         let template = template(fields, templates);
         let folder = Path::new(UnitSpec::FOLDER).join(format!("{}.d", unit?.value));
+        let name = name?;
         Some(Self {
-            path: folder.join(name?.value),
+            path: folder.join(name.value),
             template: template?,
             mode: Self::MODE,
             owner: None,
@@ -106,6 +114,7 @@ impl FileSpec {
             create_only: false,
             validate: Vec::new(),
             kind: FileKind::Unit,
+            place: Place { line: name.line, field: format!("drop-in[{number}].name") },
         })
     }
 }

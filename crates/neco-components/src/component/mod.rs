@@ -18,6 +18,7 @@ use crate::templates::Templates;
 pub use files::FileSpec;
 pub use ready::{Probe, Ready};
 pub use tools::{InstallTools, ToolOutput};
+pub(crate) use units::starts_at_boot;
 pub use units::{UnitRole, UnitSpec};
 
 /// What a program needs on a boot server.
@@ -70,6 +71,15 @@ impl Scope {
     ];
 }
 
+/// Where the file of a component speaks of something. It decides nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The line, counted from 1.
+    pub(crate) line: usize,
+    /// The field, such as `file[2].path`.
+    pub(crate) field: String,
+}
+
 /// When the unit of a component is restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -88,6 +98,20 @@ impl Component {
     /// The unit that is kept running, if there is one.
     pub fn running_unit(&self) -> Option<&UnitSpec> {
         self.units.iter().find(|unit| unit.role == UnitRole::Running)
+    }
+
+    /// Its file, as reports call it.
+    pub(crate) fn file(&self) -> String {
+        format!("components/{}.toml", self.name)
+    }
+
+    /// Every path that it writes or drives, with the place that says so.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = (PathBuf, &Place)> {
+        let files = self.files.iter().map(|file| (file.path.clone(), &file.place));
+        let units = self.units.iter().map(|unit| (unit.path(), &unit.place));
+        let outputs = self.tools.iter().flat_map(|tools| &tools.outputs);
+        let outputs = outputs.map(|output| (output.path.clone(), &output.place));
+        files.chain(units).chain(outputs)
     }
 
     /// Reads `components/<stem>.toml`.
@@ -130,12 +154,12 @@ impl Component {
             )
             .unwrap_or(Restart::WhenChanged);
         let mut files = Vec::new();
-        for file in fields.tables("file") {
-            files.extend(FileSpec::read(&file, templates));
+        for (number, file) in (1..).zip(fields.tables("file")) {
+            files.extend(FileSpec::read(&file, number, templates));
             file.finish();
         }
-        for drop_in in fields.tables("drop-in") {
-            files.extend(FileSpec::read_drop_in(&drop_in, templates));
+        for (number, drop_in) in (1..).zip(fields.tables("drop-in")) {
+            files.extend(FileSpec::read_drop_in(&drop_in, number, templates));
             drop_in.finish();
         }
         let units = units::read(&fields, stem, templates);

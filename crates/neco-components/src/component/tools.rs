@@ -6,7 +6,7 @@ use neco_toml::Fields;
 use serde::Serialize;
 
 use super::files::is_plain_absolute;
-use super::words;
+use super::{Place, words};
 
 /// How an image installs its client programs: it is run once, with the server's `/usr/local/bin` bound into it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -26,6 +26,9 @@ pub struct ToolOutput {
     pub command: Vec<String>,
     /// The file that takes its standard output.
     pub path: PathBuf,
+    /// Where its component speaks of it.
+    #[serde(skip)]
+    pub(crate) place: Place,
 }
 
 impl InstallTools {
@@ -46,8 +49,8 @@ impl InstallTools {
         }
         let bind = PathBuf::from(bind.value);
         let mut outputs = Vec::new();
-        for table in fields.tables("output") {
-            outputs.extend(ToolOutput::read(&table));
+        for (number, table) in (1..).zip(fields.tables("output")) {
+            outputs.extend(ToolOutput::read(&table, number));
             table.finish();
         }
         (!command.is_empty()).then_some(Self { command, bind, outputs })
@@ -55,8 +58,8 @@ impl InstallTools {
 }
 
 impl ToolOutput {
-    /// Reads an `[[install-tools.output]]`.
-    fn read(fields: &Fields<'_>) -> Option<Self> {
+    /// Reads `[[install-tools.output]]` number `number`.
+    fn read(fields: &Fields<'_>, number: usize) -> Option<Self> {
         let command = words(fields, "command");
         if !command.first().is_some_and(|program| is_plain_absolute(program)) {
             let remedy = "write one such as [\"/usr/local/bin/agent\", \"completion\"]";
@@ -69,6 +72,8 @@ impl ToolOutput {
             fields.problem("path", &what, "write one such as \"/etc/bash_completion.d/agent\"");
             return None;
         }
-        Some(Self { command, path: PathBuf::from(path.value) })
+        let place =
+            Place { line: path.line, field: format!("install-tools.output[{number}].path") };
+        Some(Self { command, path: PathBuf::from(path.value), place })
     }
 }

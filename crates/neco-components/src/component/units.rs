@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use neco_toml::Fields;
 use serde::Serialize;
 
-use super::{paths, template};
+use super::{Place, paths, template};
 use crate::templates::Templates;
 
 /// A unit of a component.
@@ -19,6 +19,9 @@ pub struct UnitSpec {
     pub role: UnitRole,
     /// Files without which it does not run, as its conditions say: where one is missing, it is enabled and left alone.
     pub needs: Vec<PathBuf>,
+    /// Where its component speaks of it.
+    #[serde(skip)]
+    pub(crate) place: Place,
 }
 
 impl UnitSpec {
@@ -66,7 +69,12 @@ pub(super) fn read(fields: &Fields<'_>, component: &str, templates: &Templates) 
         if waits && !needs.is_empty() {
             table.problem("needs", "it is not Neco that starts it", "remove them");
         }
-        let unit = UnitSpec { name, template: template(&table, templates), role, needs };
+        if role == UnitRole::Running && name.ends_with("@.service") {
+            let what = format!("{name} is a pattern of units, and none itself");
+            table.problem("name", &what, "name one of them, such as \"agent@1.service\"");
+        }
+        let place = place(&table, "unit");
+        let unit = UnitSpec { name, template: template(&table, templates), role, needs, place };
         table.finish();
         unit
     });
@@ -74,11 +82,20 @@ pub(super) fn read(fields: &Fields<'_>, component: &str, templates: &Templates) 
         timer.problem("", "a timer starts a unit, and there is none", "add [unit]");
     }
     let timer = timer.map(|table| {
-        let (name, template) = (name(&table, "timer"), template(&table, templates));
+        let (name, place) = (name(&table, "timer"), place(&table, "timer"));
+        let template = template(&table, templates);
         table.finish();
-        UnitSpec { name, template, role: UnitRole::Running, needs: Vec::new() }
+        UnitSpec { name, template, role: UnitRole::Running, needs: Vec::new(), place }
     });
     unit.into_iter().chain(timer).collect()
+}
+
+/// Where a component speaks of the file of a unit, or of the unit where it writes none.
+fn place(fields: &Fields<'_>, table: &str) -> Place {
+    match fields.text("template") {
+        Some(found) => Place { line: found.line, field: format!("{table}.template") },
+        None => Place { line: fields.line(), field: table.to_owned() },
+    }
 }
 
 /// Whether systemd would know a unit of this name: a service or a timer.
@@ -86,4 +103,56 @@ pub(super) fn is_unit_name(text: &str) -> bool {
     let stem = text.strip_suffix(".service").or_else(|| text.strip_suffix(".timer"));
     let plain = |c: char| c.is_ascii_alphanumeric() || ":-_.@".contains(c);
     stem.is_some_and(|stem| !stem.is_empty() && stem.chars().all(plain))
+}
+
+/// Whether the file of a unit says what systemd needs to enable it. `Also=` alone is about other units.
+pub(crate) fn starts_at_boot(text: &str) -> bool {
+    const WORDS: [&str; 3] = ["WantedBy", "RequiredBy", "Alias"];
+    let (mut installs, mut continued) = (false, false);
+    for line in text.lines().map(str::trim) {
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        let begins = !std::mem::replace(&mut continued, line.ends_with('\\'));
+        if begins && line.starts_with('[') {
+            installs = line == "[Install]";
+        }
+        let setting = line.split_once('=').filter(|_| begins && installs);
+        if setting
+            .is_some_and(|(word, value)| WORDS.contains(&word.trim()) && !value.trim().is_empty())
+        {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_starts_at_boot_where_its_install_section_says_so() {
+        for good in [
+            "[Install]\nWantedBy=multi-user.target\n",
+            "[Service]\nExecStart=/x \\\n# a comment\n  [Unit]\n\n  [Install]  \n RequiredBy = a.target",
+            "[Install]\nAlso=b.service\nAlias=c.service\n",
+            "[Install]\n[Unit]\n[Install]\nWantedBy=\\\n  multi-user.target\n",
+        ] {
+            assert!(starts_at_boot(good), "{good}");
+        }
+        for bad in [
+            "",
+            "[Install]\n",
+            "[Install]\nWantedBy=\n",
+            "[Install]\nAlso=b.service\n",
+            "[Install]\n#WantedBy=multi-user.target\n",
+            "[Install]\n[Service]\nWantedBy=multi-user.target\n",
+            "[Service]\nExecStart=/x \\\n[Install]\nWantedBy=multi-user.target\n",
+            "[install]\nWantedBy=multi-user.target\n",
+            "#[Install]\nWantedBy=multi-user.target\n",
+        ] {
+            assert!(!starts_at_boot(bad), "{bad}");
+        }
+    }
 }

@@ -42,7 +42,8 @@ fn the_examples_load() {
         "agent.sudoers.j2",
         "agent.limits.conf.j2",
     ] {
-        sources.templates.insert(template.to_owned(), "x\n".to_owned());
+        let text = "[Install]\nWantedBy=multi-user.target\n";
+        sources.templates.insert(template.to_owned(), text.to_owned());
     }
     sources.data.insert("dhcp.json".to_owned(), "{}".to_owned());
     let recipe = Recipe::parse(&sources).unwrap_or_else(|problems| panic!("{problems}"));

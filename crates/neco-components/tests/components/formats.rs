@@ -122,7 +122,7 @@ fn sources() -> Sources {
         templates: [
             text("config.j2", "lrn: {{ lrn }}\n"),
             text("drop-in.j2", "[Unit]\n# {{ image }}\n"),
-            text("unit.j2", "[Service]\n"),
+            text("unit.j2", "[Service]\n[Install]\nWantedBy=multi-user.target\n"),
         ]
         .into(),
         data: [text("template.yml", "name: x\n")].into(),

@@ -36,6 +36,8 @@ template = "config.j2"
 template = "unit.j2"
 "#;
 
+const UNIT: &str = "[Service]\nExecStart=run {{ image }}\n[Install]\nWantedBy=multi-user.target\n";
+
 const ARTIFACTS: &str = r#"format = 1
 
 [[image]]
@@ -50,8 +52,7 @@ fn sources() -> Sources {
         recipe: RECIPE.to_owned(),
         artifacts: ARTIFACTS.to_owned(),
         components: [text("vault", VAULT)].into(),
-        templates: [text("config.j2", "lrn = {{ lrn }}\n"), text("unit.j2", "run {{ image }}\n")]
-            .into(),
+        templates: [text("config.j2", "lrn = {{ lrn }}\n"), text("unit.j2", UNIT)].into(),
         ..Sources::default()
     }
 }
@@ -293,9 +294,110 @@ fn one_path_has_one_owner() {
     assert_eq!(
         found,
         [
-            "components/vault.toml: /etc/systemd/system/vault.service stands in components/vault.toml already; let one component own it, once"
+            "components/vault.toml:10: unit.template: /etc/systemd/system/vault.service stands in components/vault.toml:6 already; let one component own it, once"
         ]
     );
+    let rival = |paths: &str| {
+        let mut sources = sources();
+        let text = format!("format = 1\nname = \"rival\"\nimage = \"vault\"\n{paths}");
+        sources.components.insert("rival".to_owned(), text);
+        problems(&sources)
+    };
+    let own = "stands in components/rival.toml:5 already; let one component own it, once";
+    let file = "[[file]]\npath = \"/etc/vault/config.hcl\"\ntemplate = \"config.j2\"\n";
+    assert_eq!(
+        rival(file),
+        [format!("components/vault.toml:6: file[1].path: /etc/vault/config.hcl {own}")]
+    );
+    let unit = "[unit]\nname = \"vault.service\"\ntemplate = \"unit.j2\"\n";
+    let own = own.replace(":5", ":6");
+    assert_eq!(
+        rival(unit),
+        [format!(
+            "components/vault.toml:10: unit.template: /etc/systemd/system/vault.service {own}"
+        )]
+    );
+    let output = "[install-tools]\ncommand = [\"/x\"]\nbind = \"/host\"\n[[install-tools.output]]\n\
+                  command = [\"/x\"]\npath = \"/etc/vault/config.hcl\"\n";
+    let own = own.replace(":6", ":9");
+    assert_eq!(
+        rival(output),
+        [format!("components/vault.toml:6: file[1].path: /etc/vault/config.hcl {own}")]
+    );
+}
+
+#[test]
+fn a_file_is_no_folder_of_another() {
+    let mut sources = sources();
+    let rival =
+        "format = 1\nname = \"rival\"\n[[file]]\npath = \"/etc/vault\"\ntemplate = \"config.j2\"\n";
+    sources.components.insert("rival".to_owned(), rival.to_owned());
+    assert_eq!(
+        problems(&sources),
+        [
+            "components/vault.toml:6: file[1].path: /etc/vault would be a folder, and is a file in components/rival.toml:4; give one of them another path"
+        ]
+    );
+}
+
+#[test]
+fn a_unit_that_is_kept_running_says_that_it_starts_at_boot() {
+    let with = |component: &str, unit: &str| {
+        let mut sources = sources();
+        sources.components.insert("vault".to_owned(), component.to_owned());
+        sources.templates.insert("static.j2".to_owned(), unit.to_owned());
+        problems(&sources)
+    };
+    let vault = VAULT.replace("unit.j2", "static.j2");
+    let told = "nothing starts vault.service at boot: what templates/static.j2 makes has no [Install] section with WantedBy=; end the template with [Install] and WantedBy=multi-user.target";
+    for bad in [
+        "[Service]\n",
+        "[Install]\nAlso=x.service\n",
+        "{% if lrn == 9 %}[Install]\nWantedBy=a.target\n{% endif %}",
+    ] {
+        assert_eq!(
+            with(&vault, bad),
+            [format!("components/vault.toml:10: unit.template: {told}")],
+            "{bad}"
+        );
+    }
+    // What a template extends says it for all of them.
+    assert_eq!(with(&vault, "{% extends \"unit.j2\" %}"), [""; 0]);
+    // What something else starts does not start at boot: a timer does, and is looked at in its place.
+    let timer = |template: &str| format!("{vault}[timer]\ntemplate = \"{template}\"\n");
+    let without_stop = |component: &str| {
+        let mut sources = sources();
+        sources.recipe =
+            "format = 1\n[[step]]\nname = \"vault\"\ncomponent = \"vault\"\n".to_owned();
+        sources.components.insert("vault".to_owned(), component.to_owned());
+        sources.templates.insert("static.j2".to_owned(), "[Service]\n".to_owned());
+        problems(&sources)
+    };
+    assert_eq!(without_stop(&timer("unit.j2")), [""; 0]);
+    let told = told.replace("vault.service", "vault.timer");
+    assert_eq!(
+        without_stop(&timer("static.j2")),
+        [format!("components/vault.toml:12: timer.template: {told}")]
+    );
+    assert_eq!(without_stop(&format!("{vault}started-by = \"action\"\n")), [""; 0]);
+    // What a component adds to a unit, and a unit that comes with a package, are not looked at.
+    let drop_in = "[[drop-in]]\nunit = \"x.service\"\nname = \"10-x.conf\"\ntemplate = \"static.j2\"\n[unit]\n";
+    assert_eq!(
+        without_stop(&vault.replace("[unit]\ntemplate = \"static.j2\"\n", drop_in)),
+        [""; 0]
+    );
+}
+
+#[test]
+fn a_pattern_of_units_does_not_run() {
+    let found = with_vault("[unit]\n", "[unit]\nname = \"vault@.service\"\n");
+    assert_eq!(
+        found,
+        [
+            "components/vault.toml:10: unit.name: vault@.service is a pattern of units, and none itself; name one of them, such as \"agent@1.service\""
+        ]
+    );
+    assert_eq!(with_vault("[unit]\n", "[unit]\nname = \"vault@1.service\"\n"), [""; 0]);
 }
 
 #[test]
@@ -345,7 +447,7 @@ fn templates_are_checked_before_any_server_needs_them() {
         [""; 0]
     );
     let found = with_vault("image = \"vault\"\n", "");
-    assert!(found[0].starts_with("templates/unit.j2:1: undefined value"), "{found:?}");
+    assert!(found[0].starts_with("templates/unit.j2:2: undefined value"), "{found:?}");
 }
 
 #[test]
@@ -360,7 +462,7 @@ fn files_that_would_not_be_read_are_reported() {
     write("artifacts.toml", ARTIFACTS);
     write("components/vault.toml", VAULT);
     write("templates/config.j2", "x");
-    write("templates/unit.j2", "x");
+    write("templates/unit.j2", UNIT);
     write("templates/.hidden", "x");
     write("VERSION", "1.0.0\n");
     Recipe::load(folder.path()).expect("good");
@@ -422,6 +524,7 @@ fn the_digest_changes_with_what_decides_and_not_with_layout() {
     let mut layout = sources();
     layout.recipe =
         format!("# a comment\n\n{}", RECIPE.replace("phase = \"stop\"", "phase='stop'"));
+    layout.components.insert("vault".to_owned(), format!("# a comment\n\n{VAULT}"));
     assert_eq!(before, digest(&layout));
     let changes: [fn(&mut Sources); 6] = [
         |s| s.recipe = s.recipe.replace("nothing left", "something else"),
@@ -441,17 +544,56 @@ fn the_digest_changes_with_what_decides_and_not_with_layout() {
 }
 
 #[test]
-fn templates_that_go_round_in_a_circle_are_refused() {
-    for (config, unit) in [
-        ("{% include \"unit.j2\" %}", "{% include \"config.j2\" %}"),
-        ("{% extends \"config.j2\" %}", "run {{ image }}\n"),
-        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", "run {{ image }}\n"),
-    ] {
+fn templates_that_go_round_in_a_circle_are_named() {
+    let told = |config: &str, unit: &str| {
         let mut sources = sources();
         sources.templates.insert("config.j2".to_owned(), config.to_owned());
         sources.templates.insert("unit.j2".to_owned(), unit.to_owned());
-        let problems = problems(&sources);
-        let told = problems.iter().any(|problem| problem.starts_with("templates/config.j2:1"));
-        assert!(told, "{config}: {problems:#?}");
-    }
+        problems(&sources)
+    };
+    let circle = |line: u32, circle: &str| {
+        [format!(
+            "templates/config.j2:{line}: the template leads back to itself: {circle}; take one of these out"
+        )]
+    };
+    // Each of the two is used by a file of its own; the circle is told once.
+    assert_eq!(
+        told("a\n{% include \"unit.j2\" %}", "{% include \"config.j2\" %}"),
+        circle(2, "config.j2:2 includes unit.j2, unit.j2:1 includes config.j2")
+    );
+    assert_eq!(
+        told("{% extends \"unit.j2\" %}", "\n{% extends \"config.j2\" %}"),
+        circle(1, "config.j2:1 extends unit.j2, unit.j2:2 extends config.j2")
+    );
+    assert_eq!(
+        told("{% extends \"config.j2\" %}", UNIT),
+        circle(1, "config.j2:1 extends config.j2")
+    );
+    assert_eq!(
+        told("{% import \"config.j2\" as again %}", UNIT),
+        circle(1, "config.j2:1 imports config.j2")
+    );
+    assert_eq!(
+        told("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}", UNIT),
+        [
+            "templates/config.j2:1: the template goes on without end; look for a macro that calls itself"
+        ]
+    );
+    // One that comes to an end is none.
+    let ends = "{% set depth = (depth | default(0)) + 1 %}{% if depth < 3 %}{% include \"config.j2\" %}{% endif %}";
+    assert_eq!(told(ends, UNIT), [""; 0]);
+}
+
+#[test]
+fn what_is_wrong_with_a_template_that_others_include_is_told_once() {
+    let mut sources = sources();
+    sources.templates.insert("config.j2".to_owned(), "{{ servers[9].lrn }}\n".to_owned());
+    let unit = format!("{{% include \"config.j2\" %}}\n{UNIT}");
+    sources.templates.insert("unit.j2".to_owned(), unit);
+    let found = problems(&sources);
+    assert_eq!(
+        found.iter().filter(|line| line.contains("undefined value")).count(),
+        1,
+        "{found:#?}"
+    );
 }

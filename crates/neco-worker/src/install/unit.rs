@@ -3,6 +3,7 @@
 //! It takes everything it needs from the journal, and goes on where it was after a power cut. Its verdict closes the
 //! intent: installed, or failed with the old package back in place.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use neco_host::{
     VerifiedPackage, verify_package,
 };
 use neco_plan::JournalState;
+use neco_process::under;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
 use neco_schema::{NecoVersion, PackageRef};
 
@@ -21,6 +23,7 @@ use super::UNIT;
 use super::daemons::{Daemons, ready};
 use super::fetch::verify_cached;
 use super::stage::Stage;
+use crate::steps::RecipeSteps;
 
 /// Delays while the disk refuses the journal.
 const WRITE_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
@@ -32,6 +35,11 @@ const INSTALL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::fr
 const INSTALL_TRIES: u32 = 5;
 /// The same for a disk that refuses, which a person has to do something about: some minutes.
 const DISK_TRIES: u32 = 20;
+/// Where a package has its recipe.
+const RECIPE: &str = "/usr/share/neco";
+/// So many problems of a recipe are told, and so much of each: the cause stands in etcd.
+const PROBLEMS: usize = 3;
+const PROBLEM_LENGTH: usize = 400;
 
 /// The surroundings of the installing unit.
 pub struct UnitSetup {
@@ -186,7 +194,36 @@ async fn forward(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), Stri
             verify_cached(root, cache, file, &job.to, Some(package), setup.unsigned).await;
         install(setup, &verified.map_err(|error| one_line(&error))?).await?;
     }
-    run_as(setup, stage, &job.to).await
+    let ready = run_as(setup, stage, &job.to).await;
+    ready.map_err(|why| match unusable_recipe(setup.root.path(), &job.from) {
+        Some(reason) => format!("{why}; {reason}"),
+        None => why,
+    })
+}
+
+/// Why the daemons of what is installed may not run, where its recipe is to blame. A daemon tells its log alone, and going
+/// back takes the files away. The recipe is read by `reader`, the version of this unit; whoever wrote a newer one for newer
+/// daemons will see that.
+fn unusable_recipe(root: &Path, reader: &NecoVersion) -> Option<String> {
+    let problems = RecipeSteps::unusable(&under(root, Path::new(RECIPE)));
+    let first: Vec<String> =
+        problems.iter().take(PROBLEMS).map(|problem| in_short(problem)).collect();
+    let more = match problems.len().saturating_sub(PROBLEMS) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    let first = first.join("; ");
+    (!first.is_empty()).then(|| format!("{reader} cannot use its recipe: {first}{more}"))
+}
+
+/// A problem as it may stand in etcd, on one line.
+fn in_short(problem: &str) -> String {
+    let mut line = problem.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = line.by_ref().take(PROBLEM_LENGTH).collect();
+    if line.next().is_some() {
+        short.push('…');
+    }
+    short
 }
 
 async fn back(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {

@@ -1,12 +1,14 @@
 //! The steps of an installed recipe: which file does what.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{
-    Component, Difference, Facts, FileChange, Image, Part, Phase, Problems, Recipe, Step,
-    StepScope, Work, diff,
+    Component, Difference, Facts, FileChange, Image, LoadError, Part, Phase, Problems, Recipe,
+    Step, StepScope, Work, diff,
 };
+use neco_connect::one_line;
 use neco_plan::{GroupShape, RecipeShape};
 use neco_schema::journal::Effect;
 use neco_schema::{RequestId, UpdateRequest, Way};
@@ -48,6 +50,17 @@ impl RecipeSteps {
     pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
         recipe.check_actions(&ACTIONS, &CHECKS)?;
         Ok(Self { shape: recipe.shape(), recipe, host })
+    }
+
+    /// What keeps this version from following the recipe in `folder`, each with file and line; empty where nothing does.
+    pub(crate) fn unusable(folder: &Path) -> Vec<String> {
+        let lines = |problems: Problems| problems.iter().map(ToString::to_string).collect();
+        let checked = |recipe: Recipe| recipe.check_actions(&ACTIONS, &CHECKS);
+        match Recipe::load(folder).map(checked) {
+            Ok(Ok(())) => Vec::new(),
+            Ok(Err(problems)) | Err(LoadError::Invalid { problems, .. }) => lines(problems),
+            Err(error @ LoadError::Read { .. }) => vec![one_line(&error)],
+        }
     }
 
     fn step(&self, number: u32) -> Result<&Step, StepError> {

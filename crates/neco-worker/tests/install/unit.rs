@@ -61,6 +61,78 @@ async fn daemons_that_do_not_start_bring_the_old_package_back() {
     assert_eq!(state.of(&request).failed, Some((0, cause)), "the worker aborts for it");
 }
 
+/// A recipe of one step, of which two components write one path, with what else stands in the folder.
+fn bad_recipe(site: &Site, step: &str, more: &[(&str, &str)]) {
+    let folder = site.root.join("/usr/share/neco");
+    let recipe = format!("format = 1\n\n[[step]]\nname = \"one\"\n{step}\n");
+    for (name, text) in [("recipe.toml", &*recipe)].iter().chain(more) {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn daemons_that_cannot_use_their_recipe_say_where_it_is_wrong() {
+    let file = |name: &str| {
+        format!("format = 1\nname = \"{name}\"\n[[file]]\npath = \"/etc/x\"\ntemplate = \"x.j2\"\n")
+    };
+    let (one, other) = (file("one"), file("other"));
+    let template = ("templates/x.j2", "x\n");
+    let owned: [(&str, &str); 3] =
+        [("components/one.toml", &one), ("components/other.toml", &other), template];
+    let circle = [("components/one.toml", &*one), ("templates/x.j2", "x\n{% include 'x.j2' %}")];
+    let strays: [(&str, &str); 5] =
+        ["a", "b", "c", "d", "e\n"].map(|name| (name, "")).map(|(name, text)| match name {
+            "a" => ("templates/a", text),
+            "b" => ("templates/b", text),
+            "c" => ("templates/c", text),
+            "d" => ("templates/d", text),
+            _ => ("components/e\n", text),
+        });
+    let nothing = "effect = \"none\"\nreason = \"x\"";
+    let cases: [(&str, &[(&str, &str)], &str); 5] = [
+        (
+            nothing,
+            &owned,
+            "cannot use its recipe: components/other.toml:4: file[1].path: /etc/x stands in components/one.toml:4 already; let one component own it, once",
+        ),
+        (
+            nothing,
+            &circle,
+            "cannot use its recipe: templates/x.j2:2: the template leads back to itself: x.j2:2 includes x.j2; take one of these out",
+        ),
+        (
+            "action = \"dance\"",
+            &[],
+            "cannot use its recipe: recipe.toml:3: step[1].action: this version has no action dance; write one of: fetch-images, ",
+        ),
+        ("effect = 1", &[], "cannot use its recipe: recipe.toml:"),
+        (nothing, &strays, "cannot use its recipe: components/e : this file would not be read; "),
+    ];
+    for (step, more, told) in cases {
+        let site = Site::new();
+        site.ready_to_install();
+        site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+        bad_recipe(&site, step, more);
+        run(&site).await;
+        let cause = site.cause();
+        assert!(cause.starts_with(&format!("{TO} was not ready within ")), "{cause}");
+        assert!(cause.contains("neco-worker does not run; ") && cause.contains(told), "{cause}");
+        assert!(cause.contains(&format!("; {FROM} cannot use")), "who says so: {cause}");
+        assert_eq!(cause.lines().count(), 1, "{cause}");
+        assert_eq!(cause.ends_with("; and 2 more"), more.len() == 5, "{cause}");
+        assert_eq!(site.installed().await, yes(FROM));
+    }
+    // It does not run for another reason.
+    let site = Site::new();
+    site.ready_to_install();
+    site.daemons.bad.lock().unwrap().insert(TO.to_owned());
+    bad_recipe(&site, nothing, &[]);
+    run(&site).await;
+    assert!(site.cause().ends_with("neco-worker does not run"), "{}", site.cause());
+}
+
 /// At boot the unit may be quicker than the daemons: one that came up meanwhile must not go on as the old program.
 #[tokio::test]
 async fn a_daemon_that_comes_up_during_the_installation_is_restarted_too() {

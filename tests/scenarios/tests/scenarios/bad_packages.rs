@@ -53,14 +53,14 @@ fn unloadable() -> [Unloadable; 2] {
             rival.to_owned(),
             &[
                 "components/serf.toml",
-                "/etc/serf/serf.json stands in components/rival.toml already",
+                "/etc/serf/serf.json stands in components/rival.toml:6 already",
             ],
         ),
         (
             "a template includes itself",
             "usr/share/neco/templates/serf.json.j2",
             circle.to_owned(),
-            &["templates/serf.json.j2:2", "could not render include"],
+            &["templates/serf.json.j2:2", "serf.json.j2:2 includes serf.json.j2"],
         ),
     ]
 }
@@ -148,7 +148,7 @@ async fn a_release_whose_recipe_cannot_be_loaded_is_taken_back_and_the_next_heal
         let unready = format!("{version} was not ready within ");
         let aborted = aborted(&scenario, &version, &[&unready, "neco-worker does not run"]).await;
         scenario.logged(first, "neco-worker", words).await;
-        told(&scenario, name, &[&unready]).await;
+        told(&scenario, name, &[&[&*unready], words].concat()).await;
         let now = first.installed().await.expect("a record").to_string();
         assert_eq!(now, installed.as_str(), "{name}");
         let back = format!("going back to {installed}");

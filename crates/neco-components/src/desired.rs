@@ -29,6 +29,9 @@ pub struct Desired {
     pub files: Vec<DesiredFile>,
     /// Its units.
     pub units: Vec<DesiredUnit>,
+    /// The files of a package that its units are [started with](Self::watching) too: their digests, `None` for one that is
+    /// missing.
+    pub watched: BTreeMap<PathBuf, Option<ContentDigest>>,
 }
 
 /// A file as it should be.
@@ -146,6 +149,7 @@ impl Desired {
             package: component.package.clone(),
             files,
             units,
+            watched: BTreeMap::new(),
         })
     }
 
@@ -156,6 +160,7 @@ impl Desired {
         if files.is_empty() {
             return self;
         }
+        self.watched.clone_from(files);
         for unit in self.units.iter_mut().filter(|unit| !unit.name.ends_with(".timer")) {
             let mut parts = Parts::new("neco unit that watches").part(unit.digest.as_str());
             for (path, digest) in files {

@@ -42,7 +42,8 @@ pub struct ObservedUnit {
     pub enabled: bool,
     /// Whether it runs.
     pub active: bool,
-    /// The digest it was last started with, from the journal; `None` when it was never started by Neco.
+    /// The digest it was last started with: from the journal, or, where somebody else started it, that of what lies on the
+    /// disk since before that. `None` where nobody knows.
     pub started_with: Option<ContentDigest>,
     /// Whether systemd still goes by an older file than the one on the disk (its `NeedDaemonReload`): a worker that died
     /// between writing the file and telling systemd leaves this behind.

@@ -119,6 +119,9 @@ pub struct JournalState {
     pub ended: BTreeSet<RequestId>,
     /// The digest each managed process was started with.
     pub started_with: BTreeMap<String, String>,
+    /// The run of a unit that began with that digest, where it is known.
+    #[serde(default)]
+    pub runs: BTreeMap<String, String>,
     /// Whether the last exit was planned.
     planned_exit: bool,
     /// The kernel's boot id when the process last began to run.
@@ -251,8 +254,12 @@ impl JournalState {
             Entry::GroupClosed { group, .. } => {
                 self.groups.remove(group);
             }
-            Entry::Started { unit, digest } => {
+            Entry::Started { unit, digest, run } => {
                 self.started_with.insert(unit.clone(), digest.clone());
+                match run {
+                    Some(run) => self.runs.insert(unit.clone(), run.clone()),
+                    None => self.runs.remove(unit),
+                };
             }
             Entry::RequestEnded { request } => {
                 self.request(request);
@@ -279,6 +286,7 @@ impl JournalState {
         if self.boot_id != boot_id {
             // A boot starts every process anew, with whatever stands on the disk then.
             self.started_with.clear();
+            self.runs.clear();
             boot_id.clone_into(&mut self.boot_id);
         }
         let crashed = !std::mem::take(&mut self.planned_exit);
@@ -331,15 +339,21 @@ mod tests {
 
     #[test]
     fn a_boot_starts_processes_with_what_nobody_wrote_down() {
-        let unit = Entry::Started { unit: "etcd.service".into(), digest: "d".into() };
+        let unit = Entry::Started {
+            unit: "etcd.service".into(),
+            digest: "d".into(),
+            run: Some("r".into()),
+        };
         let mut state = JournalState::fold(&[started(), unit, started()]);
         assert!(state.started_with.contains_key("etcd.service"));
+        assert_eq!(state.runs["etcd.service"], "r");
         state.apply(&Entry::ProcessStarted {
             version: "1.0.0".parse().expect("a version"),
             boot_id: "after the power cut".into(),
             pid: 1,
         });
         assert!(state.started_with.is_empty());
+        assert!(state.runs.is_empty());
     }
 
     #[test]
@@ -367,7 +381,7 @@ mod tests {
             Entry::IntentOpened { intent: IntentId("i".into()), request: id("a"), step: 3, effect },
             Entry::IntentBegun { intent: IntentId("i".into()), revision: Revision(5) },
             Entry::GroupOpened { group: "vault".into(), request: id("a"), revision: Revision(4) },
-            Entry::Started { unit: "serf.service".into(), digest: "d".into() },
+            Entry::Started { unit: "serf.service".into(), digest: "d".into(), run: None },
             Entry::RequestEnded { request: id("z") },
         ];
         let state = JournalState::fold(&entries);

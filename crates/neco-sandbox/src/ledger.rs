@@ -34,6 +34,15 @@ pub struct Entry<E> {
     pub effect: E,
 }
 
+/// How an effect was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noted {
+    /// Its number, see [`Entry::seq`].
+    pub seq: u64,
+    /// When, see [`Entry::at`].
+    pub at: u64,
+}
+
 /// The effects that one change notes down.
 #[derive(Debug)]
 pub struct Entries<E> {
@@ -74,12 +83,13 @@ struct Saved<S> {
 }
 
 impl<E> Entries<E> {
-    /// Notes `effect` down and gives its sequence number.
-    pub fn note(&mut self, effect: E) -> u64 {
+    /// Notes `effect` down and says as what.
+    pub fn note(&mut self, effect: E) -> Noted {
         self.last += 1;
         let at = UNIX_EPOCH.elapsed().map_or(0, |since| since.as_micros());
-        self.new.push(Entry { seq: self.last, at: u64::try_from(at).unwrap_or(u64::MAX), effect });
-        self.last
+        let at = u64::try_from(at).unwrap_or(u64::MAX);
+        self.new.push(Entry { seq: self.last, at, effect });
+        Noted { seq: self.last, at }
     }
 }
 
@@ -248,7 +258,7 @@ mod tests {
         ledger
             .update(|state, entries| {
                 state.push(number);
-                entries.note(Added { added: number })
+                entries.note(Added { added: number }).seq
             })
             .expect("a writable folder")
     }

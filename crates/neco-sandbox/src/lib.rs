@@ -10,4 +10,4 @@ mod faults;
 mod ledger;
 
 pub use faults::{FaultError, Faults};
-pub use ledger::{Entries, Entry, Ledger, LedgerError};
+pub use ledger::{Entries, Entry, Ledger, LedgerError, Noted};

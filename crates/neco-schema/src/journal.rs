@@ -124,6 +124,10 @@ pub enum Entry {
         unit: String,
         /// Digest of everything it was started with.
         digest: String,
+        /// The run that began so, in systemd's word (its invocation ID): one that began since then began with something
+        /// that does not stand here. `None` where nobody asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<String>,
     },
     /// A request ended; nothing is started for it again.
     RequestEnded {

@@ -96,15 +96,20 @@ async fn start_and_stop_change_the_state_and_may_be_repeated(bench: &impl Bench)
         units.start(&vault()).await.expect("started");
         let state = units.state(&vault()).await.expect("a state");
         assert_eq!((state.active, state.sub.as_str()), (ActiveState::Active, "running"));
-        runs.push(bench.run_of(&vault()).expect("it runs"));
+        runs.push((bench.run_of(&vault()).expect("it runs"), state.run.expect("a run")));
     }
     assert_eq!(runs[0], runs[1], "what is active is not started again");
     units.restart(&vault()).await.expect("restarted");
-    assert_eq!(active(bench).await, ActiveState::Active);
-    assert_ne!(bench.run_of(&vault()).expect("it runs"), runs[0], "a restart begins a new run");
+    let state = units.state(&vault()).await.expect("a state");
+    assert_eq!(state.active, ActiveState::Active);
+    let again = state.run.expect("a run");
+    assert_ne!(bench.run_of(&vault()).expect("it runs"), runs[0].0, "a restart begins a new run");
+    assert_ne!(again.id, runs[0].1.id, "which has a name of its own");
+    assert!(again.since >= runs[0].1.since, "and began later: {again:?}");
     for _ in 0..2 {
         units.stop(&vault()).await.expect("stopped");
-        assert_eq!(active(bench).await, ActiveState::Inactive);
+        let state = units.state(&vault()).await.expect("a state");
+        assert_eq!((state.active, state.run), (ActiveState::Inactive, None));
     }
     units.restart(&vault()).await.expect("a restart starts");
     assert_eq!(active(bench).await, ActiveState::Active);

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_sandbox::Entry;
+use neco_sandbox::{Entry, Noted};
 
 use crate::manager::{Definition, Manager};
 use crate::{ActiveState, Job, UnitEffect, UnitError, UnitName, UnitRecord, UnitState, Units};
@@ -144,10 +144,10 @@ fn failure(failures: &mut [Failure], unit: &UnitName, job: Job) -> Option<UnitEr
     Some(UnitError::JobFailed { unit: unit.clone(), job, result: failure.message.clone() })
 }
 
-fn note(effects: &mut Vec<Entry<UnitEffect>>, effect: UnitEffect) -> u64 {
-    let seq = effects.len() as u64 + 1;
-    effects.push(Entry { seq, at: 0, effect });
-    seq
+fn note(effects: &mut Vec<Entry<UnitEffect>>, effect: UnitEffect) -> Noted {
+    let noted = Noted { seq: effects.len() as u64 + 1, at: 0 };
+    effects.push(Entry { seq: noted.seq, at: noted.at, effect });
+    noted
 }
 
 #[async_trait]

@@ -35,5 +35,5 @@ pub use fake::Fake;
 pub use manager::{UnitEffect, UnitRecord};
 pub use name::{UnitName, UnitNameError};
 pub use recorder::Recorder;
-pub use state::{ActiveState, FileState, LoadState, UnitState};
+pub use state::{ActiveState, FileState, LoadState, UnitRun, UnitState};
 pub use units::Units;

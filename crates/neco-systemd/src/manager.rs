@@ -1,13 +1,15 @@
 //! A model of systemd's manager: what a job changes, without doing anything.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use neco_base::hex;
+use neco_sandbox::Noted;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::units::check_transient;
-use crate::{ActiveState, FileState, Job, LoadState, UnitError, UnitName, UnitState};
+use crate::{ActiveState, FileState, Job, LoadState, UnitError, UnitName, UnitRun, UnitState};
 
 /// What is known about one unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +27,9 @@ pub struct UnitRecord {
     /// The sequence number of the effect that last started it.
     #[serde(default)]
     pub started_at: Option<u64>,
+    /// When that was, in microseconds since 1970.
+    #[serde(default)]
+    pub began: Option<u64>,
     /// The command it was started for, if it is transient.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
@@ -150,8 +155,8 @@ pub(crate) struct Manager {
     units: BTreeMap<UnitName, UnitRecord>,
 }
 
-/// What a job changes besides the manager: it notes an effect and gets a sequence number.
-pub(crate) type Note<'a> = &'a mut dyn FnMut(UnitEffect) -> u64;
+/// What a job changes besides the manager: it notes an effect, and gets a sequence number and the time.
+pub(crate) type Note<'a> = &'a mut dyn FnMut(UnitEffect) -> Noted;
 
 impl Manager {
     /// Does `job` to `unit`, whose file on the disk says `disk`; with `fault`, the job fails with that error if it
@@ -197,7 +202,7 @@ impl Manager {
         record.started_with = Some(loaded.digest.clone());
         record.loaded = Some(loaded);
         record.command = Some(command.to_vec());
-        record.started_at = Some(note(UnitEffect::StartTransient {
+        record.begins(note(UnitEffect::StartTransient {
             unit: unit.clone(),
             command: command.to_vec(),
         }));
@@ -288,6 +293,7 @@ impl Manager {
                 Some(_) => FileState::Disabled,
             },
             needs_reload: !transient && record.loaded.is_some() && record.loaded.as_ref() != disk,
+            run: record.run(),
         }
     }
 
@@ -301,6 +307,19 @@ impl Manager {
 }
 
 impl UnitRecord {
+    /// Begins a run with the effect that was noted so.
+    fn begins(&mut self, noted: Noted) {
+        self.started_at = Some(noted.seq);
+        self.began = (noted.at != 0).then_some(noted.at);
+    }
+
+    fn run(&self) -> Option<UnitRun> {
+        let started_at = self.started_at.filter(|_| self.active)?;
+        // As long as those of systemd.
+        let id = format!("{started_at:032x}");
+        Some(UnitRun { id, since: self.began.map(Duration::from_micros) })
+    }
+
     /// Forgets a transient unit that has ended.
     fn collect(&mut self) {
         if self.command.is_some() && !self.active {
@@ -365,7 +384,7 @@ impl UnitRecord {
             Job::Start | Job::Restart => {
                 (self.active, self.failed) = (true, false);
                 self.started_with = Some(digest.clone());
-                self.started_at = Some(note(if job == Job::Start {
+                self.begins(note(if job == Job::Start {
                     UnitEffect::Start { unit, digest }
                 } else {
                     UnitEffect::Restart { unit, digest }

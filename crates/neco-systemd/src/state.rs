@@ -24,6 +24,18 @@ pub struct UnitState {
     pub file_state: FileState,
     /// Whether its file was changed after it was loaded, so that a daemon-reload is due.
     pub needs_reload: bool,
+    /// The run that is going on, from the start of the unit to its end; `None` where nothing of it may run.
+    #[serde(default)]
+    pub run: Option<UnitRun>,
+}
+
+/// One run of a unit: what it was started with, it keeps until the next one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitRun {
+    /// What tells it from every other: the invocation ID of systemd.exec(5), in hex digits.
+    pub id: String,
+    /// When it began, at the latest, since 1970 by the wall clock; `None` where nobody knows.
+    pub since: Option<Duration>,
 }
 
 impl UnitState {
@@ -43,7 +55,7 @@ impl UnitState {
 
     /// Whether anything of it may run: it does, is about to, or has not quite ended.
     pub fn is_alive(&self) -> bool {
-        !matches!(self.active, ActiveState::Inactive | ActiveState::Failed)
+        self.active.is_alive()
     }
 
     /// Whether it starts at boot.
@@ -138,6 +150,13 @@ states! {
         Transient = "transient",
         /// There is no file; systemd says so with an empty word.
         Missing = "",
+    }
+}
+
+impl ActiveState {
+    /// Whether anything of the unit may run.
+    pub fn is_alive(&self) -> bool {
+        !matches!(self, Self::Inactive | Self::Failed)
     }
 }
 

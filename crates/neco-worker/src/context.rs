@@ -160,11 +160,6 @@ impl StepContext {
         Ok(self.shared.record(entries)?)
     }
 
-    /// The digest that `unit` was last started with.
-    pub fn started_with(&self, unit: &str) -> Option<String> {
-        self.shared.local().journal.started_with.get(unit).cloned()
-    }
-
     /// Notes the begin of an effect, for the auditor.
     ///
     /// # Errors

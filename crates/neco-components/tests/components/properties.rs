@@ -1,5 +1,6 @@
 //! Properties of differences, over arbitrary components.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use neco_components::{
@@ -72,6 +73,7 @@ fn desired() -> impl Strategy<Value = Desired> {
         }),
         files,
         units,
+        watched: BTreeMap::new(),
     })
 }
 

@@ -13,6 +13,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 #[cfg(feature = "testing")]
 pub use power_cut::PowerCut;
@@ -78,6 +79,8 @@ pub struct Metadata {
     pub owner: Owner,
     /// The size in bytes.
     pub len: u64,
+    /// When it last got its content, name, mode or owner (`st_ctime` of inode(7)), since 1970, as exact as the kernel's tick.
+    pub changed: Duration,
 }
 
 /// What kind of thing lies at a path.
@@ -102,6 +105,12 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// A time stamp of inode(7); one before 1970 is 1970.
+fn since_1970(seconds: i64, nanoseconds: i64) -> Duration {
+    let seconds = u64::try_from(seconds).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(nanoseconds).unwrap_or_default())
+}
+
 /// The file system of the running machine.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RealFs;
@@ -124,6 +133,7 @@ impl FileSystem for RealFs {
             mode: found.mode() & 0o7777,
             owner: Owner { uid: found.uid(), gid: found.gid() },
             len: found.len(),
+            changed: since_1970(found.ctime(), found.ctime_nsec()),
         }))
     }
 

@@ -84,6 +84,8 @@ async fn serve(stream: UnixStream, answered: &[&str], unit: watch::Receiver<Unit
                     ("SubState", Variant::new("running")),
                     ("NeedDaemonReload", Variant::new(false)),
                     ("ActiveEnterTimestampMonotonic", Variant::new(since)),
+                    ("InactiveExitTimestamp", Variant::new(since)),
+                    ("InvocationID", Variant::new(vec![1_u8, 2])),
                     ("Type", Variant::new(kind)),
                 ]);
                 connection.reply(&header, &properties).await

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use neco_base::hex;
 use tokio::time::{Instant, timeout};
 use zbus::connection::Builder;
 use zbus::proxy::CacheProperties;
@@ -10,7 +11,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use super::answers::Said;
 use super::proxies::{ManagerProxy, PropertiesProxy};
-use crate::{ActiveState, Job, UnitError, UnitName, UnitState};
+use crate::{ActiveState, Job, UnitError, UnitName, UnitRun, UnitState};
 
 /// The connection of one call.
 pub(super) struct Session {
@@ -129,6 +130,7 @@ impl Session {
             Err(Said::NotFound(_)) => String::new(),
             Err(other) => return Err(other.about(&self.call)),
         };
+        let run = run(&active, &seen)?;
         Ok(UnitState {
             load: seen.get::<String>("LoadState")?.into(),
             active,
@@ -136,6 +138,7 @@ impl Session {
             sub: seen.get("SubState")?,
             file_state: file_state.into(),
             needs_reload: seen.get("NeedDaemonReload")?,
+            run,
         })
     }
 
@@ -165,6 +168,18 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// The run of a unit of which anything may run.
+fn run(active: &ActiveState, seen: &Seen) -> Result<Option<UnitRun>, UnitError> {
+    let id: Vec<u8> = seen.get("InvocationID")?;
+    if !active.is_alive() || id.is_empty() {
+        return Ok(None);
+    }
+    // When it left inactivity: what it reads of the disk, it reads after that.
+    let since: u64 = seen.get("InactiveExitTimestamp")?;
+    let since = (since != 0).then(|| Duration::from_micros(since));
+    Ok(Some(UnitRun { id: hex(&id), since }))
 }
 
 impl Seen {

@@ -540,7 +540,10 @@ impl Task {
                 if let Act::Start(unit) | Act::StartOld(unit) = act
                     && let Some(digest) = world.hosts[worker.at].running(unit).cloned()
                 {
-                    worker.write_down(world, &Entry::Started { unit: unit.clone(), digest });
+                    worker.write_down(
+                        world,
+                        &Entry::Started { unit: unit.clone(), digest, run: None },
+                    );
                 }
                 self.go()
             }

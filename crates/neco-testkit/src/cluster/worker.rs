@@ -119,7 +119,7 @@ impl Worker {
         worker.write_down(world, &Entry::ProcessStarted { version, boot_id, pid: 1 });
         for (unit, digest) in units {
             if !worker.local.journal.started_with.contains_key(&unit) {
-                worker.write_down(world, &Entry::Started { unit, digest });
+                worker.write_down(world, &Entry::Started { unit, digest, run: None });
             }
         }
         Some(worker)

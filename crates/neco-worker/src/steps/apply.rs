@@ -7,6 +7,7 @@ use neco_components::{
 };
 use neco_plan::View;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
+use neco_systemd::UnitName;
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
@@ -219,10 +220,7 @@ pub(crate) async fn perform(
             let name = unit_name(unit)?;
             let reloaded = host.units.reload(&name).await;
             reloaded.map_err(|error| StepError::failed(format!("reloading {unit}"), &error))?;
-            match digest_of(desired, unit) {
-                Some(digest) => host.record(&[Entry::Started { unit: unit.clone(), digest }]),
-                None => Ok(()),
-            }
+            runs_with(host, &name, digest_of(desired, unit)).await
         }
     }
 }
@@ -244,10 +242,20 @@ pub(crate) async fn start(
         .start(&name)
         .await
         .map_err(|error| StepError::failed(format!("starting {unit}"), &error))?;
-    match digest {
-        Some(digest) => host.record(&[Entry::Started { unit: unit.to_owned(), digest }]),
-        None => Ok(()),
-    }
+    runs_with(host, &name, digest).await
+}
+
+/// Writes down what the present run of a unit began with.
+async fn runs_with(
+    host: &StepHost,
+    name: &UnitName,
+    digest: Option<String>,
+) -> Result<(), StepError> {
+    let Some(digest) = digest else { return Ok(()) };
+    // Where systemd does not tell, the start counts until the next boot.
+    let run = host.units.state(name).await.ok().and_then(|state| state.run);
+    let run = run.map(|run| run.id);
+    host.record(&[Entry::Started { unit: name.to_string(), digest, run }])
 }
 
 pub(crate) fn digest_of(desired: &Desired, unit: &str) -> Option<String> {
@@ -347,7 +355,7 @@ pub(crate) async fn carry_out(
 
 /// Says that the process that `unit` was started with before is gone: what runs from here on reads what is on the disk.
 fn nothing_runs(unit: &str) -> Entry {
-    Entry::Started { unit: unit.to_owned(), digest: NOTHING.to_owned() }
+    Entry::Started { unit: unit.to_owned(), digest: NOTHING.to_owned(), run: None }
 }
 
 /// Brings the start of a restart that a crash cut off to its end. Whether what runs is healthy, the caller finds out.

@@ -26,6 +26,7 @@ use crate::context::StepError;
 use crate::debs::Debs;
 use crate::outside::Outside;
 use crate::shared::Shared;
+use crate::steps::started::Began;
 use crate::steps::tries::Patience;
 
 /// Where the facts of an open group wait for its end.
@@ -44,7 +45,7 @@ fn tools_note(component: &Name) -> PathBuf {
 }
 
 /// The note about a Debian package: its release.
-fn package_note(package: &Name) -> PathBuf {
+pub(super) fn package_note(package: &Name) -> PathBuf {
     Path::new(INSTALLED).join("packages").join(package.as_str())
 }
 
@@ -200,14 +201,7 @@ impl StepHost {
                 Some(package.join(path.strip_prefix("/").ok()?)).filter(|path| path.is_file())
             });
             let at = of_package.unwrap_or_else(|| self.root.join(path));
-            let found = match self.fs.read(&at) {
-                Ok(content) => Some(ContentDigest::of(content)),
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                Err(error) => {
-                    return Err(StepError::Failed(format!("reading {}: {error}", at.display())));
-                }
-            };
-            watched.insert(path.clone(), found);
+            watched.insert(path.clone(), read_digest(&*self.fs, &at)?);
         }
         Ok(desired.watching(&watched))
     }
@@ -315,7 +309,6 @@ impl StepHost {
                 files.insert(file.path.clone(), found);
             }
         }
-        let started_with = self.shared.local().journal.started_with;
         let mut units = BTreeMap::new();
         for unit in &desired.units {
             let name = unit_name(&unit.name)?;
@@ -325,7 +318,7 @@ impl StepHost {
                 .await
                 .map_err(|error| StepError::failed(format!("state of {name}"), &error))?;
             if state.exists() {
-                let started_with = started_with.get(&unit.name).map(ContentDigest::claimed);
+                let started_with = Began::digest_of(self, desired, unit, &state)?;
                 let observed = ObservedUnit {
                     enabled: state.is_enabled(),
                     active: state.is_active(),
@@ -415,6 +408,34 @@ impl StepHost {
         }
     }
 
+    /// Whether the files and the package of a component, and what it watches, are on the disk as desired; modes and owners
+    /// are not looked at.
+    ///
+    /// # Errors
+    /// The disk cannot be looked at.
+    pub(super) fn holds(&self, desired: &Desired) -> Result<bool, StepError> {
+        // One that is only created may have become anything since then.
+        let own = desired.files.iter().filter(|file| !file.create_only);
+        let own = own.map(|file| (&file.path, Some(&file.digest)));
+        let watched = desired.watched.iter().map(|(path, digest)| (path, digest.as_ref()));
+        for (path, digest) in own.chain(watched) {
+            if self.digest_at(path)?.as_ref() != digest {
+                return Ok(false);
+            }
+        }
+        Ok(match &desired.package {
+            Some(package) => {
+                self.noted(&package_note(&package.name))? == Some(package.release.clone())
+            }
+            None => true,
+        })
+    }
+
+    /// The digest of what a file holds, if there is one.
+    fn digest_at(&self, path: &Path) -> Result<Option<ContentDigest>, StepError> {
+        read_digest(&*self.fs, &self.root.join(path))
+    }
+
     fn observe_file(&self, file: &DesiredFile) -> Result<Option<ObservedFile>, StepError> {
         let path = self.root.join(&file.path);
         let failed = |error: std::io::Error| {
@@ -485,6 +506,15 @@ impl StepHost {
     /// They are not durable.
     pub fn record(&self, entries: &[Entry]) -> Result<(), StepError> {
         Ok(self.shared.record(entries)?)
+    }
+}
+
+/// The digest of what the file at a real path holds, if there is one.
+fn read_digest(fs: &dyn FileSystem, path: &Path) -> Result<Option<ContentDigest>, StepError> {
+    match fs.read(path) {
+        Ok(content) => Ok(Some(ContentDigest::of(content))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StepError::Failed(format!("reading {}: {error}", path.display()))),
     }
 }
 

@@ -17,6 +17,7 @@ mod preview;
 mod probe;
 mod recipe;
 mod sabakan_contents;
+mod started;
 mod stored;
 mod tries;
 mod user_resources;

@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use neco_components::{ContentDigest, Desired};
 use neco_host::fs::{Kind, Owner};
 use neco_store::Member;
+use neco_systemd::UnitState;
 
 use super::UNIT;
 use crate::context::StepError;
 use crate::steps::host::StepHost;
+use crate::steps::started::Began;
 
 const CONFIG: &str = "/etc/etcd/etcd.conf.yml";
 const UNITS: &str = "/etc/systemd/system";
@@ -36,6 +38,19 @@ pub(super) fn digest(host: &StepHost) -> Result<String, StepError> {
     let unit = read(host, &unit_path())?.unwrap_or_default();
     let config = read(host, Path::new(CONFIG))?.unwrap_or_default();
     Ok(digest_of(&unit, &config))
+}
+
+/// The digest of what the own member, of which systemd tells `state`, was started with.
+///
+/// # Errors
+/// The disk cannot be read.
+pub(super) fn started_with(
+    host: &StepHost,
+    state: &UnitState,
+) -> Result<Option<String>, StepError> {
+    let files = [unit_path(), PathBuf::from(CONFIG)];
+    let files = files.iter().map(PathBuf::as_path);
+    Began::of(host, UNIT, state).digest(host, files, || digest(host).map(Some))
 }
 
 /// The digest of what would lie there.

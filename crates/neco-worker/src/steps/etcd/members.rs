@@ -116,10 +116,8 @@ impl Work<'_> {
         let state = self.host.units.state(&name).await;
         let state = state.map_err(|error| StepError::failed(format!("state of {UNIT}"), &error))?;
         let (exists, runs) = (state.exists(), state.is_active());
-        let changed = exists && {
-            let digest = files::digest(self.host)?;
-            self.context.started_with(UNIT).as_ref() != Some(&digest)
-        };
+        let changed =
+            exists && files::started_with(self.host, &state)? != Some(files::digest(self.host)?);
         Ok(Known {
             own: self.context.lrn,
             servers: self.context.request.servers.clone(),

@@ -33,8 +33,7 @@ pub(crate) async fn preview(
         Some(desired) => files::digest_desired(desired),
         None => files::digest(host)?,
     };
-    let started_with = host.shared.local().journal.started_with.get(UNIT).cloned();
-    if state.exists() && started_with.as_ref() != Some(&digest) {
+    if state.exists() && files::started_with(host, &state)? != Some(digest) {
         changes.push(PreviewedChange::new(ChangeKind::Unit, UNIT, "is restarted"));
     }
     Ok(changes)

@@ -5,6 +5,8 @@ mod in_memory;
 mod members;
 mod real;
 
+pub(crate) use in_memory::InMemory;
+
 use crate::cluster::{Cluster, Server};
 
 pub(crate) const ETCD: &str = "etcd-container.service";

@@ -2,7 +2,7 @@
 
 use neco_plan::operator::{self, Order, Recovery, Refusal};
 use neco_plan::{
-    Action, Elapsed, LeaderContext, Limits, Waiting, Window, next_action, publish_release,
+    Action, Elapsed, LeaderContext, Limits, View, Waiting, Window, next_action, publish_release,
 };
 use neco_schema::{Compare, Key, NecoVersion, Timestamp, UpdateRequest};
 use neco_store::{Committed, Store as _};
@@ -28,20 +28,27 @@ impl Cluster {
     pub(crate) async fn release(&self, version: &NecoVersion) {
         let out = publish_release(&self.view(), &self.leader(), version);
         if let Some(out) = out {
-            self.store.commit(&out).await.unwrap();
+            let committed = self.store.commit(&out).await.unwrap();
+            assert!(matches!(committed, Committed::Done(_)), "{committed:?}");
         }
     }
 
-    /// The leader acts until it waits for what `is_it` is looking for.
-    pub(crate) async fn leads_until(&self, what: &str, is_it: impl Fn(&Waiting) -> bool) {
+    /// The leader acts until it waits, and this is so.
+    async fn leads_until(&self, what: &str, is_so: impl Fn(&View, &Waiting) -> bool) {
         let hour = std::time::Duration::from_secs(3600);
         let limits = Limits { request: hour, step: hour, window: Window::Open, probes: Vec::new() };
         let context = self.leader();
+        let mut told = String::new();
         self.until(what, async || {
             let view = self.view();
             let action = next_action(&view, &limits, &Elapsed::default());
+            // Shown where a test fails.
+            if told != format!("{action:?}") {
+                told = format!("{action:?}");
+                println!("leader: {told}");
+            }
             match (action.txn(&view, &context), &action) {
-                (None, Action::Wait(waiting)) => return is_it(waiting),
+                (None, Action::Wait(waiting)) => return is_so(&view, waiting),
                 (None, other) => panic!("{other:?} writes nothing"),
                 // One that somebody came before is decided anew.
                 (Some(txn), _) => drop(self.store.commit(&txn).await.unwrap()),
@@ -53,10 +60,11 @@ impl Cluster {
 
     /// The leader asks for the version that is due; all servers complete it.
     pub(crate) async fn leads_to_the_end(&self, version: &NecoVersion) -> UpdateRequest {
-        let works = |waiting: &Waiting| matches!(waiting, Waiting::Workers { .. });
-        self.leads_until("the leader asks for it", works).await;
+        let asked = |view: &View, _: &Waiting| {
+            view.current().is_some_and(|request| !request.stop && request.version == *version)
+        };
+        self.leads_until("the leader asks for it", asked).await;
         let request = self.view().current().expect("a request").clone();
-        assert_eq!(request.version, *version);
         self.completed(&request).await;
         request
     }
@@ -65,7 +73,7 @@ impl Cluster {
     /// says `necoctl recover --retry`. Then it asks for the same version again, and all servers complete it.
     pub(crate) async fn recovers(&mut self) -> UpdateRequest {
         self.release(&self.version).await;
-        let recovery = |waiting: &Waiting| matches!(waiting, Waiting::Recovery { .. });
+        let recovery = |_: &View, waiting: &Waiting| matches!(waiting, Waiting::Recovery { .. });
         self.leads_until("the leader waits for a recovery", recovery).await;
         let aborted = self.view().current().expect("a request").clone();
         let by = "operator@boot-0".to_owned();

@@ -22,6 +22,8 @@ pub(crate) struct InMemory {
     done: Mutex<Vec<String>>,
     /// The next change happens, and nobody hears of it.
     silent: AtomicBool,
+    /// It is older than learners: whoever is added has a vote at once.
+    old: AtomicBool,
     incident: Mutex<Option<Incident>>,
 }
 
@@ -42,6 +44,7 @@ impl InMemory {
             asleep: Mutex::default(),
             done: Mutex::default(),
             silent: AtomicBool::new(false),
+            old: AtomicBool::new(false),
             incident: Mutex::default(),
         });
         *cluster.faults.runs_etcd.lock().unwrap() = Some(etcd.clone());
@@ -61,6 +64,23 @@ impl InMemory {
     /// The next change happens, and is not answered.
     pub(crate) fn falls_silent(&self) {
         self.silent.store(true, Ordering::SeqCst);
+    }
+
+    /// It is an etcd that knows no learners, as before 3.4: of who is added it is not said that it is to be one.
+    pub(crate) fn knows_no_learners(&self) {
+        self.old.store(true, Ordering::SeqCst);
+    }
+
+    /// Adds a member that votes and was never started. All others run.
+    async fn add_voter(&self, peer_url: &str) -> Result<Added, StoreError> {
+        let before = self.store.members().await?;
+        let all = before.iter().map(|member| (member.name.as_str(), member.peer_urls[0].as_str()));
+        self.store.set_members(all.chain([("", peer_url)]));
+        self.store.stop_member("");
+        let members = self.store.members().await?;
+        let added = members.iter().find(|member| member.peer_urls[0] == peer_url);
+        let id = added.map_or(0, |member| member.id);
+        Ok(Added { id, members })
     }
 
     /// This happens while somebody asks how the members are.
@@ -119,7 +139,11 @@ impl Members for InMemory {
     }
 
     async fn add(&self, peer_url: &str) -> Result<Added, StoreError> {
-        self.note(format!("add {peer_url}"), self.store.add(peer_url)).await
+        let what = format!("add {peer_url}");
+        if self.old.load(Ordering::SeqCst) {
+            return self.note(what, self.add_voter(peer_url)).await;
+        }
+        self.note(what, self.store.add(peer_url)).await
     }
 
     async fn promote(&self, id: u64) -> Result<Promoted, StoreError> {

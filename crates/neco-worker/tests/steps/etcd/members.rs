@@ -297,6 +297,58 @@ async fn one_member_alone_is_restarted_and_its_outage_is_written_down() {
     cluster.verdict().await;
 }
 
+/// Whoever is added votes at once: there is no vote to be given.
+#[tokio::test(start_paused = true)]
+async fn an_etcd_that_knows_no_learners_takes_a_server_in_that_votes_at_once() {
+    let (mut cluster, etcd) = joining(4, 3).await;
+    etcd.knows_no_learners();
+    cluster.update().await;
+    assert_eq!(etcd.names().await, names(&[0, 1, 2, 3]));
+    assert_eq!(etcd.done(), [format!("add {}", peer_url(3))]);
+    let server = cluster.server(3);
+    assert!(server.is_enabled(ETCD).await && server.is_active(ETCD).await);
+    assert!(cluster.view().turns.is_empty());
+    cluster.update().await;
+    assert_eq!(etcd.done().len(), 1, "the next one changes nothing");
+    cluster.verdict().await;
+}
+
+/// It counts among the votes from the start, so it is not left there.
+#[tokio::test(start_paused = true)]
+async fn a_member_that_votes_at_once_and_never_comes_up_is_taken_out_again_and_the_next_request_adds_it()
+ {
+    let (add, remove) = (format!("add {}", peer_url(3)), format!("remove {}", peer_url(3)));
+    for starts in [false, true] {
+        let (mut cluster, etcd) = joining(4, 3).await;
+        etcd.knows_no_learners();
+        if starts {
+            etcd.sleeps(3, true);
+        } else {
+            cluster.server(3).units().faults().fail(START, "no such image").unwrap();
+        }
+        let request = cluster.request().await;
+        cluster.until("it was added", async || !etcd.done().is_empty()).await;
+        if starts {
+            tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+            assert_eq!(etcd.names().await.0.len(), 4, "it has its time");
+        }
+        ended(&cluster, &request, Condition::Abort).await;
+        let origin = cluster.status(3).unwrap().origin.unwrap();
+        let why = if starts { "did not come up within" } else { "no such image" };
+        assert!(origin.lrn.get() == 3 && origin.cause.contains(why), "{origin:?}");
+        assert_eq!(etcd.names().await, names(&[0, 1, 2]));
+        assert_eq!(etcd.done(), [&*add, &*remove]);
+        assert!(!cluster.server(3).is_enabled(ETCD).await);
+        cluster.until("the turn is free", async || cluster.view().turns.is_empty()).await;
+        etcd.sleeps(3, false);
+        cluster.server(3).units().faults().clear(START).unwrap();
+        cluster.recovers().await;
+        assert_eq!(etcd.names().await, names(&[0, 1, 2, 3]));
+        assert_eq!(etcd.done(), [&*add, &*remove, &*add]);
+        cluster.verdict().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_dies_between_adding_and_starting_begins_anew() {
     let (mut cluster, etcd) = joining(4, 3).await;

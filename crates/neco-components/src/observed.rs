@@ -38,7 +38,8 @@ pub struct ObservedFile {
 /// A unit as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservedUnit {
-    /// Whether it starts at boot.
+    /// Whether nothing is left to do for it to start at boot: it is enabled, or it comes with something else and systemd cannot
+    /// enable it, because its file says nothing about boot, or is another's name or product.
     pub enabled: bool,
     /// Whether it runs.
     pub active: bool,

@@ -125,6 +125,7 @@ mod tests {
             package: None,
             files,
             units: Vec::new(),
+            watched: BTreeMap::new(),
         }
     }
 

@@ -250,7 +250,7 @@ async fn what_servers_could_not_use_is_not_built() {
             rival,
             &[
                 "components/serf.toml",
-                "/etc/serf/serf.json stands in components/rival.toml already",
+                "/etc/serf/serf.json stands in components/rival.toml:6 already",
             ],
         ),
         ("templates/serf.service.j2", circle, &["templates/serf.service.j2:2", "serf.service.j2"]),

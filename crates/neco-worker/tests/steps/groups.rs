@@ -436,10 +436,10 @@ async fn a_plan_that_was_lost_is_waited_for_before_the_stop() {
     cluster.verdict().await;
 }
 
-const CKE: [&str; 2] = ["cke.service", "cke-localproxy.service"];
+pub(crate) const CKE: [&str; 2] = ["cke.service", "cke-localproxy.service"];
 
 /// CKE and its proxy come to a server, as a package of the site brings them.
-fn bring_cke(server: &Server) {
+pub(crate) fn bring_cke(server: &Server) {
     for unit in CKE {
         let path = server.path("/usr/lib/systemd/system").join(unit);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

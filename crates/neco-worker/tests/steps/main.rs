@@ -9,6 +9,7 @@ mod formats;
 mod groups;
 mod leading;
 mod once;
+mod outside;
 mod previews;
 mod restarts;
 mod services;

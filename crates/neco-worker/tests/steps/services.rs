@@ -23,6 +23,7 @@ use neco_store::MemoryStore;
 use neco_worker::{Cke, Internet, Outside, OutsideError, Services};
 
 use crate::cluster::{Cluster, edit};
+use crate::groups::{CKE, bring_cke};
 
 /// The internet, where files are what they are called, and one cannot be had.
 struct Web {
@@ -47,8 +48,8 @@ impl Outside for Web {
 
 /// CKE that keeps what it is given.
 #[derive(Default)]
-struct Kept {
-    images: Mutex<Vec<ListedImage>>,
+pub(crate) struct Kept {
+    pub(crate) images: Mutex<Vec<ListedImage>>,
     resources: Mutex<Vec<String>>,
     templates: Mutex<u32>,
     /// Why it takes nothing.
@@ -102,18 +103,19 @@ impl Cke for Kept {
 }
 
 /// A data centre: a sabakan, a registry, CKE, and boot servers that use them.
-struct Centre {
-    sabakan: Arc<FakeSabakan>,
-    client: SabakanClient,
-    registry: FakeRegistry,
-    cke: Arc<Kept>,
-    missing: Arc<Mutex<Option<String>>>,
-    cluster: Cluster,
+pub(crate) struct Centre {
+    pub(crate) sabakan: Arc<FakeSabakan>,
+    pub(crate) client: SabakanClient,
+    pub(crate) registry: FakeRegistry,
+    pub(crate) cke: Arc<Kept>,
+    /// Where the files of the web are taken from instead.
+    pub(crate) missing: Arc<Mutex<Option<String>>>,
+    pub(crate) cluster: Cluster,
 }
 
 /// How often servers try what may pass.
 const TRIES: usize = 3;
-const CKE_IMAGE: &str = "cybozu/unbound_exporter";
+pub(crate) const CKE_IMAGE: &str = "cybozu/unbound_exporter";
 
 fn image() -> TestImage {
     TestImage::new(Kind::Oci, vec![TestLayer::gzip(Bytes::made(7, 3000))])
@@ -131,7 +133,7 @@ fn client_of(url: neco_sabakan::Url) -> SabakanClient {
 }
 
 impl Centre {
-    async fn of(count: u32) -> Self {
+    pub(crate) async fn of(count: u32) -> Self {
         Self::with(count, |_| {}).await
     }
 
@@ -161,6 +163,7 @@ impl Centre {
             let logins = Arc::new(DockerConfig::new(root.join(DockerConfig::OF_ROOT)));
             let options = neco_registry::Options {
                 credentials: Internet::credentials(logins),
+                authorities: crate::outside::authority(),
                 attempts: 1,
                 request_timeout: Duration::from_secs(5),
                 ..Default::default()
@@ -210,7 +213,7 @@ impl Centre {
 
     /// Requests an update that ends in an abort at the step `name`, with each of `words` in its cause. Where one server does
     /// something for all of them, that is the server that did it.
-    async fn aborts_at(&mut self, name: &str, words: &[&str]) {
+    pub(crate) async fn aborts_at(&mut self, name: &str, words: &[&str]) {
         let request = self.cluster.request().await;
         let origin = self.cluster.aborted(&request).await;
         assert_eq!(origin.step, self.cluster.step(name), "{origin:?}");
@@ -220,7 +223,7 @@ impl Centre {
     }
 
     /// What was in the way is gone and an operator recovers; the next request for the same version comes to its good end.
-    async fn recovers(&mut self) -> UpdateRequest {
+    pub(crate) async fn recovers(&mut self) -> UpdateRequest {
         self.cluster.recovers().await
     }
 }
@@ -565,6 +568,52 @@ async fn what_cke_refuses_is_told_in_its_words() {
     assert_eq!(centre.cke.take_asked("template"), TRIES, "it does not say whether it may pass");
     *centre.cke.refuses.lock().unwrap() = None;
     centre.recovers().await;
+    centre.cluster.verdict().await;
+}
+
+/// CKE, and what reads its template, were to change with it.
+#[tokio::test]
+async fn a_template_that_cke_refuses_leaves_cke_running_with_what_is_new() {
+    let mut centre = Centre::of(2).await;
+    for server in &centre.cluster.servers {
+        server.set_up("usr/sbin/cke");
+        bring_cke(server);
+    }
+    centre.cluster.update().await;
+    for server in &centre.cluster.servers {
+        std::fs::write(server.path("/usr/sbin/cke"), "another program").unwrap();
+    }
+    let another = |folder: &Path| {
+        let path = folder.join("cke-template.yml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(path, format!("{text}\nanother: thing\n")).unwrap();
+    };
+    centre.cluster.upgrade("2026.11.21-1", another).await;
+    centre.cluster.take_order("");
+    *centre.cke.refuses.lock().unwrap() = Some("`ckecli` ended with 1: no role".to_owned());
+    centre.aborts_at("cke", &["giving CKE its template", "ended with 1: no role"]).await;
+    let all_run = async |centre: &Centre| {
+        for server in &centre.cluster.servers {
+            for unit in CKE {
+                if !server.is_active(unit).await || !server.is_enabled(unit).await {
+                    return false;
+                }
+            }
+        }
+        true
+    };
+    centre.cluster.until("CKE runs everywhere", async || all_run(&centre).await).await;
+    let order = centre.cluster.take_order("cke.service");
+    for lrn in 0..2 {
+        let of =
+            |what: &str| order.iter().filter(|line| **line == format!("{lrn}: {what}")).count();
+        assert_eq!((of("stop cke.service"), of("start cke.service")), (1, 1), "{order:?}");
+    }
+    *centre.cke.refuses.lock().unwrap() = None;
+    centre.recovers().await;
+    assert!(all_run(&centre).await);
+    assert_eq!(*centre.cke.templates.lock().unwrap(), 2);
+    assert_eq!(centre.cluster.take_order("start cke.service"), Vec::<String>::new(), "it ran");
     centre.cluster.verdict().await;
 }
 

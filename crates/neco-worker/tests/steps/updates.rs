@@ -3,6 +3,7 @@
 use neco_runtime::Call;
 use neco_schema::Condition;
 use neco_schema::journal::{Entry, Phase};
+use neco_systemd::Units as _;
 
 use crate::cluster::{Cluster, SERF, TIMER, VAULT, change_serf};
 
@@ -164,6 +165,41 @@ async fn a_step_without_work_costs_one_look_and_one_write() {
             "server {} asked etcd {asked} times in {steps} steps",
             server.lrn
         );
+    }
+    cluster.verdict().await;
+}
+
+/// Releases of the original before its service had a timer for it. Neco removes nothing that it did not bring.
+#[tokio::test(start_paused = true)]
+async fn a_timer_that_an_older_release_has_left_is_left_alone() {
+    const OLD: &str = "sabakan-state-setter.timer";
+    const SERVICE: &str = "sabakan-state-setter.service";
+    let mut cluster = Cluster::of(2).await;
+    let text = "[Timer]\nOnCalendar=minutely\n[Install]\nWantedBy=timers.target\n";
+    let service = "[Service]\nExecStart=/x\n[Install]\nWantedBy=multi-user.target\n";
+    for server in &cluster.servers {
+        for (folder, unit, text) in
+            [("/etc/systemd/system", OLD, text), ("/usr/lib/systemd/system", SERVICE, service)]
+        {
+            let path = server.path(folder).join(unit);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let timer = OLD.parse().unwrap();
+        server.units().enable(&timer).await.unwrap();
+        server.units().start(&timer).await.unwrap();
+    }
+    let before: Vec<_> = cluster.servers.iter().map(|server| server.effects().len()).collect();
+    cluster.update().await;
+    cluster.upgrade("2026.11.21-1", |_| {}).await;
+    cluster.update().await;
+    for (server, before) in cluster.servers.iter().zip(before) {
+        let effects = server.effects().split_off(before);
+        assert!(effects.contains(&format!("start {SERVICE}")), "{effects:?}");
+        assert!(effects.iter().all(|effect| !effect.contains(OLD)), "{effects:?}");
+        assert!(server.is_active(OLD).await && server.is_enabled(OLD).await);
+        let there = std::fs::read_to_string(server.path("/etc/systemd/system").join(OLD)).unwrap();
+        assert_eq!(there, text);
     }
     cluster.verdict().await;
 }

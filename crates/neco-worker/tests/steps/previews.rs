@@ -19,6 +19,9 @@ use neco_worker::preview::{PreviewPackages, Previewer};
 
 use crate::cluster::{Cluster, SERF, VAULT, change_serf, change_vault, edit};
 
+/// Longer than a server tries that cannot look.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(900);
+
 /// GitHub does not answer.
 struct NoReleases;
 
@@ -74,8 +77,15 @@ async fn ask_with(cluster: &Cluster, version: &str, lease: LeaseId) -> Vec<Previ
     let mut answers = Vec::new();
     for lrn in servers {
         let key = Key::PreviewAnswer(id, lrn).to_string();
-        cluster.until("an answer", async || cluster.store.with(|m| m.get(&key)).is_some()).await;
-        let kv = cluster.store.with(|mvcc| mvcc.get(&key)).unwrap();
+        let answered = async {
+            loop {
+                match cluster.store.with(|mvcc| mvcc.get(&key)) {
+                    Some(kv) => break kv,
+                    None => tokio::time::sleep(Duration::from_millis(10)).await,
+                }
+            }
+        };
+        let kv = tokio::time::timeout(ANSWERED_WITHIN, answered).await.expect("an answer");
         assert_eq!(kv.lease, Some(lease));
         answers.push(Preview::decode(&kv.value).unwrap());
     }
@@ -209,4 +219,16 @@ async fn a_template_that_this_server_cannot_render_is_told_with_its_place() {
     cluster.upgrade("2026.11.21-1", with_unknown).await;
     let told = ask(&cluster, "2026.11.21-1").await.remove(0);
     assert!(told.error.contains("serf.json.j2"), "{}", told.error);
+}
+
+/// Whoever is away is asked again without end; who asked is told before he has gone.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_cannot_look_says_how_long_it_tried_and_who_is_away() {
+    let cluster = Cluster::of(1).await;
+    cluster.faults.no_docker.lock().unwrap().insert(0);
+    let lease = cluster.store.grant(Duration::from_secs(3600)).await.unwrap();
+    let told = ask_with(&cluster, &cluster.version.to_string(), lease).await.remove(0);
+    assert!(told.error.starts_with("no answer within 600s: "), "{}", told.error);
+    assert!(told.error.contains("/run/docker.sock"), "{}", told.error);
+    assert_eq!((told.recipe, told.steps.len(), told.groups.len()), (None, 0, 0));
 }

@@ -19,6 +19,8 @@ pub(crate) struct Disturbed {
     pub(crate) compactions: AtomicUsize,
     /// How many revisions are of keys that are not ours.
     pub(crate) of_others: i64,
+    /// A read takes so long.
+    pub(crate) late: Duration,
 }
 
 /// Takes one of what is left, if there is any.
@@ -30,6 +32,7 @@ fn one_of(left: &AtomicUsize) -> bool {
 #[async_trait]
 impl Store for Disturbed {
     async fn read(&self, ranges: &[Range], at: Option<Revision>) -> Result<Snapshot, StoreError> {
+        tokio::time::sleep(self.late).await;
         let mut snapshot = self.store.read(ranges, at).await?;
         if at.is_none() {
             snapshot.revision.0 += self.of_others;

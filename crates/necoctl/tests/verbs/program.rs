@@ -5,6 +5,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use neco_etcd::{MemberConfig, Server};
+use neco_schema::{Key, Op, Txn};
+use neco_store::{Committed, EtcdStore, Options, Store as _};
+use neco_vault::{FakeVault, State, Vault as _};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_necoctl");
 
@@ -195,4 +198,55 @@ fn a_server_without_configuration_has_no_vault_to_unseal() {
         &["vault", "unseal", "--root", broken.path().to_str().expect("a path")],
     );
     assert_eq!(code(&output), 1, "{}", text(&output.stderr));
+}
+
+/// How long anything may take that comes in the end.
+const SOON: Duration = Duration::from_secs(50);
+
+/// Listens in place of a program that is not up yet, until somebody has asked for it in vain.
+async fn asked_in_vain(address: &str) {
+    let place = tokio::net::TcpListener::bind(address).await.expect("it is free");
+    let asked = tokio::time::timeout(SOON, place.accept()).await.expect("it is asked for");
+    drop(asked.expect("a connection"));
+}
+
+/// After a boot all of them begin at once: etcd comes when it was asked for already, and Vault when the key is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vault_is_unsealed_though_etcd_and_vault_come_up_late() {
+    let mut etcd = Server::start(MemberConfig::default().fsync(false)).await.expect("etcd");
+    let vault = FakeVault::start(1).await;
+    let (key, _) = vault.initialise();
+    let options = Options { prefix: "/neco/".to_owned(), ..Options::new([etcd.client_url()]) };
+    let store = EtcdStore::connect(options).await.expect("usable");
+    let put = Op::put_bytes(&Key::VaultUnsealKey, key.reveal().as_str());
+    let put = store.commit(&Txn::default().then(put)).await.expect("an answer");
+    assert!(matches!(put, Committed::Done(_)), "{put:?}");
+    drop(store);
+    etcd.stop().await.expect("a stop");
+    vault.stop(0).await;
+
+    let root = root(&format!("endpoints: [\"{}\"]\n", etcd.client_url()));
+    let etcd_at = etcd.client_url().trim_start_matches("http://").to_owned();
+    let vault_at = vault.address(0);
+    let first = tokio::spawn(async move { asked_in_vain(&etcd_at).await });
+    // As the unit of Vault calls it, by somebody who would wait for etcd no longer than this.
+    let mut unseal = tokio::process::Command::new(PROGRAM);
+    unseal.args(["vault", "unseal", "--address", vault_at.as_str(), "--timeout", "1ms"]);
+    unseal.arg("--root").arg(root.path()).kill_on_drop(true);
+    unseal.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let unseal = unseal.spawn().expect("the program").wait_with_output();
+    first.await.expect("it asks for etcd");
+    let then = tokio::spawn({
+        let vault_at = vault_at.authority().to_owned();
+        async move { asked_in_vain(&vault_at).await }
+    });
+    etcd.restart().await.expect("etcd is up");
+    then.await.expect("it asks for Vault");
+    vault.restart(0).await;
+    let output = tokio::time::timeout(SOON, unseal).await.expect("in time").expect("its output");
+    assert_eq!(code(&output), 0, "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), format!("{vault_at} is unsealed\n"));
+    assert!(!text(&output.stderr).contains(key.reveal().as_str()));
+    assert_eq!(vault.server(0).health().await.expect("an answer").state, State::Active);
+    etcd.stop().await.expect("a stop");
 }

@@ -1,8 +1,14 @@
 //! `vault unseal`, against a Vault that speaks HTTP.
 
-use neco_vault::{FakeVault, State, Vault as _};
-use necoctl::cli::Style;
+use std::sync::Arc;
+use std::time::Duration;
 
+use clap::Parser as _;
+use neco_vault::{FakeVault, State, Vault as _};
+use necoctl::cli::{Cli, Style};
+use necoctl::commands::Command;
+
+use crate::disturbed::Disturbed;
 use crate::harness::{Bench, Run};
 
 const KEY: &str = "vault-unseal-key";
@@ -93,6 +99,50 @@ async fn a_vault_that_begins_to_run_is_waited_for_until_the_deadline() {
     let (run, ()) = tokio::join!(unseal(&bench, &vault, &["--within", "30s"]), vault.restart(0));
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(state(&vault).await, State::Active);
+}
+
+/// Time is the test's own: nobody waits for a minute.
+#[tokio::test(start_paused = true)]
+async fn etcd_and_vault_together_have_one_minute_unless_told_otherwise() {
+    let vault = FakeVault::start(1).await;
+    let (key, _) = vault.initialise();
+    let bench = keeping(key.reveal());
+    let address = vault.address(0).to_string();
+    vault.stop(0).await;
+    let line = ["vault", "unseal", "--address", &address];
+    for late in [0, 25, 59] {
+        let store = Disturbed {
+            store: bench.store.clone(),
+            late: Duration::from_secs(late),
+            ..Disturbed::default()
+        };
+        let begun = tokio::time::Instant::now();
+        let run = bench.run_on(Arc::new(store), &line).await;
+        assert_eq!(run.code, 2, "{run:?}");
+        let left = format!("did not come within {}s", 60 - late);
+        assert!(run.err.contains(&left), "etcd took {late} s: {run:?}");
+        // Who has waited for etcd does not wait as long again.
+        let took = begun.elapsed();
+        assert!(took > Duration::from_secs(58) && took < Duration::from_secs(61), "{took:?}");
+    }
+}
+
+#[test]
+fn etcd_is_waited_for_as_long_as_vault_is() {
+    for (more, expected) in [
+        (&[][..], 60),
+        (&["--within", "90s"], 90),
+        (&["--within", "1s"], 5),
+        (&["--within", "1s", "--timeout", "7s"], 7),
+    ] {
+        let line = [&["necoctl", "vault", "unseal"], more].concat();
+        let cli = Cli::try_parse_from(line).expect("a line");
+        let Some(Command::Vault(verb)) = cli.command else { panic!("another verb") };
+        assert_eq!(verb.patient(&cli.global).timeout, Duration::from_secs(expected), "{more:?}");
+    }
+    let cli = Cli::try_parse_from(["necoctl", "vault", "show-unseal-key"]).expect("a line");
+    let Some(Command::Vault(verb)) = cli.command else { panic!("another verb") };
+    assert_eq!(verb.patient(&cli.global).timeout, cli.global.timeout, "a person waits there");
 }
 
 #[tokio::test]

@@ -199,7 +199,7 @@ impl Election {
         let mut retry = Backoff::new(FIRST_WAIT, LONGEST_WAIT).retry();
         // From here on the candidate may exist.
         let mut candidate =
-            Candidate { key, create_revision: None, farewells: session.say_farewell(), won: false };
+            Candidacy { key, create_revision: None, farewells: session.say_farewell(), won: false };
         loop {
             match self.step(&mut candidate, lease, &value, stands).await {
                 Ok(Some(leadership)) => return Ok(leadership),
@@ -226,26 +226,26 @@ impl Election {
     /// them to go.
     async fn step(
         &self,
-        candidate: &mut Candidate,
+        candidacy: &mut Candidacy,
         lease: LeaseId,
         value: &[u8],
         stands: &(impl Fn() + Sync),
     ) -> Result<Option<Leadership>, Failure> {
-        if candidate.create_revision.is_none() {
-            candidate.create_revision = self.stand(&candidate.key, lease, value).await?;
-            let Some(_) = candidate.create_revision else { return Ok(None) };
+        if candidacy.create_revision.is_none() {
+            candidacy.create_revision = self.stand(&candidacy.key, lease, value).await?;
+            let Some(_) = candidacy.create_revision else { return Ok(None) };
             stands();
         }
         let now = self.store.read(&[Range::KeysOnly(self.prefix())], None).await?;
-        let own = now.kvs.get(&candidate.key.to_string()).map(|kv| kv.create_revision);
-        let Some(create_revision) = candidate.create_revision.filter(|mine| own == Some(*mine))
+        let own = now.kvs.get(&candidacy.key.to_string()).map(|kv| kv.create_revision);
+        let Some(create_revision) = candidacy.create_revision.filter(|mine| own == Some(*mine))
         else {
             return Err(self.why_gone(lease).await);
         };
         match youngest_before(&now, create_revision) {
             None => {
-                candidate.won = true;
-                let key = candidate.key.clone();
+                candidacy.won = true;
+                let key = candidacy.key.clone();
                 Ok(Some(Leadership { key, create_revision, lease }))
             }
             Some(key) => {
@@ -334,14 +334,14 @@ fn farewell(key: &Key, create_revision: Revision) -> Txn {
 }
 
 /// Our candidate; unless it wins, it is deleted when the campaign ends in whatever way.
-struct Candidate {
+struct Candidacy {
     key: Key,
     create_revision: Option<Revision>,
     farewells: mpsc::Sender<Txn>,
     won: bool,
 }
 
-impl Drop for Candidate {
+impl Drop for Candidacy {
     fn drop(&mut self) {
         if self.won {
             return;

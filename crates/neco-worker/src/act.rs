@@ -292,7 +292,7 @@ impl Engine {
         self.shared.set_doing(Some(doing.clone()));
         let cancel = context.cancel.clone();
         let publish = ProgressSink::publish(context.progress.words(), Arc::clone(&self.shared));
-        let tell = context.progress.clone().tell_who_is_away(self.shared.away());
+        let tell = context.progress.clone().tell_what_is_waited_for(self.shared.waits_for());
         let again = DiskWait {
             shared: Arc::clone(&self.shared),
             progress: context.progress.clone(),

@@ -261,7 +261,7 @@ impl Engine {
             Move::Rest(rest) => rest.to_string(),
             Move::Cancel { why } => format!("leaving at a safe point: {why}"),
             // What runs may wait for systemd or Docker.
-            _ => self.shared.away().borrow().clone(),
+            _ => self.shared.waits_for().borrow().clone(),
         };
         let now = self.shared.now();
         let changed = self.last.as_ref() != Some(&(row, decided.clone()));

@@ -53,12 +53,11 @@ impl ProgressSink {
         self.change(|progress| progress.doing = what);
     }
 
-    /// Says, until it is dropped, who of this server is waited for because nobody answers there, and after that again what
-    /// was being done.
-    pub(crate) async fn tell_who_is_away(self, mut away: watch::Receiver<String>) {
+    /// Says, until it is dropped, what is waited for outside of etcd, and after that again what was being done.
+    pub(crate) async fn tell_what_is_waited_for(self, mut waits_for: watch::Receiver<String>) {
         let mut before = None;
         loop {
-            let why = away.borrow_and_update().clone();
+            let why = waits_for.borrow_and_update().clone();
             if why.is_empty() {
                 if let Some(doing) = before.take() {
                     self.change(|progress| progress.doing = doing);
@@ -68,7 +67,7 @@ impl ProgressSink {
                 before = before.or_else(doing);
                 self.waiting(&why);
             }
-            if away.changed().await.is_err() {
+            if waits_for.changed().await.is_err() {
                 return std::future::pending().await;
             }
         }

@@ -26,8 +26,8 @@ pub struct Shared {
     journal: Arc<dyn JournalStore>,
     local: Mutex<Local>,
     observed: watch::Sender<Observation>,
-    /// Who of this server does not answer and is waited for, in words; empty when everybody does.
-    away: watch::Sender<String>,
+    /// What is waited for outside of etcd, in words; empty where nothing is.
+    waits_for: watch::Sender<String>,
     /// The revision that the engine has looked at last.
     seen: watch::Sender<Revision>,
     /// When progress was last written, by the monotonic clock.
@@ -58,9 +58,19 @@ impl Shared {
     ) -> Result<Arc<Self>, JournalError> {
         local.journal = fold(&*journal)?;
         let observed = watch::Sender::new(Observation::default());
-        let (away, seen) = (watch::Sender::default(), watch::Sender::new(Revision(0)));
+        let (waits_for, seen) = (watch::Sender::default(), watch::Sender::new(Revision(0)));
         let (local, progress, refused) = (Mutex::new(local), Mutex::default(), Mutex::default());
-        Ok(Arc::new(Self { store, clock, journal, local, observed, away, seen, progress, refused }))
+        Ok(Arc::new(Self {
+            store,
+            clock,
+            journal,
+            local,
+            observed,
+            waits_for,
+            seen,
+            progress,
+            refused,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Local> {
@@ -190,17 +200,17 @@ impl Shared {
 
     /// Takes note of what is waited for outside of etcd, or of the end of that.
     pub fn note_waiting(&self, why: &str) {
-        self.away.send_if_modified(|away| {
-            let is_news = away != why;
-            why.clone_into(away);
+        self.waits_for.send_if_modified(|waits_for| {
+            let is_news = waits_for != why;
+            why.clone_into(waits_for);
             is_news
         });
         self.observe(|observation| why.clone_into(&mut observation.waiting_for));
     }
 
     /// What [`Self::note_waiting`] was told last.
-    pub(crate) fn away(&self) -> watch::Receiver<String> {
-        self.away.subscribe()
+    pub(crate) fn waits_for(&self) -> watch::Receiver<String> {
+        self.waits_for.subscribe()
     }
 
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Observation)) {

@@ -18,7 +18,7 @@ use neco_store::{Committed, Follower, Store, StoreError};
 
 pub use package::{PREVIEWS, PreviewPackages};
 
-use crate::steps::{StepHost, preview_of};
+use crate::steps::{StepHost, dry_run};
 
 /// Delays after something did not work.
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
@@ -100,9 +100,9 @@ impl Previewer {
         let mut look = std::pin::pin!(self.look(question));
         let looked = tokio::time::timeout(WITHIN, look.as_mut()).await;
         // Whoever is away is asked again without end; that is known as long as somebody still asks.
-        let away = self.host.shared.away().borrow().clone();
+        let waits_for = self.host.shared.waits_for().borrow().clone();
         let answer = looked.unwrap_or_else(|_| {
-            let why = if away.is_empty() { away } else { format!(": {away}") };
+            let why = if waits_for.is_empty() { waits_for } else { format!(": {waits_for}") };
             self.failed(format!("no answer within {WITHIN:?}{why}"))
         });
         let (asked, key) = (Key::Preview(lease), Key::PreviewAnswer(lease, self.host.about.lrn));
@@ -144,7 +144,7 @@ impl Previewer {
         question: &PreviewQuestion,
         package: Option<&Path>,
     ) -> Result<Preview, String> {
-        let previewed = preview_of(recipe, &self.host, question, package).await;
+        let previewed = dry_run(recipe, &self.host, question, package).await;
         let previewed = previewed.map_err(|error| one_line(&error))?;
         Ok(Preview {
             running: self.running.clone(),

@@ -55,21 +55,15 @@ pub(crate) async fn component(
             restarts.push(restart_unit(context, host, unit, digest, turn).await?);
             continue;
         }
-        // A release may take long to be had; what is done with it comes under a fence of its own.
-        let fetched = match (&change, &desired.package) {
-            (Change::InstallPackage(_), Some(package)) => {
-                Some(packages::fetch(context, host, package).await?)
-            }
-            _ => None,
-        };
-        let view = guarded(context, turn).await?;
-        match (fetched, &desired.package) {
-            (Some(file), Some(package)) => {
-                let work = packages::install(host, package, &file);
-                noted(context, &change, &view, work).await?;
-            }
-            _ => noted(context, &change, &view, perform(host, desired, &change)).await?,
+        if let (Change::InstallPackage(_), Some(package)) = (&change, &desired.package) {
+            // A release may take long to be had; what is done with it comes under a fence of its own.
+            let file = packages::fetch(context, host, package).await?;
+            let view = guarded(context, turn).await?;
+            noted(context, &change, &view, packages::install(host, package, &file)).await?;
+            continue;
         }
+        let view = guarded(context, turn).await?;
+        noted(context, &change, &view, perform(host, desired, &change)).await?;
     }
     let proven =
         context.unless_cancelled("waiting until it is ready", ready(host, component)).await;

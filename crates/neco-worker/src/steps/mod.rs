@@ -1,30 +1,24 @@
 //! What the engine asks of whoever knows the recipe.
 
+mod actions;
 mod apply;
-mod assets;
-mod cke_contents;
-mod cke_template;
+mod checks;
 mod contents;
-mod dhcp_json;
-mod etcd;
-mod fetch_images;
+mod dry_run;
 mod group;
 mod host;
-mod ignitions;
 mod installed;
 mod packages;
-mod preview;
 mod probe;
 mod recipe;
-mod sabakan_contents;
+mod sabakan;
+mod set_up;
 mod started;
 mod stored;
 mod tries;
-mod user_resources;
-mod vault_leader;
 
+pub(crate) use dry_run::of as dry_run;
 pub use host::{About, StepHost};
-pub(crate) use preview::of as preview_of;
 pub use recipe::RecipeSteps;
 pub use tries::Patience;
 

@@ -1,20 +1,14 @@
 //! The Debian packages of components: fetched as long as that takes, and then installed in one go.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use neco_base::Backoff;
 use neco_components::Deb;
 use neco_connect::one_line;
-use neco_host::disk_trouble;
-use neco_schema::Severity;
 
 use crate::context::{StepContext, StepError};
 use crate::debs::DebError;
 use crate::steps::host::StepHost;
-
-/// Delays while a release is not to be had.
-const FETCH_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+use crate::steps::tries::{Trouble, endlessly};
 
 /// Fetches a package, again and again while what keeps it away may pass. Before each try is a safe point, and a download may
 /// be cut off: the next one goes on with it.
@@ -26,30 +20,13 @@ pub(crate) async fn fetch(
     host: &StepHost,
     package: &Deb,
 ) -> Result<PathBuf, StepError> {
-    let name = format!("package {} {}", package.name, package.release);
-    let what = format!("fetching {name}");
-    let mut retry = FETCH_AGAIN.retry();
-    loop {
-        context.fence().await?;
-        context.doing(&what);
+    let what = format!("fetching package {} {}", package.name, package.release);
+    let fetch = |_| async {
         let progress = |now: neco_releases::Progress| context.bytes(now.done, now.total);
         let fetched = async { Ok(host.debs.fetch(package, &progress).await) };
-        let error = match context.unless_cancelled(&what, fetched).await? {
-            Ok(file) => return Ok(file),
-            Err(error) => error,
-        };
-        if error.severity() != Severity::TryAgain || disk_trouble(&error).is_some() {
-            return Err(StepError::failed(what, &error));
-        }
-        let why = one_line(&error);
-        tracing::warn!(package = %package.name, %why, "fetching failed, trying again");
-        context.doing(format!("waiting to fetch {name} again: {why}"));
-        tokio::select! {
-            biased;
-            () = context.cancel().cancelled() => {}
-            () = tokio::time::sleep(retry.pause()) => {}
-        }
-    }
+        Ok(context.unless_cancelled(&what, fetched).await?.map_err(Trouble::from))
+    };
+    endlessly(context, &what, fetch).await
 }
 
 /// Installs a package from its file, and notes of which release it is.

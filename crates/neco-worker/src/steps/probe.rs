@@ -11,8 +11,8 @@ use neco_systemd::UnitState;
 use tokio::net::TcpStream;
 
 use crate::context::StepError;
+use crate::steps::checks::vault_leader;
 use crate::steps::host::{StepHost, unit_name};
-use crate::steps::vault_leader;
 
 /// How long one answer may take; the component says how long it is asked again and again.
 const ANSWER: Duration = Duration::from_secs(5);

@@ -14,26 +14,12 @@ use neco_schema::journal::Effect;
 use neco_schema::{RequestId, UpdateRequest, Way};
 
 use crate::context::{StepContext, StepError};
-use crate::steps::host::StepHost;
-use crate::steps::{
-    PlanError, Steps, apply, cke_contents, cke_template, contents, dhcp_json, etcd, fetch_images,
-    group, installed, sabakan_contents, user_resources, vault_leader,
+use crate::steps::actions::{
+    self, cke_contents, cke_template, dhcp_json, etcd, fetch_images, sabakan_contents,
+    user_resources,
 };
-
-/// The actions that recipes may name.
-const ACTIONS: [&str; 8] = [
-    fetch_images::NAME,
-    dhcp_json::NAME,
-    cke_template::NAME,
-    cke_contents::NAME,
-    sabakan_contents::NAME,
-    user_resources::NAME,
-    etcd::endpoints::NAME,
-    etcd::NAME,
-];
-
-/// The checks that components may name.
-const CHECKS: [&str; 1] = [vault_leader::NAME];
+use crate::steps::host::StepHost;
+use crate::steps::{PlanError, Steps, apply, checks, contents, group, installed};
 
 /// A recipe on this server.
 pub struct RecipeSteps {
@@ -48,14 +34,14 @@ impl RecipeSteps {
     /// # Errors
     /// The recipe names actions that this version does not have.
     pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
-        recipe.check_actions(&ACTIONS, &CHECKS)?;
+        recipe.check_actions(&actions::NAMES, &checks::NAMES)?;
         Ok(Self { shape: recipe.shape(), recipe, host })
     }
 
     /// What keeps this version from following the recipe in `folder`, each with file and line; empty where nothing does.
     pub(crate) fn unusable(folder: &Path) -> Vec<String> {
         let lines = |problems: Problems| problems.iter().map(ToString::to_string).collect();
-        let checked = |recipe: Recipe| recipe.check_actions(&ACTIONS, &CHECKS);
+        let checked = |recipe: Recipe| recipe.check_actions(&actions::NAMES, &checks::NAMES);
         match Recipe::load(folder).map(checked) {
             Ok(Ok(())) => Vec::new(),
             Ok(Err(problems)) | Err(LoadError::Invalid { problems, .. }) => lines(problems),

@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use neco_base::Backoff;
+use neco_base::{Backoff, Retry};
 use neco_connect::one_line;
 use neco_host::disk_trouble;
+use neco_plan::View;
+use neco_runtime::RuntimeError;
 use neco_sabakan::SabakanError;
 use neco_schema::Severity;
 
 use crate::context::{StepContext, StepError};
+use crate::debs::DebError;
 use crate::outside::OutsideError;
 
 /// How often such a thing is tried, how far apart, and how long.
@@ -78,6 +81,18 @@ impl From<OutsideError> for Trouble {
     }
 }
 
+impl From<DebError> for Trouble {
+    fn from(error: DebError) -> Self {
+        Self { passes: error.severity() == Severity::TryAgain, error: error.into() }
+    }
+}
+
+impl From<RuntimeError> for Trouble {
+    fn from(error: RuntimeError) -> Self {
+        Self { passes: error.severity() == Severity::TryAgain, error: error.into() }
+    }
+}
+
 /// Does `work`, again and again while that may help. Before each further try is a safe point, and `work` may be cut off
 /// wherever it waits.
 ///
@@ -107,15 +122,56 @@ where
         if !passes || !lasts || disk_trouble(&*error).is_some() {
             return Err(StepError::failed(what, &*error));
         }
-        let why = one_line(&*error);
-        tracing::warn!(what, %why, "it is tried again");
-        context.doing(format!("{what}: waiting to try again: {why}"));
-        tokio::select! {
-            biased;
-            () = context.cancel().cancelled() => {}
-            () = tokio::time::sleep(retry.pause()) => {}
-        }
+        again(context, what, &*error, &mut retry).await;
         context.fence().await?;
+    }
+}
+
+/// Delays while what others have is not to be had.
+const AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+
+/// As [`patiently`], but without end: what is fetched before anything is touched may take as long as its source is away.
+/// Before each try is a safe point, whose view `work` is given; it says itself where it may be cut off.
+///
+/// # Errors
+/// Cancelled, or it failed for good: `what` with its cause.
+pub(crate) async fn endlessly<T, F>(
+    context: &StepContext,
+    what: &str,
+    work: impl Fn(View) -> F,
+) -> Result<T, StepError>
+where
+    F: Future<Output = Result<Result<T, Trouble>, StepError>>,
+{
+    let mut retry = AGAIN.retry();
+    loop {
+        let view = context.fence().await?;
+        context.doing(what);
+        let Trouble { error, passes } = match work(view).await? {
+            Ok(done) => return Ok(done),
+            Err(trouble) => trouble,
+        };
+        if !passes || disk_trouble(&*error).is_some() {
+            return Err(StepError::failed(what, &*error));
+        }
+        again(context, what, &*error, &mut retry).await;
+    }
+}
+
+/// Says why there is another try, and waits for its time.
+async fn again(
+    context: &StepContext,
+    what: &str,
+    error: &(dyn std::error::Error + Send + Sync + 'static),
+    retry: &mut Retry,
+) {
+    let why = one_line(error);
+    tracing::warn!(what, %why, "it is tried again");
+    context.doing(format!("{what}: waiting to try again: {why}"));
+    tokio::select! {
+        biased;
+        () = context.cancel().cancelled() => {}
+        () = tokio::time::sleep(retry.pause()) => {}
     }
 }
 

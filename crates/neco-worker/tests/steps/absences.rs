@@ -167,10 +167,14 @@ fn full() -> DebError {
     ReleaseError::Io { action: "writing", path, source }.into()
 }
 
+fn is_awaited(doing: &str) -> bool {
+    doing.starts_with("fetching package etcdpasswd ") && doing.contains("waiting to try again")
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_out_of_reach_is_waited_for_and_aborts_nothing() {
     let (cluster, request) = without_releases(2, limited).await;
-    let waits = |lrn| cluster.does(lrn).starts_with("waiting to fetch package etcdpasswd ");
+    let waits = |lrn| is_awaited(&cluster.does(lrn));
     cluster.until("both wait for it", async || waits(0) && waits(1)).await;
     tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
     assert!(waits(0) && cluster.does(0).contains("limits the rate"), "{}", cluster.does(0));
@@ -184,7 +188,7 @@ async fn a_release_that_is_out_of_reach_is_waited_for_and_aborts_nothing() {
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_release_hears_that_the_request_ends() {
     let (cluster, request) = without_releases(1, limited).await;
-    let waits = async || cluster.does(0).starts_with("waiting to fetch package etcdpasswd ");
+    let waits = async || is_awaited(&cluster.does(0));
     cluster.until("it waits for it", waits).await;
     cluster.stop_request(&request).await;
     cluster.ended(&request, Condition::NotRunning).await;

@@ -10,8 +10,8 @@ use neco_schema::{
 };
 
 use crate::context::StepError;
+use crate::steps::actions::{etcd, fetch_images};
 use crate::steps::host::{StepHost, image_ref};
-use crate::steps::{etcd, fetch_images};
 
 /// What is shown of a recipe.
 pub(crate) struct Previewed {
@@ -151,8 +151,8 @@ impl Looking<'_> {
             _ => None,
         };
         match (action, &desired) {
-            (etcd::NAME, desired) => etcd::preview(self.host, servers, desired.as_ref()).await,
-            (_, Some(_)) => etcd::preview_endpoints(self.host, servers),
+            (etcd::NAME, desired) => etcd::dry_run(self.host, servers, desired.as_ref()).await,
+            (_, Some(_)) => etcd::dry_run_of_endpoints(self.host, servers),
             (_, None) => Ok(Vec::new()),
         }
     }

@@ -12,12 +12,12 @@ use neco_schema::{ConfigKey, Key, Lrn};
 use serde::Serialize;
 
 use crate::context::{StepContext, StepError};
-use crate::steps::assets::{self, WantedImage};
-use crate::steps::dhcp_json::sabakan_is_set_up;
+use crate::steps::actions::cke_contents;
 use crate::steps::host::StepHost;
-use crate::steps::ignitions::{self, Meant};
+use crate::steps::sabakan::assets::{self, WantedImage};
+use crate::steps::sabakan::ignitions::{self, Meant};
 use crate::steps::tries::{Trouble, patiently};
-use crate::steps::{cke_contents, contents, stored};
+use crate::steps::{contents, set_up, stored};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "sabakan-contents";
@@ -51,7 +51,7 @@ pub(crate) async fn run(
     images: &[&Image],
     facts: &Facts,
 ) -> Result<(), StepError> {
-    if !sabakan_is_set_up(context, host)? {
+    if !set_up::sabakan(context, host)? {
         return Ok(());
     }
     let wanted = wanted(context, host, recipe, images, facts).await?;

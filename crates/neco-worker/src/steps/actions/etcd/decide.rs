@@ -143,8 +143,8 @@ enum Removal {
 
 /// Who is to be taken out first: who costs nothing, who is ill, and the leader last.
 fn removal(health: &ClusterHealth, known: &Known) -> Removal {
-    let belongs = |member: &&MemberHealth| !known.servers.iter().any(|lrn| is_of(member, *lrn));
-    let mut outside: Vec<&MemberHealth> = health.members.iter().filter(belongs).collect();
+    let is_outside = |member: &&MemberHealth| !known.servers.iter().any(|lrn| is_of(member, *lrn));
+    let mut outside: Vec<&MemberHealth> = health.members.iter().filter(is_outside).collect();
     outside.sort_by_key(|member| (!member.is_learner, member.healthy, member.is_leader));
     let Some(first) = outside.first() else { return Removal::None };
     match outside.iter().find(|member| is_dispensable(health, member)) {

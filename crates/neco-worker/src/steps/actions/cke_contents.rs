@@ -3,11 +3,10 @@
 use neco_components::ContentDigest;
 
 use crate::context::{StepContext, StepError};
-use crate::steps::assets::{self, WantedImage};
-use crate::steps::contents;
-use crate::steps::dhcp_json::sabakan_is_set_up;
 use crate::steps::host::StepHost;
+use crate::steps::sabakan::assets::{self, WantedImage};
 use crate::steps::tries::{Trouble, patiently};
+use crate::steps::{contents, set_up};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "cke-contents";
@@ -21,7 +20,7 @@ pub(crate) async fn run(
     host: &StepHost,
     contents: &str,
 ) -> Result<(), StepError> {
-    if !sabakan_is_set_up(context, host)? {
+    if !set_up::sabakan(context, host)? {
         return Ok(());
     }
     if !host.cke.is_here() {

@@ -6,10 +6,10 @@
 //! - [`endpoints`] tells Neco's own programs where etcd is: `etcd-endpoints`.
 
 mod decide;
+mod dry_run;
 pub(crate) mod endpoints;
 mod files;
 mod members;
-mod preview;
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use neco_store::{ClusterHealth, MemberHealth, Store};
 use crate::context::StepContext;
 use crate::steps::host::StepHost;
 
+pub(crate) use dry_run::{dry_run, dry_run_of_endpoints};
 pub(crate) use members::{NAME, run};
-pub(crate) use preview::{preview, preview_endpoints};
 
 /// The component whose files and unit belong to the own member. Only where it is one of a server's components, Neco changes
 /// who belongs to etcd, and where its own programs look for it.

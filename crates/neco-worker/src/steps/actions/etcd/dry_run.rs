@@ -13,7 +13,7 @@ use crate::steps::host::{StepHost, unit_name};
 ///
 /// # Errors
 /// The disk, systemd or etcd does not answer.
-pub(crate) async fn preview(
+pub(crate) async fn dry_run(
     host: &StepHost,
     servers: &[Lrn],
     desired: Option<&Desired>,
@@ -43,7 +43,7 @@ pub(crate) async fn preview(
 ///
 /// # Errors
 /// The configuration cannot be read or understood.
-pub(crate) fn preview_endpoints(
+pub(crate) fn dry_run_of_endpoints(
     host: &StepHost,
     servers: &[Lrn],
 ) -> Result<Vec<PreviewedChange>, StepError> {

@@ -7,8 +7,8 @@ use neco_sabakan::{AssetName, IgnitionId, IgnitionTemplate, Role};
 use neco_schema::NecoVersion;
 
 use crate::context::{StepContext, StepError};
-use crate::steps::assets::WantedImage;
 use crate::steps::host::StepHost;
+use crate::steps::sabakan::assets::WantedImage;
 use crate::steps::tries::{Trouble, patiently};
 
 /// What templates may refer to, beside the addresses of the boot servers.

@@ -11,15 +11,13 @@ use serde_json::{Map, Value, json};
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
 use crate::steps::tries::{Trouble, patiently};
-use crate::steps::{contents, stored};
+use crate::steps::{contents, set_up, stored};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "cke-template";
 /// The file beside the recipe that is made into the template.
 pub(crate) const DATA: &str = "cke-template.yml";
 
-/// CKE was set up on this cluster where this is.
-pub(crate) const SET_UP: &str = "/etc/cke/etcd.crt";
 /// Where the template lies for `ckecli`.
 const FILE: &str = "/var/lib/neco/cke-template.yml";
 
@@ -33,8 +31,7 @@ pub(crate) async fn run(
     contents: &str,
     shipped: &str,
 ) -> Result<(), StepError> {
-    if !host.exists(Path::new(SET_UP))? {
-        context.doing(format!("CKE was not set up on this server: there is no {SET_UP}"));
+    if !set_up::cke(context, host)? {
         return Ok(());
     }
     if !host.cke.is_here() {

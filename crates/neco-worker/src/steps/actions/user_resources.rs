@@ -1,16 +1,16 @@
 //! `user-resources`: gives CKE resources of Kubernetes, which it keeps there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use neco_components::{ContentDigest, Image, render_data};
 use neco_schema::ConfigKey;
 use serde::Serialize;
 
 use crate::context::{StepContext, StepError};
+use crate::steps::actions::cke_contents;
 use crate::steps::host::StepHost;
 use crate::steps::tries::{Trouble, patiently};
-use crate::steps::{cke_contents, cke_template, contents, stored};
+use crate::steps::{contents, set_up, stored};
 
 /// The name in recipes.
 pub(crate) const NAME: &str = "user-resources";
@@ -43,11 +43,7 @@ pub(crate) async fn run(
     images: impl Iterator<Item = &Image>,
     files: &[(&str, &str)],
 ) -> Result<(), StepError> {
-    if !host.exists(Path::new(cke_template::SET_UP))? {
-        context.doing(format!(
-            "CKE was not set up on this server: there is no {}",
-            cke_template::SET_UP
-        ));
+    if !set_up::cke(context, host)? {
         return Ok(());
     }
     if !host.cke.is_here() {

@@ -1,0 +1,4 @@
+//! What more than one action brings into sabakan.
+
+pub(crate) mod assets;
+pub(crate) mod ignitions;

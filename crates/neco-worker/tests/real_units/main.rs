@@ -1,7 +1,9 @@
-//! Commands as units of a real systemd.
+//! Commands as units of a real systemd, and files of a real root.
 //!
 //! `cargo xtask dctest drivers-keep-their-contracts` copies this suite into a machine of the virtual data centre and runs it
 //! there with `--ignored`.
+
+mod files;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,11 +18,16 @@ use neco_worker::install::{Daemons, SystemdDaemons, SystemdDetached};
 /// The variable that asks for a unit.
 const ASKED: &str = "NECO_CONTRACT_UNIT";
 
-fn engine() -> SystemdDetached {
+/// What is changed here is a machine's own.
+fn must_be_a_machine() {
     assert!(
         Path::new("/etc/neco/rack").exists() && Path::new(Systemd::BOOTED).is_dir(),
         "this is no machine of `cargo xtask dc`"
     );
+}
+
+fn engine() -> SystemdDetached {
+    must_be_a_machine();
     SystemdDetached::new(Root::new("/").expect("a root"), Arc::new(Systemd::new()))
 }
 

@@ -170,7 +170,7 @@ async fn a_unit_without_install_section_stays_static(bench: &impl Bench) {
     units.enable(&vault()).await.expect("nothing to enable");
     let state = units.state(&vault()).await.expect("a state");
     assert_eq!(state.file_state, FileState::Static);
-    assert!(!state.is_enabled());
+    assert!(!state.is_enabled() && !state.wants_enabling());
 }
 
 async fn a_changed_file_counts_after_a_daemon_reload(bench: &impl Bench) {

@@ -62,6 +62,16 @@ impl UnitState {
     pub fn is_enabled(&self) -> bool {
         self.file_state == FileState::Enabled
     }
+
+    /// Whether it does not start at boot, and would if it were enabled. Of one that says nothing about boot, or that is made
+    /// or named by another (systemctl(1), `is-enabled`), nothing would become of that.
+    pub fn wants_enabling(&self) -> bool {
+        match &self.file_state {
+            FileState::Enabled | FileState::Static | FileState::Transient => false,
+            FileState::Other(word) => !matches!(word.as_str(), "indirect" | "generated" | "alias"),
+            FileState::Disabled | FileState::Masked | FileState::Missing => true,
+        }
+    }
 }
 
 macro_rules! states {
@@ -176,5 +186,24 @@ mod tests {
         );
         assert_eq!(FileState::from(String::new()), FileState::Missing);
         assert_eq!(LoadState::from("not-found".to_owned()), LoadState::NotFound);
+    }
+
+    #[test]
+    fn what_cannot_be_enabled_does_not_want_it() {
+        let state = |word: &str| UnitState {
+            load: LoadState::Loaded,
+            active: ActiveState::Active,
+            settles_in: None,
+            sub: String::new(),
+            file_state: word.to_owned().into(),
+            needs_reload: false,
+            run: None,
+        };
+        for word in ["enabled", "static", "transient", "indirect", "generated", "alias"] {
+            assert!(!state(word).wants_enabling(), "{word}");
+        }
+        for word in ["disabled", "masked", "", "enabled-runtime", "linked", "bad"] {
+            assert!(state(word).wants_enabling(), "{word}");
+        }
     }
 }

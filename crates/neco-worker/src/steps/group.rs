@@ -443,7 +443,7 @@ pub(crate) async fn left_unknown(host: &StepHost, group: &str) -> Vec<String> {
 async fn stays_away(host: &StepHost, unit: &str, runs: bool) -> bool {
     let Ok(name) = unit_name(unit) else { return true };
     match host.units.state(&name).await {
-        Ok(state) => state.exists() && !(state.is_enabled() && (state.is_active() || !runs)),
+        Ok(state) => state.exists() && (state.wants_enabling() || (runs && !state.is_active())),
         Err(_) => true,
     }
 }

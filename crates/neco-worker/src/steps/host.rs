@@ -320,7 +320,7 @@ impl StepHost {
             if state.exists() {
                 let started_with = Began::digest_of(self, desired, unit, &state)?;
                 let observed = ObservedUnit {
-                    enabled: state.is_enabled(),
+                    enabled: !state.wants_enabling(),
                     active: state.is_active(),
                     started_with,
                     needs_reload: state.needs_reload,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use neco_runtime::{Call, ImageRef};
-use neco_schema::Condition;
+use neco_schema::{Condition, Lrn};
 
 use crate::cluster::{Cluster, Server, edit};
 
@@ -276,5 +276,27 @@ async fn a_file_of_the_site_is_left_as_it_is() {
     std::fs::remove_file(cluster.server(0).path("/etc/agent/own.conf")).unwrap();
     cluster.update().await;
     assert_eq!(read(cluster.server(0), "/etc/agent/own.conf").as_deref(), Some("# 0\n"));
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_of_a_package_that_says_nothing_about_boot_is_started_and_asks_for_no_more() {
+    const UNIT: &str = "node-exporter.service";
+    let mut cluster = Cluster::of(1).await;
+    let server = cluster.server(0);
+    for (path, text) in [
+        ("/usr/lib/systemd/system/node-exporter.service", "[Service]\nExecStart=/bin/true\n"),
+        ("/usr/sbin/node_exporter", "a program"),
+    ] {
+        let path = server.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    cluster.update().await;
+    assert_eq!(cluster.take_order(UNIT), [format!("0: start {UNIT}")]);
+    cluster.update().await;
+    assert_eq!(cluster.take_order(UNIT), Vec::<String>::new());
+    let plan = cluster.view().plans[&Lrn::new(0)].value.clone();
+    assert_eq!(plan.changes, Vec::<String>::new(), "nothing is to be changed");
     cluster.verdict().await;
 }

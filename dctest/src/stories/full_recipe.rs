@@ -15,10 +15,6 @@ pub(super) const STORY: Story = Story::new(
 )
 .on_full_servers();
 
-/// How many seconds an update that changes nothing may take where nobody else computes. Here others do, so it stands beside what
-/// was measured and is not held against it.
-const BUDGET: u32 = 10;
-
 /// Where shells learn how sabactl completes words.
 const COMPLETION: &str = "/etc/bash_completion.d/sabactl";
 
@@ -29,10 +25,7 @@ async fn run(site: &mut Site) -> Result<()> {
     let before = running(site).await?;
     site.update(UPDATE).await?;
     let after = running(site).await?;
-    let took = site.took().await?;
-    let figure = "seconds of an update of everything that changes nothing";
-    let figure = format!("{figure} (budget on an idle machine: {BUDGET})");
-    site.note(&figure, took.as_secs_f64());
+    site.note_what_nothing_took("an update of everything that changes nothing").await?;
     for (machine, (before, after)) in site.machines.iter().zip(before.iter().zip(&after)) {
         for (what, run) in before {
             let now = after.get(what);

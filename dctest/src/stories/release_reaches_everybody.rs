@@ -41,8 +41,7 @@ async fn changes_nothing(site: &mut Site) -> Result<()> {
     let before = running(site).await?;
     site.update(UPDATE).await?;
     let after = running(site).await?;
-    let took = site.took().await?;
-    site.note("seconds of an update that changes nothing", took.as_secs_f64());
+    site.note_what_nothing_took("an update that changes nothing").await?;
     for (machine, (before, after)) in site.machines.iter().zip(before.iter().zip(&after)) {
         ensure!(before.contains_key("serf.service"), "{}: Serf is not looked at", machine.name);
         for (unit, run) in before {

@@ -21,12 +21,13 @@ use crate::{folder, lock};
 pub(super) const HELP: &str = "\
 Tells stories in a virtual data centre: real boot servers, the real package, real faults.
 
-usage: cargo xtask dctest [core | --all | STORY...] [--name N] [--output human|json]
+usage: cargo xtask dctest [core | --all | STORY...] [--release] [--name N] [--output human|json]
        cargo xtask dctest --list
 
   core            the short suite; what is told if nothing is named
   --all           all stories
   --list          only names them, each with what is seen in it
+  --release       with the package as it is released, for figures: it is optimized, and built for long
   --name N        names data centre and results, for two runs side by side; default: stories
   --output json   one JSON object on the last line of standard output, with passed, failed, seconds
                   and phases, and with outcome and reason if nothing was told; all else goes to
@@ -43,6 +44,9 @@ const CORE: &str = "core";
 
 /// By which the list marks stories in which boot servers run everything.
 const FULL: &str = "full";
+
+/// The word for the package as it is released, which is of no concern to whoever tells stories.
+const RELEASE: &str = "--release";
 
 /// The forms of output.
 const OUTPUTS: [&str; 2] = ["human", JSON];
@@ -136,16 +140,17 @@ fn start(args: Vec<String>, preparation: &mut Preparation) -> Done<Infallible> {
         preparation.phase("check", || able(check.arg("check")))?;
     }
     let mut stories = dctest();
-    stories.arg("stories").args(args);
+    stories.arg("stories").args(args.iter().filter(|word| *word != RELEASE));
     if !wanted.list {
         let (packages, suites) = (dir.join("packages"), dir.join("suites"));
         // Of two runs at once one would take away what the other has just made.
         let _lock = lock::hold(&dir.join("preparation.lock"))?;
-        preparation
-            .phase("build", || Programs::shipped(&workspace, &tools, Profile::Dev).map(drop))?;
-        preparation.phase("package", || pack(&workspace, &programs, &packages))?;
+        let profile = if wanted.release { Profile::Release } else { Profile::Dev };
+        let shipped =
+            preparation.phase("build", || Programs::shipped(&workspace, &tools, profile))?;
+        preparation.phase("package", || pack(&workspace, &shipped, &packages))?;
         preparation.phase("suites", || build::suites(&workspace, &tools, &suites))?;
-        stories.env("NECO_BIN_DIR", &programs.dir);
+        stories.env("NECO_BIN_DIR", &shipped.dir);
         stories.env("NECO_PACKAGES", packages).env("NECO_SUITES", suites);
     }
     let error = stories.exec();
@@ -196,6 +201,7 @@ fn able(check: &mut Command) -> Done {
 struct Wanted {
     list: bool,
     all: bool,
+    release: bool,
     name: Option<String>,
     stories: Vec<String>,
 }
@@ -209,16 +215,16 @@ impl Wanted {
             return Err(Failure::usage(format!("--output is {outputs}, not `{output}`")));
         }
         let name = args.value("--name")?;
-        let (all, list) = (args.flag("--all"), args.flag("--list"));
+        let (all, list, release) = (args.flag("--all"), args.flag("--list"), args.flag(RELEASE));
         let stories = args.words();
         args.end()?;
-        if list && (all || output == JSON || !stories.is_empty()) {
+        if list && (all || release || output == JSON || !stories.is_empty()) {
             return Err(Failure::usage("--list stands alone: it names all stories, for people"));
         }
         if let (true, Some(story)) = (all, stories.first()) {
             return Err(Failure::usage(format!("with --all, `{story}` is told anyway; say one")));
         }
-        Ok(Self { list, all, name, stories })
+        Ok(Self { list, all, release, name, stories })
     }
 
     /// Whether one of the stories that are meant has a mark in the list, after its name.
@@ -260,10 +266,11 @@ mod tests {
 
     #[test]
     fn stories_are_told_from_values_of_options() {
-        let wanted = parse(&["--name", "core", "--output=json", "postinst-fails"]).unwrap();
+        let args = ["--name", "core", "--release", "--output=json", "postinst-fails"];
+        let wanted = parse(&args).unwrap();
         let name = Some("core".to_owned());
         let stories = words(&["postinst-fails"]);
-        assert_eq!(wanted, Wanted { list: false, all: false, name, stories });
+        assert_eq!(wanted, Wanted { list: false, all: false, release: true, name, stories });
     }
 
     #[test]
@@ -275,6 +282,7 @@ mod tests {
             (&["--all", "core"], "with --all, `core` is told anyway"),
             (&["--list", "core"], "--list stands alone"),
             (&["--list", "--output", "json"], "--list stands alone"),
+            (&["--list", "--release"], "--list stands alone"),
         ] {
             let failure = parse(words).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage);

@@ -38,7 +38,7 @@ pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
 pub use diff::{Difference, Effect, FileChange, UnitChange, absent_unit, diff, effects};
 pub use digest::ContentDigest;
 pub use facts::{Facts, ServerFacts};
-pub use load::{LoadError, Sources};
+pub use load::{LoadError, Sources, read_text};
 pub use neco_artifacts::{Artifacts, Deb, Image, ListedImage, OsImage};
 pub use neco_toml::{Name, NameError, Problem, Problems};
 pub use observed::{Observed, ObservedFile, ObservedUnit};

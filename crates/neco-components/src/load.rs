@@ -1,7 +1,8 @@
 //! Reads the folder.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use neco_artifacts::Artifacts;
@@ -9,6 +10,9 @@ use neco_toml::Problems;
 use toml::de::DeTable;
 
 use crate::Recipe;
+
+/// No file that people write is larger.
+const LARGEST: u64 = 16 << 20;
 
 /// The texts of a folder such as `/usr/share/neco`, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,7 +41,7 @@ pub enum LoadError {
         path: PathBuf,
         /// What the file system said.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// What stands there cannot be used.
     #[error("what {folder} says about boot servers cannot be used:\n{problems}")]
@@ -73,8 +77,30 @@ impl Sources {
 }
 
 fn text(path: &Path) -> Result<String, LoadError> {
-    std::fs::read_to_string(path)
-        .map_err(|source| LoadError::Read { path: path.to_owned(), source })
+    read_text(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })
+}
+
+/// The text of a file that people write, such as an `artifacts.toml`. Nothing is waited for, and no more is read than such a
+/// file can hold.
+///
+/// # Errors
+/// It cannot be read, is a pipe or a device, is larger than 16 MiB, or not UTF-8.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    let wrong = |what: String| io::Error::new(ErrorKind::InvalidData, what);
+    // Before it is opened: a pipe that nobody writes to would be waited for.
+    if !path.metadata()?.is_file() {
+        return Err(wrong("it is no plain file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    let length = File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if length as u64 > LARGEST {
+        return Err(wrong(format!("it is larger than {} MiB", LARGEST >> 20)));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
+        wrong(format!("line {line} is not text in UTF-8"))
+    })
 }
 
 fn optional(path: &Path) -> Result<Option<String>, LoadError> {
@@ -104,6 +130,10 @@ fn texts(
         let entry = entry.map_err(failed)?;
         match entry.file_name().into_string() {
             Ok(name) if name.starts_with('.') => {}
+            // It would break the lines of every report.
+            Ok(name) if name.chars().any(char::is_control) => {
+                strays.push(format!("{within}/{}", name.escape_debug()));
+            }
             Ok(name) if name.ends_with(ending) && name.len() > ending.len() => {
                 let content = text(&entry.path())?;
                 found.insert(name, content);

@@ -1,5 +1,7 @@
 //! What the loader refuses, and how it says so.
 
+use std::time::Duration;
+
 use neco_components::{LoadError, Problems, Recipe, Scope, Sources, StepScope};
 
 const RECIPE: &str = r#"format = 1
@@ -480,6 +482,44 @@ fn files_that_would_not_be_read_are_reported() {
     let error = Recipe::load(folder.path()).expect_err("half a package").to_string();
     assert!(error.contains("config.j2.dpkg-new: dpkg is unpacking a package"), "{error}");
     assert!(!error.contains("remove other files"), "{error}");
+}
+
+/// The server is not to wait for a pipe, nor to fill its memory from a device.
+#[test]
+fn what_is_no_text_is_not_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("recipe.toml");
+    let told = || {
+        Recipe::load(folder.path()).map(drop).map_err(|error| match error {
+            LoadError::Read { path, source } => {
+                format!("{}: {source}", path.file_name().expect("a name").display())
+            }
+            error @ LoadError::Invalid { .. } => format!("it is read: {error}"),
+        })
+    };
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("started");
+    assert!(made.success());
+    let (send, answer) = std::sync::mpsc::channel();
+    let at = folder.path().to_owned();
+    std::thread::spawn(move || send.send(Recipe::load(at).is_err()));
+    let answer = answer.recv_timeout(Duration::from_secs(20));
+    assert_eq!(answer, Ok(true), "nobody waits for whoever would write");
+    assert_eq!(told(), Err("recipe.toml: it is no plain file".to_owned()));
+    std::fs::remove_file(&path).expect("removable");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("a link");
+    assert_eq!(told(), Err("recipe.toml: it is no plain file".to_owned()));
+    std::fs::remove_file(&path).expect("removable");
+    let file = std::fs::File::create(&path).expect("writable");
+    file.set_len((16 << 20) + 1).expect("a file with a hole");
+    assert_eq!(told(), Err("recipe.toml: it is larger than 16 MiB".to_owned()));
+    std::fs::write(&path, b"format = 1\n\n# \xff\n").expect("writable");
+    assert_eq!(told(), Err("recipe.toml: line 3 is not text in UTF-8".to_owned()));
+    std::fs::write(&path, RECIPE).expect("writable");
+    assert!(told().expect_err("no components").starts_with("it is read: "));
+    std::fs::create_dir(folder.path().join("templates")).expect("a folder");
+    std::fs::write(folder.path().join("templates/a\nb.j2"), "x").expect("writable");
+    let told = told().expect_err("a name that breaks lines");
+    assert!(told.contains("\ntemplates/a\\nb.j2: this file would not be read"), "{told}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Which failure ends the program with which exit code. The only place that decides it.
 
+use std::io;
+
 use neco_connect::ConnectError;
 use neco_plan::operator::Refusal;
 use neco_process::config::ConfigError;
@@ -75,6 +77,17 @@ pub fn nothing_yet(what: impl std::fmt::Display) -> Failure {
     Failure::new(ExitCode::NothingYet, anyhow::anyhow!("{what}"))
 }
 
+/// Says what to do about a file that may not be read or written, where nobody has said it.
+#[must_use]
+pub fn with_rights(failure: Failure) -> Failure {
+    let causes = failure.error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let denied = causes.into_iter().any(|cause| cause.kind() == io::ErrorKind::PermissionDenied);
+    if failure.hint.is_some() || !denied {
+        return failure;
+    }
+    failure.with_hint("run it as root, or as somebody who may do that")
+}
+
 /// The command line asks for something that cannot be.
 pub fn usage(what: impl std::fmt::Display) -> Failure {
     Failure::new(ExitCode::Usage, anyhow::anyhow!("{what}"))
@@ -130,6 +143,18 @@ mod tests {
             assert_eq!(failure.code as u8, code, "{text}");
             assert!(failure.to_string().contains(&text));
         }
+    }
+
+    #[test]
+    fn who_may_not_is_told_who_may() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let within = anyhow::Error::from(denied()).context("reading /x");
+        let failure = with_rights(Failure::from(within));
+        assert!(failure.hint.is_some_and(|hint| hint.contains("as root")));
+        let said = Failure::from(denied()).with_hint("ask bob");
+        assert_eq!(with_rights(said).hint.as_deref(), Some("ask bob"));
+        let other = Failure::from(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(with_rights(other).hint, None);
     }
 
     #[test]

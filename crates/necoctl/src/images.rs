@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use neco_components::{Artifacts, Image};
+use neco_components::{Artifacts, Image, read_text};
 use neco_process::under;
 use neco_runtime::{ContainerRuntime, Docker, DockerConfig, ImageRef, Logins as _, Recorder};
 
@@ -16,7 +16,7 @@ const ARTIFACTS: &str = "/usr/share/neco/artifacts.toml";
 /// There is none, or what is pinned cannot be read.
 pub fn pinned(root: &Path, name: &str) -> anyhow::Result<Image> {
     let path = under(root, Path::new(ARTIFACTS));
-    let text = std::fs::read_to_string(&path)
+    let text = read_text(&path)
         .with_context(|| format!("reading {}, which comes with the package", path.display()))?;
     let artifacts = Artifacts::parse(&text)
         .map_err(|problems| anyhow!("{} cannot be used:\n{problems}", path.display()))?;

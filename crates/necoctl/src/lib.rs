@@ -63,7 +63,8 @@ pub fn run(arguments: Vec<OsString>, io: &mut Io<'_>) -> Result<ExitCode, Failur
         Ok(cli) => {
             io.output = cli.global.output;
             neco_process::crypto::install_crypto_provider();
-            commands::dispatch(cli, io).map_err(|failure| style.failure(failure))?
+            commands::dispatch(cli, io)
+                .map_err(|failure| style.failure(failure::with_rights(failure)))?
         }
         Err(error) if error.use_stderr() => {
             // Standard error may be closed, and then nobody is there to be told.

@@ -1,14 +1,15 @@
 //! `component`: what the installed package says about the programs on boot servers.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use neco_components::{
-    Component as Described, Desired, Facts, FileKind, Phase, Recipe, Restart, Scope, ServerFacts,
-    UnitRole,
+    Component as Described, Desired, Facts, FileKind, LoadError, Phase, Recipe, Restart, Scope,
+    ServerFacts, UnitRole,
 };
 use neco_host::{Root, address, identity};
 use neco_process::exit::{ExitCode, Failure};
@@ -251,8 +252,12 @@ impl std::fmt::Display for AtStep {
     }
 }
 
-fn load(root: &Path) -> anyhow::Result<Recipe> {
-    Ok(Recipe::load(under(root, Path::new(FOLDER)))?)
+fn load(root: &Path) -> Result<Recipe, Failure> {
+    Recipe::load(under(root, Path::new(FOLDER))).map_err(|error| {
+        let missing = matches!(&error, LoadError::Read { source, .. } if source.kind() == ErrorKind::NotFound);
+        let failure = Failure::from(error);
+        if missing { failure.with_hint("it comes with the package neco: install it, or name another --root") } else { failure }
+    })
 }
 
 fn row(recipe: &Recipe, component: &Described) -> Row {

@@ -266,6 +266,10 @@ impl Build {
                 );
             }
         }
+        for program in artifacts.programs.values() {
+            tree.place(&program.path())?;
+            tree.place("lib/systemd/system")?;
+        }
         let laid = programs::lay_out(artifacts, &self.dir, cache, tree.path()).await;
         laid.map(drop).with_context(|| format!("{}", self.dir.display()))
     }

@@ -19,6 +19,9 @@ use crate::session::Session;
 /// Question and answers outlive the waiting by this much, should this program die.
 const SPARE: Duration = Duration::from_secs(30);
 
+/// No answer takes longer, and no lease of etcd lasts as long as a person may ask for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What became of a question.
 #[derive(Debug)]
 pub struct Answers {
@@ -28,7 +31,8 @@ pub struct Answers {
     pub missing: BTreeMap<Lrn, String>,
 }
 
-/// Asks the servers what an update to `version` would change there, and waits for every one that lives, at most so long.
+/// Asks the servers what an update to `version` would change there, and waits for every one that lives, at most so long, and
+/// no longer than a day.
 ///
 /// # Errors
 /// etcd does not answer.
@@ -40,6 +44,7 @@ pub async fn ask(
     wait: Duration,
 ) -> Result<Answers, Failure> {
     let store = Arc::clone(&session.store);
+    let wait = wait.min(LONGEST);
     let lease = store.grant(wait + SPARE).await.map_err(failure::of_store)?;
     let asked = put(session, lease, version, servers).await;
     let answers = match asked {

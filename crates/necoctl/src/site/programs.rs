@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail, ensure};
 use neco_artifacts::{Artifacts, Program};
 use neco_base::{Backoff, hex};
+use neco_components::{Problem, read_text};
 use neco_http::{Url, is_redirect, next_hop, shown};
 use sha2::{Digest, Sha256};
 
@@ -29,10 +30,14 @@ const AGAIN: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_s
 /// # Errors
 /// It cannot be read, or something in it cannot be used.
 pub fn read(file: &Path) -> anyhow::Result<Artifacts> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    Artifacts::parse(&text)
-        .map_err(|problems| anyhow!("{} cannot be used:\n{problems}", file.display()))
+    let text = read_text(file).with_context(|| format!("reading {}", file.display()))?;
+    Artifacts::parse(&text).map_err(|problems| {
+        // A person may have called the file otherwise.
+        let named =
+            |problem: &Problem| Problem { file: file.display().to_string(), ..problem.clone() };
+        let lines: Vec<_> = problems.iter().map(|problem| named(problem).to_string()).collect();
+        anyhow!("{} cannot be used:\n{}", file.display(), lines.join("\n"))
+    })
 }
 
 /// Fails for programs whose digest nobody has written down.
@@ -120,6 +125,9 @@ fn unpack(archive: &Path, inside: &str, into: &Path) -> anyhow::Result<()> {
 
 async fn fetch(url: &str, into: &Path) -> anyhow::Result<()> {
     if let Some(path) = url.strip_prefix("file://") {
+        let data = Path::new(path).metadata().with_context(|| format!("reading {path}"))?;
+        // A pipe would be waited for.
+        ensure!(data.is_file(), "{path} is no plain file");
         std::fs::copy(path, into).with_context(|| format!("reading {path}"))?;
         return Ok(());
     }
@@ -190,7 +198,7 @@ async fn download(url: &Url, into: &Path) -> Result<(), Trouble> {
 }
 
 /// Brings all programs of `artifacts`, which stands in `beside`, and their units, into the folder `into`, laid out as on a
-/// server. Returns the paths below it.
+/// server. Returns the paths below it. Nothing stands there before everything is ready, and each file as a whole.
 ///
 /// # Errors
 /// One has no digest, cannot be fetched, is something else, or has no unit where it names one.
@@ -201,15 +209,6 @@ pub async fn lay_out(
     into: &Path,
 ) -> anyhow::Result<Vec<PathBuf>> {
     check(artifacts.programs.values())?;
-    let mut laid = Vec::new();
-    let place = |path: &str| -> anyhow::Result<PathBuf> {
-        let path = into.join(path);
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("creating {}", folder.display()))?;
-        }
-        Ok(path)
-    };
     // What is wrong with the list is told before anything is fetched.
     for program in artifacts.programs.values() {
         ensure!(
@@ -217,26 +216,68 @@ pub async fn lay_out(
             "/{} belongs to Neco itself: give the program another name",
             program.path()
         );
-        if let Some(unit) = &program.unit
-            && !beside.join("units").join(unit).is_file()
-        {
+        let Some(unit) = &program.unit else { continue };
+        let from = beside.join("units").join(unit);
+        let Ok(data) = from.symlink_metadata() else {
             bail!("program {} names {unit}, and there is no units/{unit} beside it", program.name);
-        }
+        };
+        ensure!(data.is_file(), "{} is no plain file; put the file itself there", from.display());
     }
-    for program in artifacts.programs.values() {
-        bring(program, cache, &place(&program.path())?).await?;
-        laid.push(program.path().into());
+    let new = NewFolders::create(into)?;
+    let staging = tempfile::Builder::new().prefix(".neco-").tempdir_in(into);
+    let staging = staging.with_context(|| format!("writing to {}", into.display()))?;
+    let mut ready: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (number, program) in artifacts.programs.values().enumerate() {
+        let file = staging.path().join(format!("{number}"));
+        bring(program, cache, &file).await?;
+        ready.push((file, program.path().into()));
         if let Some(unit) = &program.unit {
             let from = beside.join("units").join(unit);
-            let to = format!("lib/systemd/system/{unit}");
-            let path = place(&to)?;
-            std::fs::copy(&from, &path).with_context(|| format!("reading {}", from.display()))?;
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644))
-                .with_context(|| format!("writing {}", path.display()))?;
-            laid.push(to.into());
+            let file = staging.path().join(format!("{number}.unit"));
+            std::fs::copy(&from, &file).with_context(|| format!("reading {}", from.display()))?;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644))
+                .with_context(|| format!("writing {}", file.display()))?;
+            ready.push((file, format!("lib/systemd/system/{unit}").into()));
         }
     }
+    let mut laid = Vec::new();
+    for (file, to) in ready {
+        let path = into.join(&to);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("creating {}", folder.display()))?;
+        }
+        std::fs::rename(&file, &path).with_context(|| format!("writing {}", path.display()))?;
+        laid.push(to);
+    }
+    new.stay();
     Ok(laid)
+}
+
+/// Folders that were made, and go again as far as they are empty, unless they are to stay.
+struct NewFolders(Vec<PathBuf>);
+
+impl NewFolders {
+    fn create(path: &Path) -> anyhow::Result<Self> {
+        let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let missing = path.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+        let new = Self(missing);
+        std::fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(new)
+    }
+
+    fn stay(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for NewFolders {
+    fn drop(&mut self) {
+        for folder in &self.0 {
+            // One that somebody else has put something into stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
 }
 
 #[cfg(test)]

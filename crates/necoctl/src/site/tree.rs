@@ -49,6 +49,13 @@ impl Tree {
         let dir = tempfile::Builder::new().prefix("neco-site-").tempdir()?;
         for (part, below) in [("--fsys-tarfile", ""), ("--ctrl-tarfile", CONTROL)] {
             let into = dir.path().join(below);
+            // What a package calls so itself may be a link to anywhere.
+            let taken = !below.is_empty() && into.symlink_metadata().is_ok();
+            ensure!(
+                !taken,
+                "{} has /{CONTROL} among its files; no package of Neco has",
+                deb.display()
+            );
             fs::create_dir_all(&into)?;
             let mut unpack = Command::new("dpkg-deb");
             let unpacking = unpack.arg(part).arg(deb).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -70,6 +77,25 @@ impl Tree {
             }
         }
         Ok(Self { dir })
+    }
+
+    /// Where the file `to` is written.
+    ///
+    /// # Errors
+    /// A link of the package leads there: it may lead out of it, to a file of this machine.
+    pub fn place(&self, to: &str) -> anyhow::Result<PathBuf> {
+        let mut path = self.path().to_owned();
+        for part in Path::new(to) {
+            path.push(part);
+            if path.symlink_metadata().is_ok_and(|data| data.is_symlink()) {
+                let link = path.strip_prefix(self.path()).unwrap_or(&path);
+                bail!(
+                    "the package has a link at /{}; nothing is written through it",
+                    link.display()
+                );
+            }
+        }
+        Ok(path)
     }
 
     /// Where it lies.
@@ -99,7 +125,7 @@ impl Tree {
     /// One of them would stand in the place of a file of the package that is not meant to be replaced.
     pub fn lay(&self, overlay: &Overlay) -> anyhow::Result<()> {
         for (to, laid) in &overlay.files {
-            let path = self.path().join(to);
+            let path = self.place(to).with_context(|| format!("{}", laid.from.display()))?;
             let there = [to.clone(), other_name(to)]
                 .into_iter()
                 .find(|name| self.path().join(name).symlink_metadata().is_ok());
@@ -130,7 +156,8 @@ impl Tree {
         compression: Compression,
         file: &Path,
     ) -> anyhow::Result<()> {
-        fs::write(self.data().join("VERSION"), format!("{version}\n")).context("VERSION")?;
+        fs::write(self.place(&format!("{DATA}/VERSION"))?, format!("{version}\n"))
+            .context("VERSION")?;
         let files = self.files()?;
         let epoch = self.epoch()?;
         self.write_control(version, &files)?;
@@ -195,7 +222,7 @@ impl Tree {
     fn write_control(&self, version: &NecoVersion, files: &[(String, u64)]) -> anyhow::Result<()> {
         let folder = self.path().join(CONTROL);
         let rewrite = |name: &str, change: &dyn Fn(&str) -> anyhow::Result<String>| {
-            let path = folder.join(name);
+            let path = self.place(&format!("{CONTROL}/{name}"))?;
             let text =
                 fs::read_to_string(&path).with_context(|| format!("the package has no {name}"))?;
             let mode = path.metadata()?.permissions();
@@ -227,7 +254,7 @@ impl Tree {
         let mut sums = Command::new("md5sum");
         sums.arg("--").args(files.iter().map(|(path, _)| path)).current_dir(self.path());
         let sums = capture(&mut sums)?;
-        let path = folder.join("md5sums");
+        let path = self.place(&format!("{CONTROL}/md5sums"))?;
         fs::write(&path, sums).context("writing md5sums")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).context("writing md5sums")
     }

@@ -51,6 +51,76 @@ async fn the_components_of_the_package_are_listed_with_their_steps() {
     assert_eq!(etcd["steps"][0]["phase"], "apply");
 }
 
+/// Every column, of components that have all of it and of one that has nothing.
+#[tokio::test]
+async fn the_list_says_of_each_component_what_its_file_and_the_recipe_say() {
+    let bench = Bench::new();
+    for (path, text) in [
+        (
+            "recipe.toml",
+            "format = 1\n\
+             [[step]]\nname = \"stop-agent\"\ncomponent = \"agent\"\nphase = \"stop\"\n\
+             [[step]]\nname = \"agent\"\ncomponent = \"agent\"\n\
+             [[step]]\nname = \"tool\"\ncomponent = \"tool\"\n\
+             [[group]]\nname = \"agent\"\nstop = \"stop-agent\"\napply = \"agent\"\n",
+        ),
+        (
+            "artifacts.toml",
+            "format = 1\n\
+             [[image]]\nname = \"agent\"\nrepository = \"example/agent\"\ntag = \"1\"\n\
+             [[deb]]\nname = \"tool\"\nowner = \"x\"\nrepository = \"tool\"\nrelease = \"v2\"\n",
+        ),
+        (
+            "components/agent.toml",
+            "format = 1\nname = \"agent\"\nimage = \"agent\"\nrestart = \"reload\"\n\
+             [unit]\ntemplate = \"unit.j2\"\n[timer]\ntemplate = \"unit.j2\"\n",
+        ),
+        (
+            "components/tool.toml",
+            "format = 1\nname = \"tool\"\npackage = \"tool\"\nscope = \"one-at-a-time\"\nrestart = \"always\"\n",
+        ),
+        (
+            "components/idle.toml",
+            "format = 1\nname = \"idle\"\nscope = \"once-per-cluster\"\nrestart = \"never\"\n",
+        ),
+        ("templates/unit.j2", "[Install]\nWantedBy=multi-user.target\n"),
+    ] {
+        let path = bench.root.path().join("usr/share/neco").join(path);
+        std::fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+        std::fs::write(path, text).expect("written");
+    }
+    let run = bench.run(&["component", "list"]).await;
+    assert_eq!((run.code, &*run.err), (0, ""), "{run:?}");
+    let rows = [
+        "COMPONENT  SCOPE             RESTART  UNITS                       IMAGE OR PACKAGE  STEPS",
+        "agent      all               reload   agent.service, agent.timer  example/agent:1   1 stop-agent (stop), 2 agent",
+        "idle       once-per-cluster  never    -                           -                 -",
+        "tool       one-at-a-time     always   -                           tool v2           3 tool",
+    ];
+    assert_eq!(run.out.lines().collect::<Vec<_>>(), rows);
+    let json = bench.run(&["component", "list", "--output", "json"]).await.json();
+    assert_eq!(
+        json,
+        serde_json::json!({ "format": 1, "components": [
+            {
+                "name": "agent", "scope": "all", "restart": "reload",
+                "units": ["agent.service", "agent.timer"], "image": "example/agent:1",
+                "steps": [
+                    { "number": 1, "name": "stop-agent", "phase": "stop" },
+                    { "number": 2, "name": "agent", "phase": "apply" },
+                ],
+            },
+            {
+                "name": "idle", "scope": "once-per-cluster", "restart": "never", "units": [], "steps": [],
+            },
+            {
+                "name": "tool", "scope": "one-at-a-time", "restart": "always", "units": [],
+                "package": "tool v2", "steps": [{ "number": 3, "name": "tool", "phase": "apply" }],
+            },
+        ] })
+    );
+}
+
 #[tokio::test]
 async fn a_component_is_shown_as_it_should_be_on_this_server() {
     let bench = shipped();
@@ -108,6 +178,13 @@ async fn what_cannot_be_shown_is_told() {
     let run = bench.run(&["component", "list"]).await;
     assert_eq!(run.code, 1);
     assert!(run.err.contains("components/serf.toml:3: scope"), "{run:?}");
+    std::fs::remove_dir_all(bench.root.path().join("usr/share/neco")).expect("removed");
+    for line in [&["list"][..], &["show", "serf"], &["diff"]] {
+        let run = bench.run(&[&["component"], line].concat()).await;
+        assert_eq!((run.code, &*run.out), (1, ""), "{run:?}");
+        assert!(run.err.contains("usr/share/neco/recipe.toml: No such file"), "{run:?}");
+        assert!(run.err.contains("hint: it comes with the package neco"), "{run:?}");
+    }
 }
 
 /// A change that the worker tells.

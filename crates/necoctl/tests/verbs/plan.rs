@@ -162,8 +162,18 @@ async fn who_does_not_answer_is_named_and_the_plan_is_not_whole() {
     let run = plan(&bench, answers, &["--wait", "300ms"]).await;
     assert_eq!(run.code, 2, "{run:?}");
     assert!(run.out.contains("Boot server 2: it gives no sign of life\n"), "{}", run.out);
-    assert!(run.out.contains("Boot server 1: no answer within 300ms"), "{}", run.out);
+    let silent = "Boot server 1: no answer within 300ms; an older version does not answer at all\n";
+    assert!(run.out.contains(silent), "{}", run.out);
     assert!(run.out.contains("Takes    not known"), "{}", run.out);
+}
+
+/// No lease of etcd lasts as long as a person may ask for.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_waited_for_longer_than_a_day() {
+    let bench = Bench::three(OLD);
+    let run = plan(&bench, vec![(0, answer(0))], &["--wait", "25h"]).await;
+    assert_eq!(run.code, 2, "{run:?}");
+    assert!(run.out.contains("Boot server 1: no answer within 86400s; "), "{}", run.out);
 }
 
 #[tokio::test]

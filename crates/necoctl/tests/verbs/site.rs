@@ -36,6 +36,10 @@ fn dpkg_deb(arguments: &[&str], deb: &Path) -> String {
     capture(Command::new("dpkg-deb").args(arguments).arg(deb))
 }
 
+fn unpacked(deb: &Path, into: &Path) {
+    capture(Command::new("dpkg-deb").arg("--raw-extract").args([deb, into]));
+}
+
 /// A package with the data of this tree, a package's control files, and programs that do nothing.
 fn base(dir: &Path) -> PathBuf {
     let (tree, debian) = (dir.join("base"), sources().join("debian"));
@@ -384,6 +388,183 @@ async fn programs_of_the_list_are_compared_and_carried() {
         assert!(run.err.contains(part), "{run:?}");
         assert!(!into.join("usr/sbin/plain_tool").exists());
     }
+}
+
+/// A list of one program, and of a second one that cannot be had.
+fn list(place: &Place, name: &str, second: &str) -> PathBuf {
+    let program = place.path("first");
+    std::fs::write(&program, "first\n").expect("written");
+    let entry = |name: &str, from: &Path, sha256: &str| {
+        format!(
+            "[[program]]\nname = \"{name}\"\nurl = \"file://{}\"\nsha256 = \"{sha256}\"\n",
+            from.display()
+        )
+    };
+    let digest = sha256(&program);
+    let text = format!(
+        "format = 1\n{}{}",
+        entry("first", &program, &digest),
+        second.replace("DIGEST", &"a".repeat(64))
+    );
+    let path = place.path(name);
+    std::fs::write(&path, text).expect("written");
+    path
+}
+
+/// The verb in a process of its own, which is stopped if it waits for somebody.
+fn programs(list: &Path, into: &Path) -> (Option<i32>, String) {
+    let mut verb = Command::new("timeout");
+    verb.args(["60", env!("CARGO_BIN_EXE_necoctl"), "site", "programs"]).arg(list);
+    let output = verb.arg("--into").arg(into).stdin(Stdio::null()).output().expect("started");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_program_that_cannot_be_had_leaves_nothing_of_the_others() {
+    let place = Place::new();
+    let pipe = place.path("pipe");
+    capture(Command::new("mkfifo").arg(&pipe));
+    let second = |from: &str, more: &str| {
+        format!(
+            "[[program]]\nname = \"second\"\nurl = \"file://{from}\"\nsha256 = \"DIGEST\"\n{more}"
+        )
+    };
+    let gone = place.path("gone");
+    let dir = place.path("");
+    let link = place.path("units/linked.service");
+    std::fs::create_dir(place.path("units")).expect("a folder");
+    std::os::unix::fs::symlink("/etc/shadow", &link).expect("a link");
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let sound = text(&place.path("first"));
+    for (second, part) in [
+        (second(&text(&gone), ""), "gone: No such file"),
+        (second(&text(&pipe), ""), "pipe is no plain file"),
+        (second("/dev/zero", ""), "/dev/zero is no plain file"),
+        (second(&text(&dir), ""), "is no plain file"),
+        (second(&text(&place.base), ""), "second is not what was written down"),
+        (second(&sound, "unit = \"linked.service\"\n"), "units/linked.service is no plain file"),
+        (second(&sound, "unit = \"other.service\"\n"), "there is no units/other.service beside it"),
+        (second(&sound, "colour = 1\n"), "odd.toml:10: program[2].colour: is not known here"),
+    ] {
+        let list = list(&place, "odd.toml", &second);
+        let into = place.path("new/root");
+        let (code, err) = programs(&list, &into);
+        assert!(code == Some(1) && err.contains(part), "{part}: {code:?} {err}");
+        assert!(!place.path("new").exists(), "{part}: nothing is left");
+        std::fs::create_dir(place.path("old")).expect("a folder");
+        assert_eq!(programs(&list, &place.path("old")).0, Some(1));
+        std::fs::remove_dir(place.path("old")).expect("it stays, and it is empty");
+    }
+    let (code, err) = programs(&pipe, &place.path("new"));
+    assert!(code == Some(1) && err.contains("pipe: it is no plain file"), "{code:?} {err}");
+}
+
+/// What lies at a place is replaced, not written into: it may be a link to something else.
+#[test]
+fn a_program_takes_the_place_of_a_link() {
+    let place = Place::new();
+    let (list, into) = (list(&place, "list.toml", ""), place.path("root"));
+    let victim = place.path("victim");
+    std::fs::write(&victim, "untouched").expect("written");
+    std::fs::create_dir_all(into.join("usr/bin")).expect("a folder");
+    std::os::unix::fs::symlink(&victim, into.join("usr/bin/first")).expect("a link");
+    assert_eq!(programs(&list, &into), (Some(0), String::new()));
+    assert_eq!(std::fs::read_to_string(&victim).expect("there"), "untouched");
+    let laid = into.join("usr/bin/first").symlink_metadata().expect("there");
+    assert!(laid.is_file() && laid.permissions().mode() & 0o7777 == 0o755, "{laid:?}");
+    let left: Vec<_> = std::fs::read_dir(&into).expect("there").collect();
+    assert_eq!(left.len(), 1, "nothing but usr: {left:?}");
+}
+
+/// Packs `tree` as a base, with what a package of Neco has.
+fn odd_base(place: &Place, change: impl FnOnce(&Path)) -> Place {
+    let tree = place.path("odd");
+    unpacked(&place.base, &tree);
+    change(&tree);
+    let deb = place.path("odd.deb");
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-Zzstd", "-z1", "-b"]).arg(&tree).arg(&deb);
+    capture(&mut build);
+    std::fs::remove_dir_all(&tree).expect("removed");
+    Place { base: deb, bench: Bench::new() }
+}
+
+/// A base that somebody made who wants files of this machine to be written.
+#[tokio::test]
+async fn nothing_is_written_through_links_of_the_base() {
+    let victims = tempfile::tempdir().expect("a folder");
+    let victim = victims.path().join("victim");
+    let linked: [(&str, &Path); 3] = [
+        ("usr/share/neco/VERSION", &victim),
+        ("usr/share/neco/templates", victims.path()),
+        ("usr/share/site", victims.path()),
+    ];
+    for (name, to) in linked {
+        std::fs::write(&victim, "untouched").expect("written");
+        let origin = Place::new();
+        let place = odd_base(&origin, |tree| {
+            let path = tree.join(name);
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path).expect("removed");
+            } else {
+                let _ = std::fs::remove_file(&path);
+            }
+            std::os::unix::fs::symlink(to, path).expect("a link");
+        });
+        place.lay("templates/new.j2", "x");
+        place.lay("files/usr/share/site/new", "x");
+        let run = place.build(&[]).await;
+        assert_eq!(run.code, 1, "{name}: {run:?}");
+        let told = format!("the package has a link at /{name}; nothing is written through it");
+        assert!(run.err.contains(&told), "{name}: {run:?}");
+        assert!(!place.built().exists(), "{name}");
+        let left: Vec<_> = std::fs::read_dir(victims.path()).expect("there").collect();
+        assert_eq!(left.len(), 1, "{name}: {left:?}");
+        assert_eq!(std::fs::read_to_string(&victim).expect("there"), "untouched", "{name}");
+    }
+}
+
+/// An archive as ar(1) makes them, which a .deb is.
+fn archive(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"!<arch>\n".to_vec();
+    for (name, content) in members {
+        let header =
+            format!("{name:<16}{:<12}{:<6}{:<6}{:<8}{:<10}`\n", 0, 0, 0, 100644, content.len());
+        bytes.extend(header.as_bytes());
+        bytes.extend(content);
+        bytes.resize(bytes.len().next_multiple_of(2), b'\n');
+    }
+    bytes
+}
+
+/// What the base calls its control files may be a link to anywhere.
+#[tokio::test]
+async fn control_files_of_the_base_go_nowhere_else() {
+    let victims = tempfile::tempdir().expect("a folder");
+    let origin = Place::new();
+    let (data, control) = (origin.path("data"), origin.path("control"));
+    for folder in [&data, &control] {
+        std::fs::create_dir(folder).expect("a folder");
+    }
+    std::os::unix::fs::symlink(victims.path(), data.join("DEBIAN")).expect("a link");
+    write(&control.join("control"), "Package: neco\n");
+    let tar = |folder: &Path| {
+        let output = Command::new("tar").arg("-cC").arg(folder).arg(".").output().expect("started");
+        assert!(output.status.success(), "{output:?}");
+        output.stdout
+    };
+    let members = [
+        ("debian-binary", b"2.0\n".to_vec()),
+        ("control.tar", tar(&control)),
+        ("data.tar", tar(&data)),
+    ];
+    let deb = origin.path("odd.deb");
+    std::fs::write(&deb, archive(&members)).expect("written");
+    let place = Place { base: deb, bench: Bench::new() };
+    let run = place.build(&[]).await;
+    assert!(run.code == 1 && run.err.contains("has /DEBIAN among its files"), "{run:?}");
+    let left: Vec<_> = std::fs::read_dir(victims.path()).expect("there").collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[tokio::test]

@@ -91,7 +91,9 @@ async fn daemons_that_cannot_use_their_recipe_say_where_it_is_wrong() {
             _ => ("components/e\n", text),
         });
     let nothing = "effect = \"none\"\nreason = \"x\"";
-    let cases: [(&str, &[(&str, &str)], &str); 5] = [
+    // What recipe.toml says, other files of the package, and what is told.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 5] = [
         (
             nothing,
             &owned,

@@ -2,6 +2,10 @@
 //! what CI runs. Depends on nothing heavy, so that it builds on a machine with only a Rust toolchain;
 //! it brings what else is needed, builds the heavy programs and starts them.
 
+#[cfg(not(test))]
+#[macro_use]
+mod pipes;
+
 mod args;
 mod build;
 mod exit;

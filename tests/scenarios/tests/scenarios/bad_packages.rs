@@ -148,7 +148,7 @@ async fn a_release_whose_recipe_cannot_be_loaded_is_taken_back_and_the_next_heal
         let unready = format!("{version} was not ready within ");
         let aborted = aborted(&scenario, &version, &[&unready, "neco-worker does not run"]).await;
         scenario.logged(first, "neco-worker", words).await;
-        told(&scenario, name, &[&[&*unready], words].concat()).await;
+        told(&scenario, name, &[&[&*unready][..], words].concat()).await;
         let now = first.installed().await.expect("a record").to_string();
         assert_eq!(now, installed.as_str(), "{name}");
         let back = format!("going back to {installed}");

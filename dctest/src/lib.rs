@@ -4,6 +4,10 @@
 //! touching anything; [`host`] is the machine that it all runs on; [`instance`] is one data centre that runs; [`site`] is one as
 //! [`stories`] use it. [`stand_in`] is a program of its own.
 
+#[cfg(not(test))]
+#[macro_use]
+mod pipes;
+
 pub mod description;
 pub mod digest;
 pub mod host;

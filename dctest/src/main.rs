@@ -1,5 +1,8 @@
 //! `cargo xtask dc`: a virtual data centre to look at and to break.
 
+#[cfg(not(test))]
+#[macro_use]
+mod pipes;
 mod verbs;
 
 use std::path::PathBuf;

@@ -8,7 +8,10 @@ use neco_toml::Name;
 use serde::Serialize;
 
 use crate::digest::Parts;
-use crate::{Component, ContentDigest, Facts, FileSpec, InstallTools, Restart, UnitRole, UnitSpec};
+use crate::{
+    Component, ContentDigest, Facts, FileSpec, InstallTools, Restart, SecretSpec, UnitRole,
+    UnitSpec,
+};
 
 /// What a component should look like on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct Desired {
     pub package: Option<Deb>,
     /// Its files, those of units last.
     pub files: Vec<DesiredFile>,
+    /// Files of others that it keeps from everybody else, where they are.
+    pub secrets: Vec<SecretSpec>,
     /// Its units.
     pub units: Vec<DesiredUnit>,
     /// The files of a package that its units are [started with](Self::watching) too: their digests, `None` for one that is
@@ -148,6 +153,7 @@ impl Desired {
             tools: component.tools.clone(),
             package: component.package.clone(),
             files,
+            secrets: component.secrets.clone(),
             units,
             watched: BTreeMap::new(),
         })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use neco_toml::Name;
 
 use crate::{
-    ContentDigest, Desired, DesiredFile, DesiredUnit, FileKind, Observed, ObservedFile,
+    Access, ContentDigest, Desired, DesiredFile, DesiredUnit, FileKind, Observed, ObservedFile,
     ObservedUnit, Restart, UnitRole,
 };
 
@@ -113,6 +113,8 @@ pub enum Effect {
     InstallTools(String),
     /// Replace a file as a whole: content, mode, owner.
     Write(PathBuf),
+    /// Give a file of others its owner and mode, and leave what it holds.
+    Restrict(PathBuf),
     /// Tell systemd that unit files changed.
     Reload,
     /// Install a Debian package.
@@ -159,6 +161,11 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Difference> {
         let changed = |change| Difference::File { path: file.path.clone(), change };
         differences.extend(changes.into_iter().map(changed));
     }
+    for secret in &desired.secrets {
+        let Some(found) = observed.secrets.get(&secret.path) else { continue };
+        let changed = |change| Difference::File { path: secret.path.clone(), change };
+        differences.extend(access_changes(found, &secret.access).into_iter().map(changed));
+    }
     for unit in &desired.units {
         let changes = unit_changes(desired.restart, unit, observed);
         let changed = |change| Difference::Unit { unit: unit.name.clone(), change };
@@ -175,13 +182,14 @@ pub fn absent_unit<'d>(desired: &'d Desired, observed: &Observed) -> Option<&'d 
     desired.units.iter().filter(comes_by_itself).find(is_absent)
 }
 
-/// What is to be done about `differences`, in order: bring the image and its client programs, write files, reload, install
+/// What is to be done about `differences`, in order: bring the image and its client programs, write files, keep secrets, reload, install
 /// the package, enable, then start or restart.
 pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
-    let differs = |file: &&DesiredFile| {
-        differences.iter().any(|d| matches!(d, Difference::File { path, .. } if *path == file.path))
+    let differs = |wanted: &PathBuf| {
+        differences.iter().any(|d| matches!(d, Difference::File { path, .. } if path == wanted))
     };
-    let written: Vec<&DesiredFile> = desired.files.iter().filter(differs).collect();
+    let written: Vec<&DesiredFile> =
+        desired.files.iter().filter(|file| differs(&file.path)).collect();
     let mut effects = Vec::new();
     let first = differences.iter().filter_map(|difference| match difference {
         Difference::Image { reference } => Some(Effect::Pull(reference.clone())),
@@ -190,6 +198,9 @@ pub fn effects(desired: &Desired, differences: &[Difference]) -> Vec<Effect> {
     });
     effects.extend(first);
     effects.extend(written.iter().map(|file| Effect::Write(file.path.clone())));
+    let secrets = desired.secrets.iter().map(|secret| &secret.path);
+    let open = secrets.filter(|path| differs(path));
+    effects.extend(open.map(|path| Effect::Restrict(path.clone())));
     let units = |wanted: fn(&UnitChange) -> bool| {
         differences.iter().filter_map(move |difference| match difference {
             Difference::Unit { unit, change } if wanted(change) => Some(unit.clone()),
@@ -228,6 +239,18 @@ fn file_changes(desired: &DesiredFile, observed: Option<&ObservedFile>) -> Vec<F
         let (from, to) = (observed.digest.clone(), desired.digest.clone());
         changes.push(FileChange::Content { from, to });
     }
+    let access = |mode, owner: &Option<String>, group: &Option<String>| Access {
+        mode,
+        owner: owner.clone(),
+        group: group.clone(),
+    };
+    let now = access(observed.mode, &observed.owner, &observed.group);
+    changes.extend(access_changes(&now, &access(desired.mode, &desired.owner, &desired.group)));
+    changes
+}
+
+fn access_changes(observed: &Access, desired: &Access) -> Vec<FileChange> {
+    let mut changes = Vec::new();
     if observed.mode != desired.mode {
         changes.push(FileChange::Mode { from: observed.mode, to: desired.mode });
     }
@@ -324,6 +347,7 @@ impl std::fmt::Display for Effect {
             Self::InstallTools(image) => write!(f, "install the client programs of {image}"),
             Self::Write(path) => write!(f, "write {}", path.display()),
             Self::InstallPackage(name) => write!(f, "install package {name}"),
+            Self::Restrict(path) => write!(f, "give {} its owner and mode", path.display()),
             Self::Reload => f.write_str("daemon-reload"),
             Self::Enable(unit) => write!(f, "enable {unit}"),
             Self::Start(unit) => write!(f, "start {unit}"),

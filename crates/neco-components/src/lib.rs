@@ -32,7 +32,8 @@ mod step;
 mod templates;
 
 pub use component::{
-    Component, FileSpec, InstallTools, Probe, Ready, Restart, Scope, ToolOutput, UnitRole, UnitSpec,
+    Access, Component, FileSpec, InstallTools, Probe, Ready, Restart, Scope, SecretSpec,
+    ToolOutput, UnitRole, UnitSpec,
 };
 pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
 pub use diff::{Difference, Effect, FileChange, UnitChange, absent_unit, diff, effects};

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::{ContentDigest, Desired, DesiredUnit};
+use crate::{Access, ContentDigest, Desired, DesiredUnit};
 
 /// What a component looks like on one server now. What does not exist is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Files by path.
     pub files: BTreeMap<PathBuf, ObservedFile>,
+    /// Who may do what with the [secrets](Desired::secrets), by path.
+    pub secrets: BTreeMap<PathBuf, Access>,
     /// Units by full name.
     pub units: BTreeMap<String, ObservedUnit>,
     /// The files without which a component is none of this server's, or a unit does not run, as far as they exist.
@@ -83,8 +85,11 @@ impl Observed {
             };
             (unit.name.clone(), observed)
         });
+        let secrets = desired.secrets.iter();
+        let secrets = secrets.map(|secret| (secret.path.clone(), secret.access.clone()));
         Self {
             files: files.collect(),
+            secrets: secrets.collect(),
             units: units.collect(),
             needs: desired
                 .units

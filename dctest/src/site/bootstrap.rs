@@ -17,9 +17,6 @@ use crate::plan::machine::host_name;
 /// Where every server finds the authority of its servers' certificates.
 pub(super) const CA: &str = "/usr/local/share/ca-certificates/neco.crt";
 
-/// Whom etcd and Vault run as.
-const OWNER: &str = "10000:10000";
-
 /// Programs that find etcd with a certificate and a role of their own, and what their keys begin with.
 const APPLICATIONS: [(&str, &str); 3] =
     [("etcdpasswd", "/passwd/"), ("sabakan", "/sabakan/"), ("cke", "/cke/")];
@@ -149,14 +146,10 @@ impl Site {
             // Containers run as somebody else, and keys are read there: as the original leaves them.
             self.write(machine, path, 0o644, text).await?;
         }
-        let script = format!(
-            "update-ca-certificates >/dev/null && \
+        let script = "update-ca-certificates >/dev/null && \
              install -d -m 0700 -o 10000 -g 10000 /var/lib/etcd-container /var/lib/vault && \
-             chown {OWNER} /etc/neco/server.key /etc/etcd/peer.key && \
-             chmod 0600 /etc/neco/server.key /etc/etcd/peer.key /etc/neco/etcd.key /etc/cke/etcd.key && \
-             install -d /var/lib/sabakan /run/promtail"
-        );
-        self.ask(machine, &["sh", "-c", &script]).await.map(drop)
+             install -d /var/lib/sabakan /run/promtail";
+        self.ask(machine, &["sh", "-c", script]).await.map(drop)
     }
 
     /// Writes the files of a component as it is on this server.

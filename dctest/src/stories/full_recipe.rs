@@ -22,6 +22,7 @@ async fn run(site: &mut Site) -> Result<()> {
     site.everything_runs().await?;
     contents_are_there(site).await?;
     completion_is_there(site).await?;
+    keys_are_kept_from_others(site).await?;
     let before = running(site).await?;
     site.update(UPDATE).await?;
     let after = running(site).await?;
@@ -68,6 +69,24 @@ async fn completion_is_there(site: &Site) -> Result<()> {
         let found = site.ask(machine, &["cat", COMPLETION]).await?;
         let name = &machine.name;
         ensure!(found.trim_end() == SABACTL_COMPLETION, "{name}: {COMPLETION} says {found:?}");
+    }
+    Ok(())
+}
+
+/// Sees that private keys, which were there before for everybody to read, are read by their programs alone.
+async fn keys_are_kept_from_others(site: &Site) -> Result<()> {
+    for machine in &site.machines {
+        for (key, owner) in [
+            ("/etc/etcd/peer.key", 10_000),
+            ("/etc/neco/server.key", 10_000),
+            ("/etc/sabakan/etcd.key", 10_000),
+            ("/etc/cke/etcd.key", 0),
+            ("/etc/etcdpasswd/etcd.key", 0),
+        ] {
+            let found = site.ask(machine, &["stat", "--format=%a %u %g", key]).await?;
+            let wanted = format!("600 {owner} {owner}");
+            ensure!(found.trim_end() == wanted, "{}: {key} has {found:?}", machine.name);
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Component as PathPart, Path, PathBuf};
 
-use neco_toml::Fields;
+use neco_toml::{Fields, Found};
 use serde::Serialize;
 
 use super::units::{UnitSpec, is_unit_name};
@@ -41,35 +41,13 @@ impl FileSpec {
 
     /// Reads `[[file]]` number `number`.
     pub(super) fn read(fields: &Fields<'_>, number: usize, templates: &Templates) -> Option<Self> {
-        let path = fields.required("path", "write the absolute path of the file");
-        if let Some(path) = path.as_ref().filter(|path| !is_plain_absolute(path.value)) {
-            let what = format!("{:?} is not a plain absolute path", path.value);
-            fields.problem("path", &what, "write one such as \"/etc/serf/serf.json\"");
-        }
+        let path = plain_path(fields, "/etc/serf/serf.json");
         if !fields.has("template") {
             fields.problem("template", "is missing", "name a template of templates/");
         }
         let template = template(fields, templates);
-        let mode = fields.text("mode").map_or(Some(Self::MODE), |found| {
-            let digits = found.value.bytes().all(|b| (b'0'..=b'7').contains(&b));
-            let mode = u32::from_str_radix(found.value, 8).ok();
-            let mode = mode.filter(|mode| digits && found.value.len() >= 3 && *mode <= 0o7777);
-            if mode.is_none() {
-                let what = format!("{:?} is not a file mode", found.value);
-                fields.problem("mode", &what, "write octal digits, such as \"0644\"");
-            }
-            mode
-        });
-        let account = |field| {
-            let found = fields.text(field)?;
-            let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-            if found.value.is_empty() || !found.value.chars().all(plain) {
-                let what = format!("{:?} is no account", found.value);
-                fields.problem(field, &what, "write a name or a number");
-            }
-            Some(found.value.to_owned())
-        };
-        let (owner, group) = (account("owner"), account("group"));
+        let mode = mode(fields, Self::MODE);
+        let (owner, group) = (account(fields, "owner"), account(fields, "group"));
         let create_only = fields.boolean("create-only").unwrap_or(false);
         let validate = words(fields, "validate");
         if !validate.is_empty() && !validate.iter().any(|word| word == Self::PLACE) {
@@ -117,6 +95,41 @@ impl FileSpec {
             place: Place { line: name.line, field: format!("drop-in[{number}].name") },
         })
     }
+}
+
+/// The `path` of a file; one that is none is reported, with an `example`.
+pub(super) fn plain_path<'f>(fields: &Fields<'f>, example: &str) -> Option<Found<&'f str>> {
+    let path = fields.required("path", "write the absolute path of the file");
+    if let Some(path) = path.as_ref().filter(|path| !is_plain_absolute(path.value)) {
+        let what = format!("{:?} is not a plain absolute path", path.value);
+        fields.problem("path", &what, &format!("write one such as {example:?}"));
+    }
+    path
+}
+
+/// The `mode` of a file, `unsaid` where there is none.
+pub(super) fn mode(fields: &Fields<'_>, unsaid: u32) -> Option<u32> {
+    fields.text("mode").map_or(Some(unsaid), |found| {
+        let digits = found.value.bytes().all(|b| (b'0'..=b'7').contains(&b));
+        let mode = u32::from_str_radix(found.value, 8).ok();
+        let mode = mode.filter(|mode| digits && found.value.len() >= 3 && *mode <= 0o7777);
+        if mode.is_none() {
+            let what = format!("{:?} is not a file mode", found.value);
+            fields.problem("mode", &what, &format!("write octal digits, such as \"{unsaid:04o}\""));
+        }
+        mode
+    })
+}
+
+/// The account that `field` names, if it does.
+pub(super) fn account(fields: &Fields<'_>, field: &'static str) -> Option<String> {
+    let found = fields.text(field)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    if found.value.is_empty() || !found.value.chars().all(plain) {
+        let what = format!("{:?} is no account", found.value);
+        fields.problem(field, &what, "write a name or a number");
+    }
+    Some(found.value.to_owned())
 }
 
 fn is_drop_in_name(text: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod files;
 mod ready;
+mod secrets;
 mod tools;
 mod units;
 
@@ -17,6 +18,7 @@ use crate::templates::Templates;
 
 pub use files::FileSpec;
 pub use ready::{Probe, Ready};
+pub use secrets::{Access, SecretSpec};
 pub use tools::{InstallTools, ToolOutput};
 pub(crate) use units::starts_at_boot;
 pub use units::{UnitRole, UnitSpec};
@@ -43,6 +45,9 @@ pub struct Component {
     pub restart: Restart,
     /// Its files, and what it adds to units of others.
     pub files: Vec<FileSpec>,
+    /// Files of others that its program reads, and nobody else is to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretSpec>,
     /// Its units; at most one of them is kept running.
     pub units: Vec<UnitSpec>,
     /// What must hold before it counts as applied.
@@ -105,13 +110,14 @@ impl Component {
         format!("components/{}.toml", self.name)
     }
 
-    /// Every path that it writes or drives, with the place that says so.
+    /// Every path that it writes, drives or keeps from others, with the place that says so.
     pub(crate) fn paths(&self) -> impl Iterator<Item = (PathBuf, &Place)> {
         let files = self.files.iter().map(|file| (file.path.clone(), &file.place));
         let units = self.units.iter().map(|unit| (unit.path(), &unit.place));
         let outputs = self.tools.iter().flat_map(|tools| &tools.outputs);
         let outputs = outputs.map(|output| (output.path.clone(), &output.place));
-        files.chain(units).chain(outputs)
+        let secrets = self.secrets.iter().map(|secret| (secret.path.clone(), &secret.place));
+        files.chain(units).chain(outputs).chain(secrets)
     }
 
     /// Reads `components/<stem>.toml`.
@@ -162,6 +168,11 @@ impl Component {
             files.extend(FileSpec::read_drop_in(&drop_in, number, templates));
             drop_in.finish();
         }
+        let mut secrets = Vec::new();
+        for (number, secret) in (1..).zip(fields.tables("secret")) {
+            secrets.extend(SecretSpec::read(&secret, number));
+            secret.finish();
+        }
         let units = units::read(&fields, stem, templates);
         let running = units.iter().find(|unit| unit.role == UnitRole::Running);
         let ready = fields.table("ready").and_then(|ready| {
@@ -181,6 +192,7 @@ impl Component {
             scope,
             restart,
             files,
+            secrets,
             units,
             ready,
             templates,

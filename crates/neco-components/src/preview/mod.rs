@@ -62,6 +62,10 @@ pub fn preview(
                 let diff = shown.filter(|_| known).unwrap_or_default();
                 change(ChangeKind::File, path.display().to_string(), &what, diff)
             }
+            Effect::Restrict(path) => {
+                let what = what_changes(&path, &differences);
+                change(ChangeKind::File, path.display().to_string(), &what, String::new())
+            }
             // Part of what is done about the files before.
             Effect::Reload => continue,
             Effect::Enable(unit) => of_unit(unit, "is made to start at boot"),
@@ -118,6 +122,7 @@ mod tests {
     fn desired(files: Vec<DesiredFile>) -> Desired {
         Desired {
             only_where: Vec::new(),
+            secrets: Vec::new(),
             component: "one".parse::<Name>().expect("a name"),
             restart: Restart::WhenChanged,
             image: None,

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use neco_components::{
-    ContentDigest, Desired, Difference, Effect, Facts, FileKind, Observed, Probe, Recipe, Restart,
-    ServerFacts, Sources, UnitChange, UnitRole, absent_unit, diff, effects,
+    Access, ContentDigest, Desired, Difference, Effect, Facts, FileKind, Observed, Probe, Recipe,
+    Restart, ServerFacts, Sources, UnitChange, UnitRole, absent_unit, diff, effects, preview,
 };
 use neco_schema::Lrn;
 
@@ -181,7 +182,7 @@ fn everything_that_can_be_said_is_read() {
     let recipe = recipe();
     let agent = recipe.component("agent").expect("a component");
     assert_eq!(agent.restart, Restart::Reload);
-    assert_eq!(agent.watch, ["/usr/bin/agent".into()] as [std::path::PathBuf; 1]);
+    assert_eq!(agent.watch, ["/usr/bin/agent".into()] as [PathBuf; 1]);
     assert_eq!(agent.package.as_ref().map(|package| package.release.as_str()), Some("v1"));
     let [file, drop_in] = agent.files.as_slice() else { panic!("{:?}", agent.files) };
     assert!(file.create_only && file.validate[1] == "--check" && file.kind == FileKind::Plain);
@@ -445,4 +446,60 @@ fn unknown_actions_and_checks_are_told_before_any_effect() {
             "recipe.toml:14: step[2].action: this version has no action template; remove the action",
         ]
     );
+}
+
+const KEY: &str = "\n[[secret]]\npath = \"/etc/agent/own.key\"\nowner = \"10000\"\n[unit]";
+
+fn with_key(from: &str, to: &str) -> Vec<String> {
+    let secret = KEY.replacen(from, to, 1);
+    assert!(from.is_empty() || secret != KEY, "{from:?} is not there");
+    with_agent("\n[unit]", &secret)
+}
+
+#[test]
+fn a_secret_of_others_gets_its_mode_and_owner_where_it_is_and_restarts_nothing() {
+    let mut sources = sources();
+    let agent = sources.components.get_mut("agent").expect("a component");
+    *agent = agent.replacen("\n[unit]", KEY, 1);
+    let recipe = Recipe::parse(&sources).expect("a recipe");
+    let desired = Desired::render(recipe.component("agent").expect("it"), &facts()).expect("made");
+    let mut observed = Observed::fulfilling(&desired);
+    assert_eq!(diff(&desired, &observed), []);
+    let path = PathBuf::from("/etc/agent/own.key");
+    let open = Access { mode: 0o644, owner: Some("0".into()), group: Some("0".into()) };
+    observed.secrets.insert(path.clone(), open);
+    let differences = diff(&desired, &observed);
+    let told: Vec<String> = differences.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["/etc/agent/own.key: mode 0644 becomes 0600", "/etc/agent/own.key: owner 0 becomes 10000"]
+    );
+    assert_eq!(effects(&desired, &differences), [Effect::Restrict(path.clone())]);
+    let told = preview(&desired, &observed, &BTreeMap::new());
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].what, "mode 0644 becomes 0600, owner 0 becomes 10000");
+    observed.secrets.remove(&path);
+    assert_eq!(diff(&desired, &observed), [], "nobody has put it there yet");
+}
+
+#[test]
+fn a_secret_that_everybody_reads_or_that_is_a_file_of_the_component_is_refused() {
+    assert_eq!(with_key("", ""), Vec::<String>::new());
+    for (from, to, told) in [
+        ("owner", "mode = \"0644\"\nowner", "would let everybody have a part in a secret"),
+        ("owner", "mode = \"0608\"\nowner", "\"0608\" is not a file mode"),
+        ("10000", "no body", "\"no body\" is no account"),
+        ("/etc/agent/own.key", "etc/key", "\"etc/key\" is not a plain absolute path"),
+        ("path = \"/etc/agent/own.key\"\n", "", "is missing; write the absolute path of the file"),
+        ("owner", "template = \"x\"\nowner", "is not known"),
+        ("/etc/agent/own.key", "/etc/agent/config.yml", "stands in components/agent.toml"),
+    ] {
+        let problems = with_key(from, to);
+        let expected = |line: &String| {
+            line.starts_with("components/agent.toml:")
+                && line.contains("secret[1]")
+                && line.contains(told)
+        };
+        assert!(problems.iter().any(expected), "{told:?} is not in {problems:?}");
+    }
 }

@@ -72,6 +72,7 @@ fn desired() -> impl Strategy<Value = Desired> {
             sha256: None,
         }),
         files,
+        secrets: Vec::new(),
         units,
         watched: BTreeMap::new(),
     })
@@ -96,6 +97,9 @@ fn carry_out(desired: &Desired, observed: &mut Observed, effects: &[Effect]) {
                 if let Some(unit) = unit {
                     unit.needs_reload = true;
                 }
+            }
+            Effect::Restrict(path) => {
+                observed.secrets.insert(path.clone(), fulfilled.secrets[path].clone());
             }
             Effect::Reload => observed.units.values_mut().for_each(|u| u.needs_reload = false),
             Effect::Enable(unit) => {

@@ -192,6 +192,13 @@ pub(crate) async fn perform(
             })?;
             host.write(file).await
         }
+        Change::Restrict(path) => {
+            let secret = desired.secrets.iter().find(|secret| secret.path == *path);
+            let secret = secret.ok_or_else(|| {
+                StepError::Failed(format!("this is a bug: {} is no secret", path.display()))
+            })?;
+            host.restrict(secret)
+        }
         Change::Reload => host
             .units
             .daemon_reload()

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_components::{
-    Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image, InstallTools,
-    Name, Observed, ObservedFile, ObservedUnit, ServerFacts, ToolOutput, UnitSpec,
+    Access, Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image,
+    InstallTools, Name, Observed, ObservedFile, ObservedUnit, SecretSpec, ServerFacts, ToolOutput,
+    UnitSpec,
 };
 use neco_connect::one_line;
-use neco_host::fs::{FileSystem, Owner};
+use neco_host::fs::{FileSystem, Kind, Owner};
 use neco_host::{Root, address, replace};
 use neco_runtime::{ContainerRuntime, ImageRef, Logins, RunSpec};
 use neco_sabakan::Sabakan;
@@ -309,6 +310,12 @@ impl StepHost {
                 files.insert(file.path.clone(), found);
             }
         }
+        let mut secrets = BTreeMap::new();
+        for secret in &desired.secrets {
+            if let Some(found) = self.observe_access(&secret.path)? {
+                secrets.insert(secret.path.clone(), found);
+            }
+        }
         let mut units = BTreeMap::new();
         for unit in &desired.units {
             let name = unit_name(&unit.name)?;
@@ -352,7 +359,7 @@ impl StepHost {
             },
             None => None,
         };
-        Ok(Observed { files, units, needs, image, tools, package })
+        Ok(Observed { files, secrets, units, needs, image, tools, package })
     }
 
     /// Runs an image once, so that it installs its client programs, and notes that.
@@ -453,13 +460,65 @@ impl StepHost {
         }))
     }
 
+    /// Who may do what with a file, if there is one; who owns it is told of a system only.
+    fn observe_access(&self, path: &Path) -> Result<Option<Access>, StepError> {
+        let path = self.root.join(path);
+        let found = self.fs.metadata(&path).map_err(|error| {
+            StepError::Failed(format!("looking at {}: {error}", path.display()))
+        })?;
+        let id = |number: u32| self.root.is_system().then(|| number.to_string());
+        Ok(found.map(|found| Access {
+            mode: found.mode,
+            owner: id(found.owner.uid),
+            group: id(found.owner.gid),
+        }))
+    }
+
+    /// Gives a file of others the owner and the mode that a secret has, and leaves what it holds. Whoever may read it before
+    /// and after may do so in between.
+    ///
+    /// # Errors
+    /// It is no plain file, or the disk refuses.
+    pub fn restrict(&self, secret: &SecretSpec) -> Result<(), StepError> {
+        let path = self.root.join(&secret.path);
+        let failed = |error: std::io::Error| {
+            StepError::failed(format!("giving {} its owner and mode", path.display()), &error)
+        };
+        match self.fs.metadata(&path).map_err(failed)? {
+            // It was taken away meanwhile.
+            None => return Ok(()),
+            Some(found) if found.kind == Kind::File => {}
+            Some(_) => {
+                return Err(StepError::Failed(format!(
+                    "{} is to be a file that nobody else reads, and is no plain file: put the file itself there",
+                    path.display()
+                )));
+            }
+        }
+        let Access { mode, owner, group } = &secret.access;
+        let owner = match self.root.is_system() {
+            true => owner_of(&secret.path, owner.as_deref(), group.as_deref())?,
+            false => None,
+        };
+        let file = self.fs.open_append(&path).map_err(failed)?;
+        if let Some(owner) = owner {
+            self.fs.set_owner(&file, owner).map_err(failed)?;
+        }
+        self.fs.set_mode(&file, *mode).map_err(failed)?;
+        self.fs.sync(&file).map_err(failed)
+    }
+
     /// Writes a file as desired, in one piece, if the command that validates it accepts it.
     ///
     /// # Errors
     /// The command or the disk refuses; the old file is still there.
     pub async fn write(&self, file: &DesiredFile) -> Result<(), StepError> {
         self.validate(file).await?;
-        let owner = if self.root.is_system() { owner_of(file)? } else { None };
+        let owner = if self.root.is_system() {
+            owner_of(&file.path, file.owner.as_deref(), file.group.as_deref())?
+        } else {
+            None
+        };
         replace(&*self.fs, &self.root, &file.path, file.content.as_bytes(), file.mode, owner)
             .map(|_| ())
             .map_err(|error| StepError::failed(format!("writing {}", file.path.display()), &error))
@@ -529,19 +588,23 @@ pub(crate) fn image_ref(reference: &str) -> Result<ImageRef, StepError> {
 }
 
 /// Owners are numbers here: names belong to a container's world, not to this server's.
-fn owner_of(file: &DesiredFile) -> Result<Option<Owner>, StepError> {
-    let number = |who: &Option<String>, own: u32| match who {
+fn owner_of(
+    path: &Path,
+    owner: Option<&str>,
+    group: Option<&str>,
+) -> Result<Option<Owner>, StepError> {
+    let number = |who: Option<&str>, own: u32| match who {
         None => Ok(own),
         Some(text) => text.parse::<u32>().map_err(|_| {
             StepError::Failed(format!(
                 "{}: owner and group must be numbers, not {text:?}",
-                file.path.display()
+                path.display()
             ))
         }),
     };
-    if file.owner.is_none() && file.group.is_none() {
+    if owner.is_none() && group.is_none() {
         return Ok(None);
     }
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    Ok(Some(Owner { uid: number(&file.owner, uid)?, gid: number(&file.group, gid)? }))
+    Ok(Some(Owner { uid: number(owner, uid)?, gid: number(group, gid)? }))
 }

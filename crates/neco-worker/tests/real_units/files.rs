@@ -38,6 +38,7 @@ impl Site {
         let component = format!(
             "format = 1\nname = \"agent\"\n[[file]]\npath = \"{path}\"\ntemplate = \"agent.conf.j2\"\n{more}\n"
         );
+        let component = component.replace("KEY", &at("etc/own.key").display().to_string());
         let recipe = "format = 1\n[[step]]\nname = \"agent\"\ncomponent = \"agent\"\n";
         std::fs::write(at("package/components/agent.toml"), component).expect("written");
         std::fs::write(at("package/recipe.toml"), recipe).expect("written");
@@ -134,6 +135,22 @@ async fn a_file_gets_its_owner_and_its_group_and_gets_them_back() {
         assert_eq!(belongs(&site.path()), expected, "{more}");
         assert!(!site.differs().await, "{more}");
     }
+}
+
+#[tokio::test]
+#[ignore = "needs a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
+async fn a_secret_of_others_gets_the_owner_who_reads_it() {
+    let site = Site::new(
+        "[[secret]]\npath = \"KEY\"\nmode = \"0640\"\nowner = \"10000\"\ngroup = \"10001\"",
+    );
+    let key = site.dir.path().join("etc/own.key");
+    std::fs::write(&key, "secret").expect("written");
+    site.host.write(&site.file()).await.expect("written");
+    assert!(site.differs().await, "everybody reads it");
+    site.host.restrict(&site.desired().secrets[0]).expect("kept from others");
+    assert_eq!(belongs(&key), (10_000, 10_001, 0o640));
+    assert_eq!(std::fs::read_to_string(&key).expect("readable"), "secret");
+    assert!(!site.differs().await);
 }
 
 #[tokio::test]

@@ -300,3 +300,55 @@ async fn a_unit_of_a_package_that_says_nothing_about_boot_is_started_and_asks_fo
     assert_eq!(plan.changes, Vec::<String>::new(), "nothing is to be changed");
     cluster.verdict().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_everybody_may_read_is_kept_from_others_and_holds_what_it_held() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut cluster = Cluster::with(1, |folder| {
+        with_agent(folder);
+        let secret = "[[secret]]\npath = \"/etc/agent/key\"\n[unit]";
+        edit(folder, "components/agent.toml", "[unit]", secret);
+    })
+    .await;
+    let mode = |cluster: &Cluster| {
+        let found = std::fs::metadata(cluster.server(0).path("/etc/agent/key")).unwrap();
+        found.permissions().mode() & 0o7777
+    };
+    cluster.update().await;
+    assert!(!cluster.server(0).path("/etc/agent/key").exists(), "nobody makes one");
+    give_key(cluster.server(0));
+    cluster.update().await;
+    assert_eq!(mode(&cluster), 0o600);
+    assert_eq!(read(cluster.server(0), "/etc/agent/key").as_deref(), Some("x"));
+    assert_eq!(cluster.server(0).begun("give /etc/agent/key its owner and mode"), 1);
+    let starts = cluster.server(0).count("start agent.service");
+    let key = cluster.server(0).path("/etc/agent/key");
+    std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    cluster.update().await;
+    assert_eq!(mode(&cluster), 0o600);
+    assert_eq!(cluster.server(0).count("start agent.service"), starts, "nothing restarts for it");
+    cluster.update().await;
+    assert_eq!(cluster.server(0).begun("give /etc/agent/key its owner and mode"), 2);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_in_the_place_of_a_key_is_named_and_not_followed() {
+    let mut cluster = Cluster::with(1, |folder| {
+        let secret = "[[secret]]\npath = \"/etc/serf/key\"\n\n[unit]";
+        edit(folder, "components/serf.toml", "[unit]", secret);
+    })
+    .await;
+    let server = cluster.server(0);
+    std::fs::create_dir_all(server.path("/etc/serf")).unwrap();
+    std::fs::write(server.path("/etc/serf/elsewhere"), "x").unwrap();
+    std::os::unix::fs::symlink("elsewhere", server.path("/etc/serf/key")).unwrap();
+    let request = cluster.request().await;
+    let origin = cluster.aborted(&request).await;
+    assert!(
+        origin.cause.contains("/etc/serf/key") && origin.cause.contains("no plain file"),
+        "{origin:?}"
+    );
+    cluster.verdict().await;
+}

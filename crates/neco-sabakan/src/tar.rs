@@ -19,6 +19,15 @@ pub(crate) struct TooLong {
     length: u64,
 }
 
+/// Which file of an archive could not be read. What it was is kept: who reads the cause may know it.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {source}")]
+struct Unread {
+    name: &'static str,
+    #[source]
+    source: io::Error,
+}
+
 /// An archive of two files: how long it is, and its bytes.
 pub(crate) fn archive(members: [(&'static str, &Content); 2]) -> Result<(u64, Pieces), TooLong> {
     let end = 2 * BLOCK;
@@ -30,8 +39,7 @@ pub(crate) fn archive(members: [(&'static str, &Content); 2]) -> Result<(u64, Pi
         }
         let padding = content.length().next_multiple_of(BLOCK) - content.length();
         length += BLOCK + content.length() + padding;
-        let named =
-            move |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+        let named = move |source: io::Error| io::Error::new(source.kind(), Unread { name, source });
         let content_bytes = content.stream().map(move |chunk| chunk.map_err(named));
         bytes = bytes
             .chain(just(header(name, content.length())))

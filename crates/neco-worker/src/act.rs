@@ -187,13 +187,16 @@ impl Engine {
                 }
                 self.shared.record(&entries)?;
                 let context = self.context(view, current, 0, 1);
-                let installer = Arc::clone(&self.installer);
+                let (installer, steps) = (Arc::clone(&self.installer), Arc::clone(&self.steps));
                 let (version, package, without) =
                     (version.clone(), package.clone(), *allow_no_way_back);
                 self.start(
                     Doing::Install { request: request.clone() },
                     context,
                     move |context| async move {
+                        let look = steps.note_runs(&context.request);
+                        // Without an answer, some may be restarted once.
+                        let _ = tokio::time::timeout(PLAN_WITHIN, look).await;
                         installer.install(&context, &version, package, without).await
                     },
                 );

@@ -8,7 +8,7 @@ use neco_host::{
     DetachedProcess, Dpkg, PackageManager, RealFs, Root, RunDetached, Sandbox, SandboxFs,
 };
 use neco_runtime::{ContainerRuntime, Docker, DockerConfig, Logins};
-use neco_sabakan::{Options, Sabakan, SabakanClient};
+use neco_sabakan::{Limits, Options, Sabakan, SabakanClient};
 use neco_sandbox::Faults;
 use neco_store::Store;
 use neco_systemd::{Systemd, Units};
@@ -88,11 +88,16 @@ impl Services {
     const SABAKAN: &str = "http://127.0.0.1:10080";
     /// Who makes them, for its log.
     const USER: &str = "neco-worker";
+    /// How long an upload may take that comes from the internet as it goes: as long as the original downloads
+    /// (external-apis §2). One that stands still is found out much earlier.
+    const UPLOAD_WITHIN: Duration = Duration::from_secs(3600);
 
     /// Those of this machine; the way outside is as `store` says, with `logins` for registries.
     pub fn real(store: Arc<dyn Store>, logins: Arc<dyn Logins>) -> Self {
         let url = Self::SABAKAN.parse().expect("a constant that parses");
-        let sabakan = SabakanClient::new(&Options::new(url, Self::USER));
+        let options = Options::new(url, Self::USER);
+        let limits = Limits { upload: Self::UPLOAD_WITHIN, ..options.limits };
+        let sabakan = SabakanClient::new(&Options { limits, ..options });
         Self {
             sabakan: Arc::new(sabakan.expect("a client for a constant")),
             cke: Arc::new(Ckecli::default()),

@@ -58,6 +58,10 @@ impl Steps for SandboxSteps {
         self.steps.changes(request).await
     }
 
+    async fn note_runs(&self, request: &UpdateRequest) {
+        self.steps.note_runs(request).await;
+    }
+
     async fn restore(&self, group: &str, request: &RequestId, way: Way) -> Result<(), StepError> {
         self.steps.restore(group, request, way).await
     }

@@ -29,6 +29,8 @@ const WITHIN: Duration = Duration::from_secs(20);
 struct Seen {
     updated: AtomicU32,
     asked_to_update: AtomicU32,
+    /// How often it was written down what runs.
+    noted: AtomicU32,
     last_step: AtomicU32,
     last_request: Mutex<Option<NecoVersion>>,
 }
@@ -51,6 +53,10 @@ impl Steps for MockSteps {
 
     async fn changes(&self, _request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
         Ok(Vec::new())
+    }
+
+    async fn note_runs(&self, _request: &UpdateRequest) {
+        self.seen.noted.fetch_add(1, Ordering::SeqCst);
     }
 
     async fn run(&self, context: &StepContext) -> Result<(), StepError> {
@@ -98,7 +104,10 @@ impl Installer for MockInstaller {
         _package: Option<PackageRef>,
         _allow_no_way_back: bool,
     ) -> Result<(), StepError> {
-        self.seen.asked_to_update.fetch_add(1, Ordering::SeqCst);
+        let asked = self.seen.asked_to_update.fetch_add(1, Ordering::SeqCst);
+        if self.seen.noted.load(Ordering::SeqCst) != asked + 1 {
+            return Err(StepError::Failed("nobody has seen what runs with the old files".into()));
+        }
         *self.seen.last_request.lock().unwrap() = Some(context.request.version.clone());
         if self.fails {
             return Err(StepError::Failed("dpkg failed".to_owned()));

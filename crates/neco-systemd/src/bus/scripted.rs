@@ -85,6 +85,7 @@ async fn serve(stream: UnixStream, answered: &[&str], unit: watch::Receiver<Unit
                     ("NeedDaemonReload", Variant::new(false)),
                     ("ActiveEnterTimestampMonotonic", Variant::new(since)),
                     ("InactiveExitTimestamp", Variant::new(since)),
+                    ("InactiveExitTimestampMonotonic", Variant::new(since)),
                     ("InvocationID", Variant::new(vec![1_u8, 2])),
                     ("Type", Variant::new(kind)),
                 ]);

@@ -1,7 +1,7 @@
 //! One call's connection to systemd.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use neco_base::hex;
 use tokio::time::{Instant, timeout};
@@ -11,6 +11,7 @@ use zbus::{Connection, OwnedObjectPath, OwnedVariant};
 
 use super::answers::Said;
 use super::proxies::{ManagerProxy, PropertiesProxy};
+use super::settling::uptime;
 use crate::{ActiveState, Job, UnitError, UnitName, UnitRun, UnitState};
 
 /// The connection of one call.
@@ -177,9 +178,19 @@ fn run(active: &ActiveState, seen: &Seen) -> Result<Option<UnitRun>, UnitError> 
         return Ok(None);
     }
     // When it left inactivity: what it reads of the disk, it reads after that.
-    let since: u64 = seen.get("InactiveExitTimestamp")?;
-    let since = (since != 0).then(|| Duration::from_micros(since));
+    let wall = Duration::from_micros(seen.get("InactiveExitTimestamp")?);
+    let after_boot = Duration::from_micros(seen.get("InactiveExitTimestampMonotonic")?);
+    let since = match (uptime(), UNIX_EPOCH.elapsed()) {
+        (Some(uptime), Ok(now)) if !wall.is_zero() => Some(began(wall, after_boot, now, uptime)),
+        _ => None,
+    };
     Ok(Some(UnitRun { id: hex(&id), since }))
+}
+
+/// When, at the latest, something began that systemd saw at `wall`, so long after the boot, as files are dated `now`: a clock
+/// that was ahead at the boot, and has been set since then, says too much.
+fn began(wall: Duration, after_boot: Duration, now: Duration, uptime: Duration) -> Duration {
+    wall.min(now.saturating_sub(uptime.saturating_sub(after_boot)))
 }
 
 impl Seen {
@@ -223,5 +234,22 @@ fn connecting(error: zbus::Error, call: &str) -> UnitError {
             source: std::io::Error::new(source.kind(), source),
         },
         other => Said::from(other).about(call),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_began_while_the_clock_was_wrong_began_no_later_than_it_did() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let (now, uptime, after_boot) = (hours(500_000), hours(10), hours(1));
+        let truly = now - hours(9);
+        assert_eq!(began(truly, after_boot, now, uptime), truly);
+        assert_eq!(began(truly + hours(9), after_boot, now, uptime), truly, "it was ahead");
+        assert_eq!(began(truly - hours(9), after_boot, now, uptime), truly - hours(9));
+        // The kernel counts what it slept, and systemd does not.
+        assert!(began(truly, after_boot, now, uptime + hours(5)) < truly);
     }
 }

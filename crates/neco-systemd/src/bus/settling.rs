@@ -9,7 +9,7 @@ use crate::{UnitError, UnitState};
 const UPTIME: &str = "/proc/uptime";
 
 /// How long the kernel runs. systemd counts the same without the time of a suspension, which makes a service look older.
-fn uptime() -> Option<Duration> {
+pub(super) fn uptime() -> Option<Duration> {
     let text = std::fs::read_to_string(UPTIME).ok()?;
     parsed(&text)
 }

@@ -69,16 +69,23 @@ impl OutsideError {
         }
     }
 
-    /// The same of an error that stands in the middle of what was being read.
+    /// The same of an error that stands in the middle of what was being read, whatever lies around it.
     pub(crate) fn severity_within(error: &std::io::Error) -> Severity {
-        let inner = error.get_ref();
-        let registry = inner.and_then(|inner| inner.downcast_ref::<RegistryError>());
-        let web = inner.and_then(|inner| inner.downcast_ref::<WebError>());
-        match (registry, web) {
-            (Some(error), _) => error.severity(),
-            (_, Some(error)) => error.severity(),
-            (None, None) => Severity::TryAgain,
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+        while let Some(mut error) = cause {
+            // What an error of reading holds is not its source.
+            if let Some(held) = error.downcast_ref().and_then(std::io::Error::get_ref) {
+                error = held;
+            }
+            if let Some(error) = error.downcast_ref::<RegistryError>() {
+                return error.severity();
+            }
+            if let Some(error) = error.downcast_ref::<WebError>() {
+                return error.severity();
+            }
+            cause = error.source();
         }
+        Severity::TryAgain
     }
 }
 

@@ -11,6 +11,7 @@ use neco_systemd::UnitName;
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
+use crate::steps::started::NOTHING;
 use crate::steps::{packages, probe};
 
 /// How often a program that is not ready yet is asked again.
@@ -20,8 +21,6 @@ const COMPLETE_WITHIN: Duration = Duration::from_secs(90);
 /// How often it is tried to be started: after a power cut, what it needs may come up late.
 const COMPLETE_TRIES: u32 = 5;
 const COMPLETE_AGAIN: Duration = Duration::from_secs(2);
-/// Stands in the journal for the digest of a unit that was stopped.
-const NOTHING: &str = "nothing";
 
 /// Applies a component. Every effect has a fence before it; between a stop and its start there is none.
 ///
@@ -413,6 +412,7 @@ pub(crate) async fn ready(host: &StepHost, component: &Component) -> Result<(), 
     let mut missing = String::new();
     let all = async {
         for probe in &ready.probes {
+            missing = format!("waiting for {probe}, which has not answered yet");
             while let Some(why) = probe::trouble(host, probe).await? {
                 missing = format!("waiting for {probe}: {why}");
                 tokio::time::sleep(ASK_EVERY).await;

@@ -1,4 +1,4 @@
-//! What a recipe would change on this server: looked at, and nothing is done.
+//! What a recipe would change on this server: looked at, and nothing is done. What units run with that others started is noted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

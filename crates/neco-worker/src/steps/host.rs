@@ -327,7 +327,7 @@ impl StepHost {
             if state.exists() {
                 let started_with = Began::digest_of(self, desired, unit, &state)?;
                 let observed = ObservedUnit {
-                    enabled: !state.wants_enabling(),
+                    enabled: state.is_enabled() || (!unit.is_written && !state.wants_enabling()),
                     active: state.is_active(),
                     started_with,
                     needs_reload: state.needs_reload,
@@ -460,12 +460,20 @@ impl StepHost {
         }))
     }
 
-    /// Who may do what with a file, if there is one; who owns it is told of a system only.
+    /// Who may do what with a file, if there is one; who owns it is told of a system only. What is no plain file is left to
+    /// whoever made it so.
     fn observe_access(&self, path: &Path) -> Result<Option<Access>, StepError> {
         let path = self.root.join(path);
         let found = self.fs.metadata(&path).map_err(|error| {
             StepError::Failed(format!("looking at {}: {error}", path.display()))
         })?;
+        let found = match found {
+            Some(found) if found.kind != Kind::File => {
+                tracing::warn!(path = %path.display(), "no plain file: who may read it is not seen to");
+                None
+            }
+            found => found,
+        };
         let id = |number: u32| self.root.is_system().then(|| number.to_string());
         Ok(found.map(|found| Access {
             mode: found.mode,

@@ -55,6 +55,10 @@ pub trait Steps: Send + Sync + 'static {
     /// What kept this server from finding out.
     async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, PlanError>;
 
+    /// Writes down what units run with that somebody else started, as far as that can be told before a package brings the files
+    /// anew with which they were started.
+    async fn note_runs(&self, request: &UpdateRequest);
+
     /// Runs one step to its end. May be called again after a crash: effects are compared with what is there.
     ///
     /// # Errors

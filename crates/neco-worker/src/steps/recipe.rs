@@ -237,13 +237,15 @@ impl Steps for RecipeSteps {
     async fn changes(&self, request: &UpdateRequest) -> Result<Vec<String>, PlanError> {
         let never = |error: StepError| PlanError::Never(error.to_string());
         let facts = self.facts(request).await.map_err(never)?;
+        let not_yet = |error: StepError| PlanError::NotYet(error.to_string());
+        etcd::note_run(&self.host).await.map_err(not_yet)?;
         let mut changes = Vec::new();
         let applied = self.recipe.steps().flat_map(|(_, step)| step.components(Phase::Apply));
         for name in applied {
             let component = self.component(name.as_str()).map_err(never)?;
             let desired = self.host.desired(component, &facts).map_err(never)?;
             let observed = self.host.observe_now(&desired).await;
-            let observed = observed.map_err(|error| PlanError::NotYet(error.to_string()))?;
+            let observed = observed.map_err(not_yet)?;
             let in_group = self.recipe.groups().iter().any(|group| group.components.contains(name));
             let counts = |difference: Difference| match difference {
                 // What is only fetched beforehand takes nothing away from anybody.
@@ -261,6 +263,13 @@ impl Steps for RecipeSteps {
             }
         }
         Ok(changes)
+    }
+
+    async fn note_runs(&self, request: &UpdateRequest) {
+        // Whoever looks writes it down.
+        if let Err(error) = self.changes(request).await {
+            tracing::info!(%error, "units that others started may be restarted");
+        }
     }
 
     async fn run(&self, context: &StepContext) -> Result<(), StepError> {

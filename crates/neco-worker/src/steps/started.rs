@@ -2,6 +2,10 @@
 //!
 //! The journal has it of every start that Neco made. A unit is also started by others: systemd after a crash or a boot, a
 //! person by hand. Such a run is another one than that of the journal, and began with what lay on the disk at that moment.
+//!
+//! What cannot be told: systemd may be told of a new unit file later than the file is written, and start the unit by the old one
+//! in between. Who looks before that is done sees it; where the worker died in between and another reads all unit files anew
+//! before it is back, such a unit counts as started with the new file.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,6 +17,9 @@ use neco_systemd::{UnitRun, UnitState};
 
 use super::host::{StepHost, package_note};
 use crate::context::StepError;
+
+/// Stands in the journal for the digest of a unit that was stopped.
+pub(super) const NOTHING: &str = "nothing";
 
 /// How much earlier than a run a file has to be changed to count as read by it: time stamps of files and of systemd are as
 /// exact as a tick of the kernel each.
@@ -41,6 +48,9 @@ impl Began {
     fn told(digest: Option<&str>, run: Option<&str>, state: &UnitState) -> Self {
         let same = |present: &UnitRun| run.is_none_or(|noted| noted == present.id);
         match (digest, &state.run) {
+            // Neco stopped it, and somebody else has started it since then.
+            (Some(NOTHING), Some(_)) if state.needs_reload => Self::Unknown,
+            (Some(NOTHING), Some(UnitRun { since, .. })) => since.map_or(Self::Unknown, Self::At),
             // Whether the unit runs is another question.
             (Some(digest), None) => Self::With(digest.to_owned()),
             (Some(digest), Some(present)) if same(present) => Self::With(digest.to_owned()),
@@ -77,11 +87,11 @@ impl Began {
     }
 
     /// The digest that a unit of a component runs with, of which systemd tells `state`. One that others started has what is
-    /// `desired` where exactly that lies on the disk; this is written down, for a file may get another mode or owner before
-    /// it is asked again.
+    /// `desired` where exactly that lies on the disk; this is written down, for a file may get another mode or owner, or be
+    /// put there anew by a package, before it is asked again.
     ///
     /// # Errors
-    /// The disk cannot be looked at, or the journal refuses.
+    /// The disk cannot be looked at.
     pub(super) fn digest_of(
         host: &StepHost,
         desired: &Desired,
@@ -91,12 +101,20 @@ impl Began {
         let began = Self::of(host, &unit.name, state);
         let digest = began.digest_as(host, desired, &unit.digest)?;
         // The members of etcd, which no component restarts, are started with less than what is desired.
-        let adopted = matches!(began, Self::At(_)) && desired.restart != Restart::Never;
-        if let (true, Some(digest), Some(run)) = (adopted, &digest, &state.run) {
-            let (unit, digest, run) = (unit.name.clone(), digest.clone(), Some(run.id.clone()));
-            host.record(&[Entry::Started { unit, digest, run }])?;
+        if let Some(digest) = digest.as_ref().filter(|_| desired.restart != Restart::Never) {
+            began.note(host, &unit.name, digest, state);
         }
         Ok(digest.map(ContentDigest::claimed))
+    }
+
+    /// Writes down that the run of which systemd tells `state`, and which somebody else began, has `digest`.
+    pub(super) fn note(&self, host: &StepHost, unit: &str, digest: &str, state: &UnitState) {
+        let (Self::At(_), Some(run)) = (self, &state.run) else { return };
+        let (unit, digest, run) = (unit.to_owned(), digest.to_owned(), Some(run.id.clone()));
+        // Where the disk takes no note, the next look tells the same.
+        if let Err(error) = host.record(&[Entry::Started { unit, digest, run }]) {
+            tracing::warn!(%error, "what a unit runs with is not written down");
+        }
     }
 
     fn digest_as(
@@ -163,6 +181,9 @@ mod tests {
             (Some("d"), Some("own"), &state(Some(("own", None)), true), with()),
             (Some("d"), Some("own"), &state(Some(("others", Some(SINCE))), true), Began::Unknown),
             (Some("d"), Some("own"), &state(Some(("others", None)), false), Began::Unknown),
+            (Some(NOTHING), None, &others, Began::At(SINCE)),
+            (Some(NOTHING), None, &state(Some(("others", Some(SINCE))), true), Began::Unknown),
+            (Some(NOTHING), None, &state(None, false), Began::With(NOTHING.to_owned())),
         ] {
             assert_eq!(Began::told(digest, run, state), began, "{digest:?} {run:?} {state:?}");
         }

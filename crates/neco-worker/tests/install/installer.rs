@@ -43,6 +43,8 @@ impl Steps for Nothing {
         Ok(Vec::new())
     }
 
+    async fn note_runs(&self, _request: &UpdateRequest) {}
+
     async fn run(&self, _context: &StepContext) -> Result<(), StepError> {
         Ok(())
     }

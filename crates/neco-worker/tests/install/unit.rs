@@ -110,7 +110,7 @@ async fn daemons_that_cannot_use_their_recipe_say_where_it_is_wrong() {
             "cannot use its recipe: recipe.toml:3: step[1].action: this version has no action dance; write one of: fetch-images, ",
         ),
         ("effect = 1", &[], "cannot use its recipe: recipe.toml:"),
-        (nothing, &strays, "cannot use its recipe: components/e : this file would not be read; "),
+        (nothing, &strays, "cannot use its recipe: components/e\\n: this file would not be read; "),
     ];
     for (step, more, told) in cases {
         let site = Site::new();

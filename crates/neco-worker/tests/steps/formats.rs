@@ -334,21 +334,26 @@ async fn a_key_that_everybody_may_read_is_kept_from_others_and_holds_what_it_hel
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_in_the_place_of_a_key_is_named_and_not_followed() {
+async fn a_link_in_the_place_of_a_key_is_left_to_whoever_made_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
     let mut cluster = Cluster::with(1, |folder| {
         let secret = "[[secret]]\npath = \"/etc/serf/key\"\n\n[unit]";
         edit(folder, "components/serf.toml", "[unit]", secret);
     })
     .await;
     let server = cluster.server(0);
-    std::fs::create_dir_all(server.path("/etc/serf")).unwrap();
-    std::fs::write(server.path("/etc/serf/elsewhere"), "x").unwrap();
-    std::os::unix::fs::symlink("elsewhere", server.path("/etc/serf/key")).unwrap();
-    let request = cluster.request().await;
-    let origin = cluster.aborted(&request).await;
-    assert!(
-        origin.cause.contains("/etc/serf/key") && origin.cause.contains("no plain file"),
-        "{origin:?}"
-    );
+    let (key, elsewhere) = (server.path("/etc/serf/key"), server.path("/etc/serf/elsewhere"));
+    std::fs::create_dir_all(key.parent().unwrap()).unwrap();
+    std::fs::write(&elsewhere, "x").unwrap();
+    std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &key).unwrap();
+    for _ in 0..2 {
+        cluster.update().await;
+        assert!(key.is_symlink());
+        let mode = std::fs::metadata(&elsewhere).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644);
+    }
+    assert_eq!(cluster.server(0).begun("give /etc/serf/key its owner and mode"), 0);
     cluster.verdict().await;
 }

@@ -185,6 +185,31 @@ async fn a_kernel_that_changes_while_it_is_uploaded_is_told_and_nothing_of_it_is
     centre.cluster.verdict().await;
 }
 
+/// No patience brings back what was taken away.
+#[tokio::test]
+async fn a_kernel_that_is_gone_when_it_is_to_be_uploaded_aborts_at_once() {
+    let mut centre = Centre::of(1).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let (address, _task) = serve(move |mut stream, _| {
+        // Kernel and initrd are asked for how long they are, and are there; the kernel is then gone once.
+        let gone = count.fetch_add(1, Ordering::SeqCst) == 2;
+        async move {
+            let none = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            let answer = if gone { none.to_owned() } else { answer("kernel") };
+            stream.write_all(answer.as_bytes()).await
+        }
+    })
+    .await;
+    *centre.missing.lock().unwrap() = Some(format!("http://{address}/kernel"));
+    let what = ["uploading OS image 4152.2.1", "kernel: ", "answered 404", "channel and version"];
+    centre.aborts_at("sabakan-contents", &what).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3, "nothing is gained by asking again");
+    assert_eq!(centre.client.images().await.unwrap(), []);
+    centre.recovers().await;
+    centre.cluster.verdict().await;
+}
+
 #[tokio::test]
 async fn a_kernel_that_changes_once_is_uploaded_as_it_is_then() {
     let mut centre = Centre::of(1).await;

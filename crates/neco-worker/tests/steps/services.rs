@@ -233,6 +233,20 @@ fn assets(calls: &[String]) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn an_archive_that_sabakan_has_stored_damaged_is_not_left_there() {
+    let mut centre = Centre::of(1).await;
+    let damage = Rule::once("PUT", "/api/v1/assets/cybozu-", Fault::CorruptRequest);
+    centre.sabakan.faults().add(damage);
+    centre.cluster.update().await;
+    let calls = centre.changes();
+    let brought = assets(&calls);
+    let once: BTreeSet<&str> = brought.iter().copied().collect();
+    assert_eq!(brought[0], brought[1], "it is uploaded again at once, though it is there");
+    assert_eq!(brought.len(), once.len() + 1, "and nothing else is");
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
 async fn everything_that_machines_boot_is_brought_once_and_what_names_it_comes_last() {
     let mut centre = Centre::of(2).await;
     for server in &centre.cluster.servers {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use neco_components::Recipe;
 use neco_systemd::{UnitName, Units};
+use neco_worker::{RecipeSteps, Steps as _};
 
 use crate::cluster::{Cluster, SERF, edit};
 use crate::etcd::{self, ETCD, InMemory};
@@ -131,6 +133,74 @@ async fn one_that_systemd_started_by_an_older_definition_is_restarted() {
     let before = starts(&cluster, SERF);
     cluster.update().await;
     assert_eq!(starts(&cluster, SERF), before + 1, "{:?}", cluster.server(0).effects());
+    cluster.verdict().await;
+}
+
+/// Somebody else has started the units, and a package is about to be installed.
+async fn looks_before_a_package_comes(cluster: &Cluster) {
+    let recipe = Recipe::load(cluster.server(0).path("/usr/share/neco")).unwrap();
+    let steps = RecipeSteps::new(recipe, cluster.server(0).host()).unwrap();
+    let request = cluster.view().current().unwrap().clone();
+    steps.note_runs(&request).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_that_a_package_brings_anew_as_they_were_restart_nobody_after_a_boot() {
+    const UNIT: &str = "node-exporter.service";
+    let files = [
+        (
+            "/lib/systemd/system/node-exporter.service",
+            "[Service]\nExecStart=/bin/true\n[Install]\n",
+        ),
+        ("/usr/sbin/node_exporter", "a program"),
+    ];
+    let bring = |cluster: &Cluster| {
+        for (path, text) in files {
+            let path = cluster.server(0).path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // As dpkg does: another file of that name.
+            let _ = std::fs::remove_file(&path);
+            std::fs::write(path, text).unwrap();
+        }
+    };
+    let mut cluster = Cluster::of(1).await;
+    bring(&cluster);
+    cluster.update().await;
+    files.map(|(path, _)| grows_old(&cluster, path));
+    cluster.servers[0].reboot().await;
+    cluster.start(0);
+    looks_before_a_package_comes(&cluster).await;
+    bring(&cluster);
+    cluster.server(0).units().daemon_reload().await.unwrap();
+    let before = starts(&cluster, UNIT);
+    cluster.update().await;
+    assert_eq!(starts(&cluster, UNIT), before);
+    // Its unit is part of what it runs with.
+    let unit = cluster.server(0).path(files[0].0);
+    std::fs::write(unit, "[Service]\nExecStart=/bin/false\n[Install]\n").unwrap();
+    cluster.server(0).units().daemon_reload().await.unwrap();
+    cluster.update().await;
+    assert_eq!(starts(&cluster, UNIT), before + 1);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_members_in_its_configuration_restart_no_etcd_whoever_started_it() {
+    let mut cluster = settled().await;
+    all_grows_old(&cluster);
+    starts_anew(&cluster, ETCD).await;
+    let before = starts(&cluster, ETCD);
+    cluster
+        .upgrade("2026.11.21-1", |folder| {
+            let template = "templates/etcd.conf.yml.j2";
+            edit(folder, template, "initial-cluster-token: ", "initial-cluster-token: another-");
+        })
+        .await;
+    let config = || std::fs::read_to_string(cluster.server(0).path(etcd::CONFIG)).unwrap();
+    let old = config();
+    cluster.update().await;
+    assert_ne!(std::fs::read_to_string(cluster.server(0).path(etcd::CONFIG)).unwrap(), old);
+    assert_eq!(starts(&cluster, ETCD), before);
     cluster.verdict().await;
 }
 

@@ -191,12 +191,18 @@ fn images_install_their_client_programs() {
 }
 
 #[test]
-fn programs_of_a_package_are_watched() {
+fn programs_and_units_of_a_package_are_watched() {
     let recipe = shipped();
     let watched = recipe.components().filter(|component| !component.watch.is_empty());
     let watched = watched.map(|component| {
         let paths = component.watch.iter().map(|path| path.to_str().expect("a text"));
-        (component.name.as_str(), paths.collect::<Vec<_>>())
+        // A unit that is not written here is part of what its program is started with, too.
+        let unit = component.running_unit().expect("it runs");
+        assert!(unit.template.is_none(), "{}", component.name);
+        let unit = format!("/lib/systemd/system/{}", unit.name);
+        let (units, others): (Vec<_>, Vec<_>) = paths.partition(|path| *path == unit);
+        assert_eq!(units.len(), 1, "{}: {unit}", component.name);
+        (component.name.as_str(), others)
     });
     assert_eq!(
         watched.collect::<Vec<_>>(),

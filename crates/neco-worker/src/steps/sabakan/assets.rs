@@ -1,6 +1,9 @@
 //! What is brought into sabakan: archives of container images, and files of this server.
 
-use neco_sabakan::{AssetName, AssetUpload, Content, Ensure, UploadProgress};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+
+use neco_sabakan::{AssetName, AssetUpload, Content, Ensure, SabakanError, UploadProgress};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
@@ -40,14 +43,18 @@ pub(crate) async fn images(
         let what = format!("uploading image {} to sabakan", image.reference);
         let asset = name(&image.asset)?;
         context.fence().await?;
+        // What sabakan has stored otherwise than it was sent is there under its name, and no good.
+        let damaged = &AtomicBool::new(false);
         patiently(context, host.patience, &what, || async {
-            if host.sabakan.asset(&asset).await?.is_some() {
+            if !damaged.load(Relaxed) && host.sabakan.asset(&asset).await?.is_some() {
                 return Ok(());
             }
             let content = host.outside.image(&image.reference).await?;
             let upload = AssetUpload::new(content).content_type("application/x-tar");
-            let progress = progress(context);
-            let sent = ONCE.asset_once(&*host.sabakan, &asset, &upload, &progress).await;
+            let sent = host.sabakan.upload_asset(&asset, &upload, &progress(context)).await;
+            if let Err(SabakanError::WrongDigest { .. }) = &sent {
+                damaged.store(true, Relaxed);
+            }
             sent.map(drop).map_err(unless_raced)
         })
         .await?;
@@ -82,7 +89,7 @@ pub(crate) fn progress(context: &StepContext) -> impl Fn(UploadProgress) + Send 
 }
 
 /// Somebody who uploads the same at the same time is waited for.
-fn unless_raced(error: neco_sabakan::SabakanError) -> Trouble {
+fn unless_raced(error: SabakanError) -> Trouble {
     if error.is_conflict() { Trouble::passing(error) } else { error.into() }
 }
 

@@ -10,7 +10,7 @@ use neco_systemd::UnitState;
 
 use super::UNIT;
 use crate::context::StepError;
-use crate::steps::host::StepHost;
+use crate::steps::host::{StepHost, unit_name};
 use crate::steps::started::Began;
 
 const CONFIG: &str = "/etc/etcd/etcd.conf.yml";
@@ -51,6 +51,21 @@ pub(super) fn started_with(
     let files = [unit_path(), PathBuf::from(CONFIG)];
     let files = files.iter().map(PathBuf::as_path);
     Began::of(host, UNIT, state).digest(host, files, || digest(host).map(Some))
+}
+
+/// Writes down what the own member was started with, where somebody else than Neco started it and that can be told: its
+/// configuration may be written anew with other members, which is no reason to restart it.
+///
+/// # Errors
+/// The disk cannot be read, or systemd does not answer.
+pub(crate) async fn note_run(host: &StepHost) -> Result<(), StepError> {
+    let name = unit_name(UNIT)?;
+    let state = host.units.state(&name).await;
+    let state = state.map_err(|error| StepError::failed(format!("state of {UNIT}"), &error))?;
+    if let Some(digest) = started_with(host, &state)? {
+        Began::of(host, UNIT, &state).note(host, UNIT, &digest, &state);
+    }
+    Ok(())
 }
 
 /// The digest of what would lie there.

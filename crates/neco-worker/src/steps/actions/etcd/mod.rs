@@ -21,6 +21,7 @@ use crate::context::StepContext;
 use crate::steps::host::StepHost;
 
 pub(crate) use dry_run::{dry_run, dry_run_of_endpoints};
+pub(crate) use files::note_run;
 pub(crate) use members::{NAME, run};
 
 /// The component whose files and unit belong to the own member. Only where it is one of a server's components, Neco changes

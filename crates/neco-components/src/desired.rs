@@ -50,9 +50,9 @@ pub struct DesiredFile {
     pub digest: ContentDigest,
     /// Its permission bits.
     pub mode: u32,
-    /// Its owner, by name or number; whoever runs the worker if unset.
+    /// The number of its owner; whoever runs the worker if unset.
     pub owner: Option<String>,
-    /// Its group, by name or number; that of whoever runs the worker if unset.
+    /// The number of its group; that of whoever runs the worker if unset.
     pub group: Option<String>,
     /// Whether one that exists is left alone, whatever it holds.
     pub create_only: bool,
@@ -121,7 +121,8 @@ impl Desired {
             files.push(DesiredFile::new(file, render(&file.template)?));
         }
         let mut everything = Parts::new("neco unit").part(image.as_deref().unwrap_or_default());
-        for file in &files {
+        // One that is only created is whatever the site has made of it.
+        for file in files.iter().filter(|file| !file.create_only) {
             let path = file.path.as_os_str().as_encoded_bytes();
             everything = everything.part(path).part(file.digest.as_str());
         }

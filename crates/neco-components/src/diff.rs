@@ -295,6 +295,19 @@ fn unit_changes(restart: Restart, desired: &DesiredUnit, all: &Observed) -> Vec<
     changes
 }
 
+impl Difference {
+    /// Whether a group has to go down for it: what is only fetched is fetched before, and for whose file it is nobody stops.
+    pub fn takes_down(&self) -> bool {
+        match self {
+            Self::Image { .. } | Self::Tools { .. } => false,
+            Self::File { change, .. } => {
+                matches!(change, FileChange::Missing | FileChange::Content { .. })
+            }
+            Self::Package { .. } | Self::Unit { .. } => true,
+        }
+    }
+}
+
 impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -79,8 +79,9 @@ pub(crate) async fn obtain(
             Err(host.unauthorized(&realm, status, login.is_some()))
         }
         StatusCode::OK => {
-            let body = read_capped(response, TOKEN_LIMIT).await;
-            let body = body.map_err(|error| refused(&realm, "token", error))?;
+            let body = tokio::time::timeout(patience, read_capped(response, TOKEN_LIMIT)).await;
+            let silent = |_| RegistryError::Silent { url: shown(&realm), after: patience };
+            let body = body.map_err(silent)?.map_err(|error| refused(&realm, "token", error))?;
             let token = token_in(&realm, Secret::new(body))?;
             let header = sensitive(&format!("Bearer {}", token.reveal()));
             let header = header.ok_or_else(|| {

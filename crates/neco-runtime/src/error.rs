@@ -42,6 +42,17 @@ pub enum RuntimeError {
         /// Whether another try may help.
         severity: Severity,
     },
+    /// The disk on which the engine keeps images does not take one.
+    #[error("the engine has no room for {image}: {reason}")]
+    Disk {
+        /// The image.
+        image: ImageRef,
+        /// What the engine said.
+        reason: String,
+        /// The same in the words of the operating system, by which whoever waits for disks knows it.
+        #[source]
+        source: std::io::Error,
+    },
     /// An image that is to be run was not pulled.
     #[error("image {image} is not on this machine; pull it first")]
     ImageMissing {
@@ -112,6 +123,7 @@ impl RuntimeError {
             Self::Forbidden { .. }
             | Self::Login { .. }
             | Self::TooMuchOutput { .. }
+            | Self::Disk { .. }
             | Self::ImageMissing { .. }
             | Self::NameTaken { .. }
             | Self::Failed { .. }

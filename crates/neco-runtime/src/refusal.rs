@@ -1,6 +1,8 @@
 //! Why a registry did not give an image, out of the words in which Docker passes that on. Engines that pretend are told such
 //! words, and make the same of them.
 
+use std::io::ErrorKind;
+
 use neco_schema::Severity;
 
 use crate::{ImageRef, Logins, RuntimeError};
@@ -12,6 +14,8 @@ pub(crate) enum Refusal {
     Login,
     /// Somebody who publishes the image, or corrects its name.
     Unknown,
+    /// Room on the disk of Docker.
+    Disk(ErrorKind),
     /// Something else that a person has to do.
     Hopeless,
     /// Time: the network or the registry is in trouble.
@@ -34,13 +38,14 @@ pub(crate) fn of(image: &ImageRef, status: Option<u16>, message: &str) -> Refusa
         "403 forbidden",
     ]) {
         Refusal::Login
-    } else if says(&[
-        "no space left",
-        "read-only file system",
-        "x509:",
-        "http response to https client",
-        "no matching manifest",
-    ]) || status == Some(400)
+    } else if says(&["no space left"]) {
+        Refusal::Disk(ErrorKind::StorageFull)
+    } else if says(&["disk quota exceeded"]) {
+        Refusal::Disk(ErrorKind::QuotaExceeded)
+    } else if says(&["read-only file system"]) {
+        Refusal::Disk(ErrorKind::ReadOnlyFilesystem)
+    } else if says(&["x509:", "http response to https client", "no matching manifest"])
+        || status == Some(400)
     {
         Refusal::Hopeless
     } else if status == Some(404) || says(&["manifest unknown", "name unknown", ": not found"]) {
@@ -59,9 +64,13 @@ pub(crate) fn error(
     logins: &dyn Logins,
 ) -> RuntimeError {
     let registry = image.registry();
+    if let Refusal::Disk(kind) = refusal {
+        let source = std::io::Error::from(kind);
+        return RuntimeError::Disk { image: image.clone(), reason: message, source };
+    }
     let (reason, severity) = match refusal {
         Refusal::Passing => (message, Severity::TryAgain),
-        Refusal::Hopeless => (message, Severity::AskAPerson),
+        Refusal::Hopeless | Refusal::Disk(_) => (message, Severity::AskAPerson),
         Refusal::Unknown => {
             let remedy = "publish it, or correct its name and tag";
             (format!("{registry} does not have it ({message}); {remedy}"), Severity::AskAPerson)
@@ -118,7 +127,11 @@ mod tests {
                 "Get \"https://ghcr.io/v2/\": x509: certificate signed by unknown authority",
                 Refusal::Hopeless,
             ),
-            (500, "write /var/lib/docker/tmp/x: no space left on device", Refusal::Hopeless),
+            (
+                500,
+                "write /var/lib/docker/tmp/x: no space left on device",
+                Refusal::Disk(ErrorKind::StorageFull),
+            ),
             (
                 500,
                 "Get \"https://ghcr.io/v2/unauthorized/serf\": dial tcp 1.2.3.4:443: connect: connection refused",

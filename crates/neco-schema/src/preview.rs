@@ -15,6 +15,9 @@ pub struct PreviewQuestion {
     pub version: NecoVersion,
     /// Its members, ascending.
     pub servers: Vec<Lrn>,
+    /// For how many seconds answers are waited for; older programs do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<u64>,
     /// Who asks.
     #[serde(default)]
     pub by: String,

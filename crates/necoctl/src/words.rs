@@ -1,8 +1,13 @@
-//! Times, durations, amounts and tables as people read them.
+//! Times, durations, amounts, lines of files and tables as people read them.
 
 use std::time::Duration;
 
 use neco_schema::Timestamp;
+
+/// A line of a file as it is, but for what could change the terminal.
+pub fn printable(line: &str) -> String {
+    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+}
 
 /// A moment without its fraction, such as `2026-11-21T08:00:00Z`.
 pub fn moment(at: Timestamp) -> String {

@@ -19,9 +19,9 @@ pub struct FileSpec {
     pub template: String,
     /// Its permission bits.
     pub mode: u32,
-    /// Its owner, by name or number; whoever runs the worker if unset.
+    /// The number of its owner; whoever runs the worker if unset.
     pub owner: Option<String>,
-    /// Its group, by name or number; that of whoever runs the worker if unset.
+    /// The number of its group; that of whoever runs the worker if unset.
     pub group: Option<String>,
     /// Whether one that exists is left alone, whatever it holds.
     pub create_only: bool,
@@ -121,13 +121,14 @@ pub(super) fn mode(fields: &Fields<'_>, unsaid: u32) -> Option<u32> {
     })
 }
 
-/// The account that `field` names, if it does.
+/// The number of the account that `field` tells, if it does.
 pub(super) fn account(fields: &Fields<'_>, field: &'static str) -> Option<String> {
     let found = fields.text(field)?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if found.value.is_empty() || !found.value.chars().all(plain) {
-        let what = format!("{:?} is no account", found.value);
-        fields.problem(field, &what, "write a name or a number");
+    let is_number = found.value.bytes().all(|b| b.is_ascii_digit());
+    if !is_number || found.value.parse::<u32>().is_err() {
+        let what = format!("{:?} is no number of an account", found.value);
+        let remedy = "write one such as \"10000\": names belong to a container's world";
+        fields.problem(field, &what, remedy);
     }
     Some(found.value.to_owned())
 }

@@ -27,7 +27,7 @@ pub struct SecretSpec {
 pub struct Access {
     /// Its permission bits.
     pub mode: u32,
-    /// Its owner, by name or number; `None` where nobody looked, or where it does not matter.
+    /// The number of its owner; `None` where nobody looked, or where it does not matter.
     pub owner: Option<String>,
     /// Its group, the same way.
     pub group: Option<String>,

@@ -488,7 +488,7 @@ fn a_secret_that_everybody_reads_or_that_is_a_file_of_the_component_is_refused()
     for (from, to, told) in [
         ("owner", "mode = \"0644\"\nowner", "would let everybody have a part in a secret"),
         ("owner", "mode = \"0608\"\nowner", "\"0608\" is not a file mode"),
-        ("10000", "no body", "\"no body\" is no account"),
+        ("10000", "no body", "\"no body\" is no number of an account"),
         ("/etc/agent/own.key", "etc/key", "\"etc/key\" is not a plain absolute path"),
         ("path = \"/etc/agent/own.key\"\n", "", "is missing; write the absolute path of the file"),
         ("owner", "template = \"x\"\nowner", "is not known"),
@@ -502,4 +502,20 @@ fn a_secret_that_everybody_reads_or_that_is_a_file_of_the_component_is_refused()
         };
         assert!(problems.iter().any(expected), "{told:?} is not in {problems:?}");
     }
+}
+
+#[test]
+fn what_is_only_created_is_nothing_that_a_unit_is_started_with() {
+    let digest = |template: &str, text: &str| {
+        let mut sources = sources();
+        sources.templates.insert(template.to_owned(), text.to_owned());
+        let recipe = Recipe::parse(&sources).expect("a recipe");
+        let agent = recipe.component("agent").expect("it");
+        assert!(agent.files.iter().any(|file| file.create_only && file.template == "config.j2"));
+        let desired = Desired::render(agent, &facts()).expect("made");
+        desired.units[0].digest.clone()
+    };
+    let before = digest("config.j2", "lrn: {{ lrn }}\n");
+    assert_eq!(digest("config.j2", "another: {{ lrn }}\n"), before);
+    assert_ne!(digest("drop-in.j2", "[Unit]\n# another\n"), before);
 }

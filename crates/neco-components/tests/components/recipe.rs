@@ -285,8 +285,11 @@ fn paths_modes_and_accounts_are_plain() {
             "{bad:?}: {found:?}"
         );
     }
-    let found = with_vault("path =", "owner = \"a b\"\npath =");
-    assert!(found[0].contains("file[1].owner: \"a b\" is no account"), "{found:?}");
+    for bad in ["a b", "vault", "", "-1", "+1", "4294967296"] {
+        let found = with_vault("path =", &format!("owner = \"{bad}\"\npath ="));
+        let told = format!("file[1].owner: {bad:?} is no number of an account; ");
+        assert!(found[0].contains(&told), "{found:?}");
+    }
 }
 
 #[test]

@@ -24,6 +24,8 @@ use crate::steps::{StepHost, dry_run};
 const TRY_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 /// How long one answer may take, with a package to be fetched; whoever asks has given up by then.
 const WITHIN: Duration = Duration::from_secs(600);
+/// What of its time whoever asks leaves for the answer to arrive; a look has at least as much.
+const TO_ANSWER: Duration = Duration::from_secs(2);
 /// What etcd takes in one request is 1.5 MiB; an answer beyond this is told without the content of files.
 const LARGEST: usize = 1 << 20;
 
@@ -98,12 +100,13 @@ impl Previewer {
     async fn answer(&self, lease: u64, question: &PreviewQuestion) -> Result<(), StoreError> {
         tracing::info!(by = %question.by, version = %question.version, "asked what an update would change");
         let mut look = std::pin::pin!(self.look(question));
-        let looked = tokio::time::timeout(WITHIN, look.as_mut()).await;
+        let limit = limit(question.within);
+        let looked = tokio::time::timeout(limit, look.as_mut()).await;
         // Whoever is away is asked again without end; that is known as long as somebody still asks.
         let waits_for = self.host.shared.waits_for().borrow().clone();
         let answer = looked.unwrap_or_else(|_| {
             let why = if waits_for.is_empty() { waits_for } else { format!(": {waits_for}") };
-            self.failed(format!("no answer within {WITHIN:?}{why}"))
+            self.failed(format!("no answer within {limit:?}{why}"))
         });
         let (asked, key) = (Key::Preview(lease), Key::PreviewAnswer(lease, self.host.about.lrn));
         // Ids of leases are positive.
@@ -157,6 +160,13 @@ impl Previewer {
     }
 }
 
+/// How long this server looks for somebody who waits so many seconds: who has given up learns no cause, and keeps others
+/// waiting.
+fn limit(waits: Option<u64>) -> Duration {
+    let Some(waits) = waits.map(Duration::from_secs) else { return WITHIN };
+    WITHIN.min(waits.saturating_sub(TO_ANSWER).max(TO_ANSWER))
+}
+
 /// The questions that stand there, by lease.
 fn standing(snapshot: &Snapshot) -> impl Iterator<Item = u64> {
     snapshot.kvs.keys().filter_map(|key| match key.parse() {
@@ -175,4 +185,17 @@ fn within(mut answer: Preview, largest: usize) -> Preview {
         }
     }
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_told_before_he_gives_up() {
+        let limit = |seconds| limit(Some(seconds)).as_secs();
+        assert_eq!((limit(60), limit(600), limit(86_400)), (58, 598, 600));
+        assert_eq!((limit(3), limit(0)), (2, 2), "a look takes its time");
+        assert_eq!(super::limit(None), WITHIN);
+    }
 }

@@ -1,9 +1,11 @@
 //! What a recipe would change on this server: looked at, and nothing is done. What units run with that others started is noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use neco_components::{Desired, Facts, Part, Phase, Recipe, Step, StepScope, Work, preview};
+use neco_components::{
+    Desired, Difference, Facts, Part, Phase, Recipe, Step, StepScope, Work, diff, preview,
+};
 use neco_schema::{
     ChangeKind, ContentsStatus, GroupPreview, Key, NecoVersion, PreviewQuestion, PreviewedChange,
     Range, Record, StepPreview,
@@ -34,37 +36,25 @@ pub(crate) async fn of(
     let private = recipe.artifacts().images.values().filter(|image| image.private);
     facts.variants = host.variants(private).await?;
     let looking = Looking { recipe, host, question, facts: &facts, package };
-    let mut steps = Vec::new();
+    let (mut steps, mut down) = (Vec::new(), BTreeSet::new());
     for (_, step) in recipe.steps() {
-        steps.push(looking.step(step).await?);
+        steps.push(looking.step(step, &mut down).await?);
     }
     let groups = recipe.groups().iter().map(|group| {
         let concerned = group.components.iter().map(neco_components::Name::as_str);
         let concerned: Vec<&str> = concerned.collect();
         let units = concerned.iter().filter_map(|name| recipe.component(name)?.running_unit());
-        let applied = usize::try_from(group.apply).unwrap_or(usize::MAX).saturating_sub(1);
-        let changes = steps.get(applied).into_iter().flat_map(|step: &StepPreview| &step.changes);
-        let mut because: Vec<String> = changes
-            .filter(|change| concerned.contains(&change.component.as_str()))
-            .filter(|change| !is_fetched_before(change.kind))
-            .map(|change| change.component.clone())
-            .collect();
-        because.dedup();
+        let because = concerned.iter().filter(|name| down.contains(**name));
         GroupPreview {
             name: group.name.to_string(),
             stop: group.stop,
             apply: group.apply,
             units: units.map(|unit| unit.name.clone()).collect(),
-            because,
+            because: because.map(|name| (*name).to_owned()).collect(),
         }
     });
     let groups = groups.collect();
     Ok(Previewed { steps, groups })
-}
-
-/// What is only fetched is fetched before a group is stopped, and is no reason to stop it.
-fn is_fetched_before(kind: ChangeKind) -> bool {
-    matches!(kind, ChangeKind::Image | ChangeKind::Tools)
 }
 
 /// One look at this server.
@@ -77,7 +67,12 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    async fn step(&self, step: &Step) -> Result<StepPreview, StepError> {
+    /// What one step would change; `down` gets the components for which a group would be stopped.
+    async fn step(
+        &self,
+        step: &Step,
+        down: &mut BTreeSet<String>,
+    ) -> Result<StepPreview, StepError> {
         let mut changes = Vec::new();
         let mut scopes: Vec<String> = Vec::new();
         for part in &step.parts {
@@ -85,7 +80,7 @@ impl Looking<'_> {
                 // What is stopped, and why, stands with the group.
                 Work::None { .. } | Work::Component { phase: Phase::Stop, .. } => Vec::new(),
                 Work::Component { component, phase: Phase::Apply } => {
-                    self.component(component.as_str()).await?
+                    self.component(component.as_str(), down).await?
                 }
                 Work::Action { action } => self.action(part, action.as_str()).await?,
             };
@@ -103,12 +98,19 @@ impl Looking<'_> {
         })
     }
 
-    async fn component(&self, name: &str) -> Result<Vec<PreviewedChange>, StepError> {
+    async fn component(
+        &self,
+        name: &str,
+        down: &mut BTreeSet<String>,
+    ) -> Result<Vec<PreviewedChange>, StepError> {
         let component = self.recipe.component(name);
         let component = component
             .ok_or_else(|| StepError::Failed(format!("the recipe has no component {name}")))?;
         let desired = self.host.desired_of(component, self.facts, self.package)?;
         let observed = self.host.observe_now(&desired).await?;
+        if diff(&desired, &observed).iter().any(Difference::takes_down) {
+            down.insert(name.to_owned());
+        }
         Ok(preview(&desired, &observed, &self.texts(&desired)))
     }
 

@@ -492,20 +492,20 @@ impl StepHost {
         let failed = |error: std::io::Error| {
             StepError::failed(format!("giving {} its owner and mode", path.display()), &error)
         };
-        match self.fs.metadata(&path).map_err(failed)? {
+        let found = match self.fs.metadata(&path).map_err(failed)? {
             // It was taken away meanwhile.
             None => return Ok(()),
-            Some(found) if found.kind == Kind::File => {}
+            Some(found) if found.kind == Kind::File => found,
             Some(_) => {
                 return Err(StepError::Failed(format!(
                     "{} is to be a file that nobody else reads, and is no plain file: put the file itself there",
                     path.display()
                 )));
             }
-        }
+        };
         let Access { mode, owner, group } = &secret.access;
         let owner = match self.root.is_system() {
-            true => owner_of(&secret.path, owner.as_deref(), group.as_deref())?,
+            true => owner_of(&secret.path, owner.as_deref(), group.as_deref(), found.owner)?,
             false => None,
         };
         let file = self.fs.open_append(&path).map_err(failed)?;
@@ -523,7 +523,11 @@ impl StepHost {
     pub async fn write(&self, file: &DesiredFile) -> Result<(), StepError> {
         self.validate(file).await?;
         let owner = if self.root.is_system() {
-            owner_of(&file.path, file.owner.as_deref(), file.group.as_deref())?
+            let own = Owner {
+                uid: nix::unistd::geteuid().as_raw(),
+                gid: nix::unistd::getegid().as_raw(),
+            };
+            owner_of(&file.path, file.owner.as_deref(), file.group.as_deref(), own)?
         } else {
             None
         };
@@ -595,11 +599,12 @@ pub(crate) fn image_ref(reference: &str) -> Result<ImageRef, StepError> {
     reference.parse().map_err(|error| StepError::Failed(format!("{error}")))
 }
 
-/// Owners are numbers here: names belong to a container's world, not to this server's.
+/// Owners are numbers here: names belong to a container's world, not to this server's. What is not said is as in `unsaid`.
 fn owner_of(
     path: &Path,
     owner: Option<&str>,
     group: Option<&str>,
+    unsaid: Owner,
 ) -> Result<Option<Owner>, StepError> {
     let number = |who: Option<&str>, own: u32| match who {
         None => Ok(own),
@@ -613,6 +618,5 @@ fn owner_of(
     if owner.is_none() && group.is_none() {
         return Ok(None);
     }
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    Ok(Some(Owner { uid: number(owner, uid)?, gid: number(group, gid)? }))
+    Ok(Some(Owner { uid: number(owner, unsaid.uid)?, gid: number(group, unsaid.gid)? }))
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use neco_components::{
-    Component, Difference, Facts, FileChange, Image, LoadError, Part, Phase, Problems, Recipe,
-    Step, StepScope, Work, diff,
+    Component, Difference, Facts, Image, LoadError, Part, Phase, Problems, Recipe, Step, StepScope,
+    Work, diff,
 };
 use neco_connect::one_line;
 use neco_plan::{GroupShape, RecipeShape};
@@ -247,18 +247,12 @@ impl Steps for RecipeSteps {
             let observed = self.host.observe_now(&desired).await;
             let observed = observed.map_err(not_yet)?;
             let in_group = self.recipe.groups().iter().any(|group| group.components.contains(name));
-            let counts = |difference: Difference| match difference {
+            let counts = |difference: &Difference| match difference {
                 // What is only fetched beforehand takes nothing away from anybody.
                 Difference::Image { .. } | Difference::Tools { .. } => false,
-                // For whose file it is, that is no reason to go down.
-                Difference::File { change, .. } => {
-                    let content =
-                        matches!(change, FileChange::Missing | FileChange::Content { .. });
-                    content || !in_group
-                }
-                Difference::Package { .. } | Difference::Unit { .. } => true,
+                difference => difference.takes_down() || !in_group,
             };
-            if diff(&desired, &observed).into_iter().any(counts) {
+            if diff(&desired, &observed).iter().any(counts) {
                 changes.push(name.to_string());
             }
         }

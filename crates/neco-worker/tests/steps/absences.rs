@@ -6,6 +6,7 @@ use neco_schema::Condition;
 use neco_schema::journal::Entry;
 use neco_worker::DebError;
 
+use crate::bad_input::IMAGE;
 use crate::cluster::{Cluster, SERF, VAULT, change_serf, change_vault};
 
 impl Cluster {
@@ -204,6 +205,24 @@ async fn a_disk_that_has_no_room_for_a_package_is_waited_for() {
     };
     cluster.until("it says what the disk refuses", told).await;
     *cluster.faults.unreleased.lock().unwrap() = None;
+    cluster.completed(&request).await;
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_has_no_room_for_an_image_is_waited_for() {
+    let mut cluster = Cluster::of(1).await;
+    let pull = format!("pull {IMAGE}");
+    let words = "write /var/lib/docker/tmp/x: no space left on device";
+    cluster.server(0).containers().faults().fail(&pull, words).unwrap();
+    let request = cluster.request().await;
+    let told = async || {
+        let unfit = cluster.server(0).unfit(&cluster.view());
+        unfit.iter().any(|why| why.contains("no space left") && why.contains("free space"))
+    };
+    cluster.until("it says what the disk refuses", told).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1800)).await;
+    cluster.server(0).containers().faults().clear(&pull).unwrap();
     cluster.completed(&request).await;
     cluster.verdict().await;
 }

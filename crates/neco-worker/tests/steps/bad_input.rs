@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cluster::{Cluster, SERF, edit};
 
-const IMAGE: &str = "ghcr.io/cybozu/serf:0.10.1.7";
+pub(crate) const IMAGE: &str = "ghcr.io/cybozu/serf:0.10.1.7";
 
 /// A server that says `hunter2` to the registry.
 fn log_in(cluster: &Cluster, lrn: u32) {

@@ -63,6 +63,7 @@ async fn ask_with(cluster: &Cluster, version: &str, lease: LeaseId) -> Vec<Previ
     let question = PreviewQuestion {
         version: version.parse().unwrap(),
         servers: servers.clone(),
+        within: Some(60),
         by: "somebody".to_owned(),
         unknown: serde_json::Map::new(),
     };
@@ -221,6 +222,25 @@ async fn a_template_that_this_server_cannot_render_is_told_with_its_place() {
     assert!(told.error.contains("serf.json.j2"), "{}", told.error);
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_mode_of_a_file_is_told_and_is_no_reason_for_an_outage() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let mut cluster = Cluster::of(1).await;
+    cluster.update().await;
+    let config = cluster.server(0).path("/etc/vault/config.hcl");
+    std::fs::set_permissions(&config, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let told = ask(&cluster, &cluster.version.to_string()).await.remove(0);
+    let changes: Vec<_> = told.steps.iter().flat_map(|step| &step.changes).collect();
+    let mode = changes.iter().find(|change| change.subject == "/etc/vault/config.hcl");
+    assert_eq!(mode.expect("it is told").what, "mode 0600 becomes 0644");
+    assert!(told.groups.iter().all(|group| group.because.is_empty()), "{:?}", told.groups);
+    std::fs::write(&config, "another").unwrap();
+    let told = ask(&cluster, &cluster.version.to_string()).await.remove(0);
+    let down: Vec<_> = told.groups.iter().flat_map(|group| &group.because).collect();
+    assert_eq!(down, ["vault"]);
+}
+
 /// Whoever is away is asked again without end; who asked is told before he has gone.
 #[tokio::test(start_paused = true)]
 async fn a_server_that_cannot_look_says_how_long_it_tried_and_who_is_away() {
@@ -228,7 +248,7 @@ async fn a_server_that_cannot_look_says_how_long_it_tried_and_who_is_away() {
     cluster.faults.no_docker.lock().unwrap().insert(0);
     let lease = cluster.store.grant(Duration::from_secs(3600)).await.unwrap();
     let told = ask_with(&cluster, &cluster.version.to_string(), lease).await.remove(0);
-    assert!(told.error.starts_with("no answer within 600s: "), "{}", told.error);
+    assert!(told.error.starts_with("no answer within 58s: "), "{}", told.error);
     assert!(told.error.contains("/run/docker.sock"), "{}", told.error);
     assert_eq!((told.recipe, told.steps.len(), told.groups.len()), (None, 0, 0));
 }

@@ -166,7 +166,9 @@ async fn files_that_a_package_brings_anew_as_they_were_restart_nobody_after_a_bo
     let mut cluster = Cluster::of(1).await;
     bring(&cluster);
     cluster.update().await;
-    files.map(|(path, _)| grows_old(&cluster, path));
+    for (path, _) in files {
+        grows_old(&cluster, path);
+    }
     cluster.servers[0].reboot().await;
     cluster.start(0);
     looks_before_a_package_comes(&cluster).await;

@@ -12,6 +12,7 @@ use neco_components::{
     ServerFacts, UnitRole,
 };
 use neco_host::{Root, address, identity};
+use neco_plan::View;
 use neco_process::exit::{ExitCode, Failure};
 use neco_process::under;
 use neco_schema::{Lrn, NecoVersion};
@@ -24,7 +25,7 @@ use crate::io::Io;
 use crate::preview::ask;
 use crate::recipe::FOLDER;
 use crate::session::Session;
-use crate::words::{one_line, table};
+use crate::words::{one_line, printable, table};
 
 /// Show what the installed package says about the programs on boot servers.
 #[derive(Debug, Args)]
@@ -186,8 +187,11 @@ impl Diff {
         let version = installed(&session.root)?;
         let lrn = identity::lrn(&Root::new(&session.root)?)?;
         let (_, view) = session.look().await?;
-        let asked = BTreeSet::from([lrn]);
-        let mut answers = ask(session, &view, &version, &asked, self.wait).await?;
+        // Files name all servers, though one of them is asked for.
+        let mut members: BTreeSet<Lrn> = members(&view).into_iter().collect();
+        members.insert(lrn);
+        let awaited = BTreeSet::from([lrn]);
+        let mut answers = ask(session, &view, &version, &members, &awaited, self.wait).await?;
         let Some(answer) = answers.given.remove(&lrn) else {
             let why = answers.missing.remove(&lrn).unwrap_or_default();
             let error = anyhow!("the worker of this server does not tell: {}", one_line(&why));
@@ -224,9 +228,10 @@ impl Diff {
     }
 }
 
-/// A line as it is, but for what would move the cursor.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
+/// The servers of the last request, else those that are registered.
+fn members(view: &View) -> Vec<Lrn> {
+    let requested = view.request.value().map(|request| request.servers.clone());
+    requested.unwrap_or_else(|| view.registered.iter().copied().collect())
 }
 
 /// The version that is installed here.
@@ -306,8 +311,7 @@ impl Show {
         let recipe = load(&session.root)?;
         let component = named(&recipe, &self.name)?;
         let (_, view) = session.look().await?;
-        let requested = view.request.value().map(|request| request.servers.clone());
-        let servers = requested.unwrap_or_else(|| view.registered.iter().copied().collect());
+        let servers = members(&view);
         let facts = facts(&session.root, component, &servers).await?;
         let desired = Desired::render(component, &facts)?;
         let shown = self.shown(component, desired);

@@ -162,7 +162,11 @@ async fn with_session(
 
 fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("starting the runtime")?.block_on(future)
+    let runtime = runtime.context("starting the runtime")?;
+    let done = runtime.block_on(future);
+    // Whoever is told to end is not kept by a name that is still being looked up.
+    runtime.shutdown_background();
+    done
 }
 
 fn print_version(global: &Global, io: &mut Io<'_>) -> Result<ExitCode, Failure> {

@@ -75,7 +75,7 @@ pub(crate) async fn look(
     if servers.is_empty() {
         return Err(failure::nothing_yet("no boot server is registered yet"));
     }
-    let answers = ask(session, view, &version, &servers, waiting.wait).await?;
+    let answers = ask(session, view, &version, &servers, &servers, waiting.wait).await?;
     Ok(Report::new(version, answers, snapshot))
 }
 

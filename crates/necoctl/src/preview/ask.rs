@@ -31,8 +31,8 @@ pub struct Answers {
     pub missing: BTreeMap<Lrn, String>,
 }
 
-/// Asks the servers what an update to `version` would change there, and waits for every one that lives, at most so long, and
-/// no longer than a day.
+/// Asks the members of an update to `version` what it would change on them, and waits for every one of `awaited` that lives,
+/// at most so long, and no longer than a day.
 ///
 /// # Errors
 /// etcd does not answer.
@@ -40,15 +40,16 @@ pub async fn ask(
     session: &mut Session<'_, '_>,
     view: &View,
     version: &NecoVersion,
-    servers: &BTreeSet<Lrn>,
+    members: &BTreeSet<Lrn>,
+    awaited: &BTreeSet<Lrn>,
     wait: Duration,
 ) -> Result<Answers, Failure> {
     let store = Arc::clone(&session.store);
     let wait = wait.min(LONGEST);
     let lease = store.grant(wait + SPARE).await.map_err(failure::of_store)?;
-    let asked = put(session, lease, version, servers).await;
+    let asked = put(session, lease, version, members, wait).await;
     let answers = match asked {
-        Ok(()) => collect(session, view, lease, servers, wait).await,
+        Ok(()) => collect(session, view, lease, awaited, wait).await,
         Err(failure) => Err(failure),
     };
     // Otherwise they go with the lease.
@@ -65,12 +66,14 @@ async fn put(
     session: &Session<'_, '_>,
     lease: LeaseId,
     version: &NecoVersion,
-    servers: &BTreeSet<Lrn>,
+    members: &BTreeSet<Lrn>,
+    wait: Duration,
 ) -> Result<(), Failure> {
     let key = Key::Preview(number(lease));
     let question = PreviewQuestion {
         version: version.clone(),
-        servers: servers.iter().copied().collect(),
+        servers: members.iter().copied().collect(),
+        within: Some(wait.as_secs()),
         by: session.user.clone(),
         unknown: serde_json::Map::new(),
     };

@@ -7,7 +7,7 @@ use neco_schema::{ChangeKind, Lrn, Preview, StepPreview};
 
 use crate::io::Io;
 use crate::preview::Report;
-use crate::words::{one_line, span, table};
+use crate::words::{one_line, printable, span, table};
 
 /// Writes a report: what concerns all servers first, then step by step what changes where.
 ///
@@ -148,9 +148,4 @@ fn step(io: &mut Io<'_>, number: usize, steps: &[(Lrn, &StepPreview)]) -> Result
         }
     }
     Ok(())
-}
-
-/// A line of a file as it is, but for what could change the terminal.
-fn printable(line: &str) -> String {
-    line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect()
 }

@@ -105,17 +105,6 @@ impl Report {
         let answers = self.servers.iter().filter_map(|server| server.answer.as_ref());
         answers.flat_map(|answer| &answer.steps).any(|step| !step.changes.is_empty())
     }
-
-    /// Leaves only what is about the component of that name, or about any.
-    pub fn only_components(&mut self, name: Option<&str>) {
-        let answers = self.servers.iter_mut().filter_map(|server| server.answer.as_mut());
-        for step in answers.flat_map(|answer| &mut answer.steps) {
-            step.changes.retain(|change| match name {
-                Some(name) => change.component == name,
-                None => !change.component.is_empty(),
-            });
-        }
-    }
 }
 
 fn outages(given: &BTreeMap<Lrn, Preview>) -> Vec<Outage> {

@@ -209,6 +209,7 @@ async fn worker(store: MemoryStore, changes: Vec<PreviewedChange>, error: &'stat
             let Ok(Key::Preview(id)) = kv.key.parse() else { continue };
             let question = PreviewQuestion::decode(&kv.value).expect("a question");
             assert_eq!(question.version, version("2026.11.21-40152"), "what is installed");
+            assert_eq!(question.servers, [lrn(0), lrn(1), lrn(2)], "files name all servers");
             let step = StepPreview {
                 name: "all".into(),
                 one_way: false,
@@ -247,7 +248,10 @@ async fn diff(
 #[tokio::test]
 async fn what_differs_on_this_server_is_told() {
     let bench = shipped();
-    bench.put("info/bootservers/1", "").alive(1, "2026.11.21-40152", &[]);
+    for number in 0..3 {
+        bench.put(&format!("info/bootservers/{number}"), "");
+    }
+    bench.alive(1, "2026.11.21-40152", &[]);
     let changes = || {
         let text = "@@ -1 +1 @@\n-old\u{1b}[2J\n+new\n";
         let vault = change("vault", "/etc/vault/config.hcl", "");

@@ -124,8 +124,11 @@ impl Began {
         on_disk: &ContentDigest,
     ) -> Result<Option<String>, StepError> {
         let note = desired.package.as_ref().map(|package| package_note(&package.name));
-        let own = desired.files.iter().map(|file| file.path.as_path());
-        let files = own.chain(desired.watched.keys().map(|path| path.as_path()));
+        // What is only created is the site's from then on; what is watched and not there may be elsewhere.
+        let own = desired.files.iter().filter(|file| !file.create_only);
+        let own = own.map(|file| file.path.as_path());
+        let watched = desired.watched.iter().filter(|(_, digest)| digest.is_some());
+        let files = own.chain(watched.map(|(path, _)| path.as_path()));
         self.digest(host, files.chain(note.as_deref()), || {
             let as_desired = host.holds(desired)?;
             Ok(as_desired.then(|| on_disk.as_str().to_owned()))

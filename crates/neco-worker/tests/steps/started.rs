@@ -187,6 +187,31 @@ async fn files_that_a_package_brings_anew_as_they_were_restart_nobody_after_a_bo
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_of_the_site_in_the_place_of_a_package_s_is_not_restarted_after_a_boot() {
+    const UNIT: &str = "node-exporter.service";
+    let mut cluster = Cluster::of(1).await;
+    for (path, text) in [
+        (
+            "/etc/systemd/system/node-exporter.service",
+            "[Service]\nExecStart=/bin/true\n[Install]\n",
+        ),
+        ("/usr/sbin/node_exporter", "a program"),
+    ] {
+        let path = cluster.server(0).path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    cluster.update().await;
+    grows_old(&cluster, "/usr/sbin/node_exporter");
+    cluster.servers[0].reboot().await;
+    let before = starts(&cluster, UNIT);
+    cluster.start(0);
+    cluster.update().await;
+    assert_eq!(starts(&cluster, UNIT), before);
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_members_in_its_configuration_restart_no_etcd_whoever_started_it() {
     let mut cluster = settled().await;
     all_grows_old(&cluster);

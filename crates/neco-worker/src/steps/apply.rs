@@ -12,7 +12,7 @@ use neco_systemd::UnitName;
 use crate::context::{StepContext, StepError};
 use crate::steps::host::{StepHost, image_ref, unit_name};
 use crate::steps::started::NOTHING;
-use crate::steps::{packages, probe};
+use crate::steps::{packages, probe, tools};
 
 /// How often a program that is not ready yet is asked again.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -174,10 +174,10 @@ pub(crate) async fn perform(
                 .map_err(|error| StepError::failed(format!("pulling {image}"), &error))
         }
         Change::InstallTools(image) => {
-            let tools = desired.tools.as_ref().ok_or_else(|| {
+            let wanted = desired.tools.as_ref().ok_or_else(|| {
                 StepError::Failed(format!("this is a bug: {image} has no client programs"))
             })?;
-            host.install_tools(&desired.component, tools, image).await
+            tools::install(host, &desired.component, wanted, image).await
         }
         Change::InstallPackage(name) => {
             let package = desired.package.as_ref().ok_or_else(|| {

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_components::{
-    Access, Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image,
-    InstallTools, Name, Observed, ObservedFile, ObservedUnit, SecretSpec, ServerFacts, ToolOutput,
-    UnitSpec,
+    Access, Component, ContentDigest, Deb, Desired, DesiredFile, Facts, FileSpec, Image, Name,
+    Observed, ObservedFile, ObservedUnit, SecretSpec, ServerFacts, UnitSpec,
 };
 use neco_connect::one_line;
 use neco_host::fs::{FileSystem, Kind, Owner};
 use neco_host::{Root, address, replace};
-use neco_runtime::{ContainerRuntime, ImageRef, Logins, RunSpec};
+use neco_runtime::{ContainerRuntime, ImageRef, Logins};
 use neco_sabakan::Sabakan;
 use neco_schema::journal::Entry;
 use neco_schema::{Lrn, UpdateRequest};
@@ -36,12 +35,12 @@ const GROUPS: &str = "/var/lib/neco/groups";
 /// Where a file lies while a command looks at it.
 const CANDIDATES: &str = "/var/lib/neco/candidates";
 /// How long that may take, or a program to say something about itself.
-const VALIDATED_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const VALIDATED_WITHIN: Duration = Duration::from_secs(30);
 /// Where it is noted what was installed.
 const INSTALLED: &str = "/var/lib/neco/installed";
 
 /// The note about the client programs of a component's image: the image.
-fn tools_note(component: &Name) -> PathBuf {
+pub(super) fn tools_note(component: &Name) -> PathBuf {
     Path::new(INSTALLED).join("tools").join(component.as_str())
 }
 
@@ -360,44 +359,6 @@ impl StepHost {
             None => None,
         };
         Ok(Observed { files, secrets, units, needs, image, tools, package })
-    }
-
-    /// Runs an image once, so that it installs its client programs, and notes that.
-    pub(crate) async fn install_tools(
-        &self,
-        component: &Name,
-        tools: &InstallTools,
-        image: &str,
-    ) -> Result<(), StepError> {
-        let spec = RunSpec::new(image_ref(image)?)
-            .command(tools.command.clone())
-            .mount(self.root.join(InstallTools::FOLDER), &tools.bind);
-        let ran = self.runtime.run(&spec).await;
-        ran.map_err(|error| {
-            StepError::failed(format!("installing the client programs of {image}"), &error)
-        })?;
-        for output in &tools.outputs {
-            self.write_output(output).await?;
-        }
-        self.write_bytes(&tools_note(component), image.as_bytes(), 0o644)
-    }
-
-    /// Has a program that was just installed write a file about itself. In a sandbox there is no such program.
-    async fn write_output(&self, output: &ToolOutput) -> Result<(), StepError> {
-        if !self.root.is_system() {
-            return Ok(());
-        }
-        let words: Vec<&str> = output.command.iter().map(String::as_str).collect();
-        let what = format!("writing {}", output.path.display());
-        let said = neco_host::run_command(&words, VALIDATED_WITHIN).await;
-        let said = said.map_err(|error| StepError::failed(&what, &error))?;
-        if !said.status.success() {
-            return Err(StepError::Failed(format!("{what}: {said}")));
-        }
-        if said.is_cut() {
-            return Err(StepError::Failed(format!("{what}: `{}` says too much", words.join(" "))));
-        }
-        self.write_bytes(&output.path, said.stdout.as_bytes(), 0o644)
     }
 
     /// Notes of which release a Debian package was installed.

@@ -15,6 +15,7 @@ mod sabakan;
 mod set_up;
 mod started;
 mod stored;
+mod tools;
 mod tries;
 
 pub(crate) use dry_run::of as dry_run;

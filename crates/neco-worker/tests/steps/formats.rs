@@ -123,7 +123,8 @@ async fn client_programs_and_packages_are_installed_once_and_noted() {
     });
     let spec = spec.expect("it ran");
     assert_eq!(spec.command, ["/install-tools"]);
-    assert_eq!(spec.mounts[0].source, server.path("/usr/local/bin"));
+    assert_eq!(spec.mounts[0].source, server.path("/usr/local/bin/.neco-agent"));
+    assert!(!server.path("/usr/local/bin/.neco-agent").exists(), "it was for the time being");
     assert_eq!(spec.mounts[0].target, Path::new("/host"));
     assert_eq!(read(server, TOOLS).as_deref(), Some(IMAGE));
     assert_eq!(read(server, PACKAGE).as_deref(), Some("v1"));

@@ -96,7 +96,7 @@ impl Site {
     }
 
     fn file(&self) -> DesiredFile {
-        self.desired().file(&self.path()).expect("its file").clone()
+        self.desired().file(self.path()).expect("its file").clone()
     }
 
     /// Whether anything is to be done.

@@ -469,10 +469,7 @@ async fn what_is_there_is_not_sent_again(bench: &impl Bench) {
         let ensured = ensure.asset(sabakan, &a, &known(content), &none).await;
         assert_eq!(ensured.expect("there"), expected);
     }
-    // A name that says what the content is.
-    let ensured = ensure.asset_once(sabakan, &a, &reader(b"two", 3), &none).await;
-    assert_eq!(ensured.expect("there"), Ensured::Present);
-    // Without a digest, and without such a name, nobody can know.
+    // Without a digest, nobody can know.
     let ensured = ensure.asset(sabakan, &a, &reader(b"two", 3), &none).await;
     assert_eq!(ensured.expect("there"), Ensured::Uploaded);
 

@@ -76,33 +76,10 @@ impl Ensure {
         progress: OnProgress<'_>,
     ) -> Result<Ensured, SabakanError> {
         let has = |meta: AssetMeta| upload.content.sha256() == Some(&meta.sha256);
-        self.asset_unless(sabakan, name, upload, has, progress).await
-    }
-
-    /// Sees to it that there is an asset of this name, whatever its content: for names that say what the content is, as those
-    /// of container images do with their tags (neco-bootstrap-cli §5.7).
-    pub async fn asset_once(
-        &self,
-        sabakan: &dyn Sabakan,
-        name: &AssetName,
-        upload: &AssetUpload,
-        progress: OnProgress<'_>,
-    ) -> Result<Ensured, SabakanError> {
-        self.asset_unless(sabakan, name, upload, |_| true, progress).await
-    }
-
-    async fn asset_unless(
-        &self,
-        sabakan: &dyn Sabakan,
-        name: &AssetName,
-        upload: &AssetUpload,
-        suffices: impl Fn(AssetMeta) -> bool + Send,
-        progress: OnProgress<'_>,
-    ) -> Result<Ensured, SabakanError> {
         let mut tries = self.begin(upload.content.is_repeatable());
         loop {
             let tried = async {
-                if sabakan.asset(name).await?.is_some_and(&suffices) {
+                if sabakan.asset(name).await?.is_some_and(has) {
                     return Ok::<_, SabakanError>(Ensured::Present);
                 }
                 sabakan.upload_asset(name, upload, progress).await?;

@@ -18,12 +18,21 @@ pub(crate) fn sabakan(context: &StepContext, host: &StepHost) -> Result<bool, St
     is_there(context, host, "sabakan", SABAKAN)
 }
 
-/// Whether CKE is used on this server; says so where it is not.
+/// Whether CKE is used on this server, and can be asked; says so where it is not.
 ///
 /// # Errors
 /// The disk cannot be read.
 pub(crate) fn cke(context: &StepContext, host: &StepHost) -> Result<bool, StepError> {
-    is_there(context, host, "CKE", CKE)
+    Ok(is_there(context, host, "CKE", CKE)? && asks_cke(context, host))
+}
+
+/// Whether the program that asks CKE is on this server; says so where it is not.
+pub(crate) fn asks_cke(context: &StepContext, host: &StepHost) -> bool {
+    let is_here = host.cke.is_here();
+    if !is_here {
+        context.doing("CKE is not on this server");
+    }
+    is_here
 }
 
 fn is_there(

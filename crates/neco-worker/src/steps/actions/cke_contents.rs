@@ -20,11 +20,7 @@ pub(crate) async fn run(
     host: &StepHost,
     contents: &str,
 ) -> Result<(), StepError> {
-    if !set_up::sabakan(context, host)? {
-        return Ok(());
-    }
-    if !host.cke.is_here() {
-        context.doing("CKE is not on this server");
+    if !set_up::sabakan(context, host)? || !set_up::asks_cke(context, host) {
         return Ok(());
     }
     let images = images(context, host).await?;

@@ -34,10 +34,6 @@ pub(crate) async fn run(
     if !set_up::cke(context, host)? {
         return Ok(());
     }
-    if !host.cke.is_here() {
-        context.doing("CKE is not on this server");
-        return Ok(());
-    }
     let weights = weights(context).await?;
     let text = template(shipped, &host.about.cluster, &weights)
         .map_err(|why| StepError::Failed(format!("{DATA} of the package: {why}")))?;

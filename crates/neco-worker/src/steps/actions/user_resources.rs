@@ -46,10 +46,6 @@ pub(crate) async fn run(
     if !set_up::cke(context, host)? {
         return Ok(());
     }
-    if !host.cke.is_here() {
-        context.doing("CKE is not on this server");
-        return Ok(());
-    }
     let images = images.map(|image| (image.name.to_string(), image.reference())).collect();
     let variables = variables(context, host, images).await?;
     let mut rendered = Vec::with_capacity(files.len());

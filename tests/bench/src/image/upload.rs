@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use neco_process::exit::{ExitCode, Failure};
 use neco_runtime::{DockerConfig, Logins};
-use neco_sabakan::{AssetName, AssetUpload, Ensure, Ensured, Options, SabakanClient};
+use neco_sabakan::{AssetName, AssetUpload, Options, Sabakan as _, SabakanClient};
 use neco_store::{EtcdStore, Store};
 use neco_worker::{Internet, Outside};
 use serde::{Deserialize, Serialize};
@@ -44,14 +44,14 @@ pub(crate) async fn upload(
 
     wait_to_begin()?;
     let began = Instant::now();
+    if sabakan.asset(&asset).await?.is_some() {
+        return Err(anyhow::anyhow!("{asset} was there already").into());
+    }
     let content = internet.image(image).await?;
     let size = content.length();
     let upload = AssetUpload::new(content).content_type("application/x-tar");
-    let ensured = Ensure::default().asset_once(&sabakan, &asset, &upload, &|_| {}).await?;
+    sabakan.upload_asset(&asset, &upload, &|_| {}).await?;
     let seconds = began.elapsed().as_secs_f64();
-    if ensured == Ensured::Present {
-        return Err(anyhow::anyhow!("{asset} was there already").into());
-    }
     say(&serde_json::to_string(&Uploaded { seconds, size })?)?;
     Ok(ExitCode::Done)
 }

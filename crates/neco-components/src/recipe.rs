@@ -30,10 +30,12 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Where the package has it, below the root of the file system.
+    pub const FOLDER: &str = "/usr/share/neco";
     /// The file that lists the steps.
     pub(crate) const FILE: &str = "recipe.toml";
 
-    /// Reads and checks a folder such as `/usr/share/neco`.
+    /// Reads and checks a folder such as [`FOLDER`](Self::FOLDER).
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, LoadError> {
         let folder = folder.as_ref();
         Self::parse(&Sources::read(folder)?)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,19 +30,21 @@ const READ_AGAIN: Duration = Duration::from_secs(2);
 pub struct VersionError {
     path: PathBuf,
     #[source]
-    source: std::io::Error,
+    source: Box<dyn std::error::Error + Send + Sync>,
 }
 
 /// The version of the installed package, as its own file says.
 ///
 /// # Errors
-/// There is no such file.
-pub fn installed_version(root: &Path) -> Result<String, VersionError> {
+/// There is no such file, or what it says is no version.
+pub fn installed_version<T>(root: &Path) -> Result<T, VersionError>
+where
+    T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
+{
     let path = under(root, Path::new(VERSION_FILE));
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim().to_owned()),
-        Err(source) => Err(VersionError { path, source }),
-    }
+    let read = fs::read_to_string(&path).map_err(Into::into);
+    let version = read.and_then(|text| text.trim().parse().map_err(Into::into));
+    version.map_err(|source| VersionError { path, source })
 }
 
 /// Waits for a configuration that can be used, and gives it with what `use_it` makes of it; every report about one that

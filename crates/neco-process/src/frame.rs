@@ -52,27 +52,40 @@ pub trait DaemonCommand: Parser {
 /// Runs the daemon `name` with the command line in `words`, the program's name being the first; never comes back.
 ///
 /// The process ends with the code that `work` ends with, as [`exit::run`] tells; with 64 if the command line is wrong.
-/// `work` is watched as [`notify::watched`] says.
+/// `work` is watched as [`notify::watched`] says. An error is systemd's status of the unit, too, so that whoever started it
+/// can say why it does not run.
 pub fn run<C: DaemonCommand, F: Future<Output = Result<ExitCode, Failure>>>(
     name: &str,
     words: impl IntoIterator<Item = OsString>,
     work: impl FnOnce(C) -> F,
 ) -> ! {
     memory::give_back_early();
+    let cli = C::try_parse_from(words).unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
+    });
     exit::run(|| {
-        let cli = C::try_parse_from(words).unwrap_or_else(|error| {
-            let _ = error.print();
-            std::process::exit(if error.use_stderr() { ExitCode::Usage as i32 } else { 0 })
-        });
-        let options = cli.options();
-        if let Some(dir) = &options.man {
-            man::write(<C as CommandFactory>::command(), dir)?;
-            return Ok(ExitCode::Done);
+        let ended = set_up_and_run(name, cli, work);
+        if let Err(failure) = &ended {
+            notify::status(&failure.to_string().replace('\n', "; "));
         }
-        logs::init(name, &options.logs())?;
-        crypto::install_crypto_provider();
-        let mut runtime = runtime::Builder::new_multi_thread();
-        let runtime = runtime.worker_threads(THREADS).enable_all().build()?;
-        runtime.block_on(notify::watched(work(cli)))
+        ended
     })
+}
+
+fn set_up_and_run<C: DaemonCommand, F: Future<Output = Result<ExitCode, Failure>>>(
+    name: &str,
+    cli: C,
+    work: impl FnOnce(C) -> F,
+) -> Result<ExitCode, Failure> {
+    let options = cli.options();
+    if let Some(dir) = &options.man {
+        man::write(<C as CommandFactory>::command(), dir)?;
+        return Ok(ExitCode::Done);
+    }
+    logs::init(name, &options.logs())?;
+    crypto::install_crypto_provider();
+    let mut runtime = runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(THREADS).enable_all().build()?;
+    runtime.block_on(notify::watched(work(cli)))
 }

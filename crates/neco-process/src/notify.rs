@@ -6,15 +6,19 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval};
 
+/// So many characters of a status are sent; systemd reads messages of up to 4096 bytes.
+const STATUS_LENGTH: usize = 1000;
+
 /// The daemon has started: what is ordered after it may start now.
 pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// What `systemctl status` shows of the daemon, in one line.
+/// What `systemctl status` shows of the daemon, in one line, and still shows when it has ended.
 pub fn status(text: &str) {
-    // A line break would start another field of the message.
-    let text = text.replace(['\n', '\r'], " ");
+    // A line break would start another field of the message, and a message that is too long is not read at all.
+    let short = text.chars().take(STATUS_LENGTH);
+    let text: String = short.map(|c| if c.is_control() { ' ' } else { c }).collect();
     send(&[NotifyState::Status(&text)]);
 }
 

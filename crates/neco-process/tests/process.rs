@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
+use clap::Parser;
 use neco_process::exit::{ExitCode, Failure, OrFail, run};
+use neco_process::frame::{DaemonCommand, DaemonOptions};
 use neco_process::logs::{LogFormat, LogOptions};
 use neco_process::signals::Shutdown;
-use neco_process::{logs, notify};
+use neco_process::{frame, logs, notify};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -74,6 +76,10 @@ fn play() {
             notify::stopping();
             std::future::pending().await
         }),
+        "daemon" => frame::run("test", ["test".into()], async |_: Daemon| {
+            let error = anyhow!("{}", "no key ".repeat(1000)).context("reading /etc/x");
+            Err(Failure::new(ExitCode::No, error).with_hint("make one"))
+        }),
         "log" => run(|| {
             logs::init(
                 "test",
@@ -84,6 +90,19 @@ fn play() {
             Err(twice.unwrap_err()).or_exit(ExitCode::Usage)
         }),
         other => panic!("no part {other}"),
+    }
+}
+
+/// A daemon without options of its own.
+#[derive(Debug, Parser)]
+struct Daemon {
+    #[command(flatten)]
+    options: DaemonOptions,
+}
+
+impl DaemonCommand for Daemon {
+    fn options(&self) -> &DaemonOptions {
+        &self.options
     }
 }
 
@@ -243,7 +262,7 @@ impl Systemd {
     }
 
     fn receive(&self) -> String {
-        let mut buffer = [0; 1000];
+        let mut buffer = [0; 10_000];
         let length = self.socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).trim_end().to_owned()
     }
@@ -278,6 +297,19 @@ fn watched_work_ends_with_what_it_returns() {
     let systemd = Systemd::new();
     let _process = systemd.start("watched");
     assert_eq!(systemd.receive(), "STOPPING=1");
+}
+
+#[test]
+fn systemd_is_told_why_a_daemon_ends() {
+    let systemd = Systemd::new();
+    let mut process = systemd.start("daemon");
+    let told = std::iter::repeat_with(|| systemd.receive()).find(|told| told != "WATCHDOG=1");
+    let told = told.unwrap();
+    assert!(told.starts_with("STATUS=error: reading /etc/x: no key no key"), "{told}");
+    // systemd reads no message that is longer.
+    assert!(told.len() < 4096, "{} bytes", told.len());
+    assert_eq!(process.wait().code(), Some(1));
+    assert!(process.errors().ends_with("\nhint: make one\n"));
 }
 
 #[tokio::test]

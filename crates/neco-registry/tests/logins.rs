@@ -3,6 +3,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use common::{Site, read_whole};
@@ -112,6 +113,26 @@ async fn trouble_of_who_makes_tokens_is_told_as_that() {
     faults.always(Scope::Tokens, Fault::Html);
     let error = site.client().image(&site.name()).await.expect_err("no token");
     assert!(matches!(error, RegistryError::Malformed { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn whoever_makes_tokens_and_falls_silent_is_given_up() {
+    let site = Site::new().await;
+    site.registry.set_door(Door::Bearer(None));
+    let short = Duration::from_millis(200);
+    let options = Options { request_timeout: short, attempts: 2, ..site.options() };
+    let client = Registries::new(options).expect("settings");
+    for fault in [Fault::Silent, Fault::Stall(5)] {
+        site.registry.faults().clear();
+        site.registry.faults().always(Scope::Tokens, fault.clone());
+        let asked = client.image(&site.name());
+        let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
+        let error = answer.expect("it is given up").expect_err("silence");
+        assert!(
+            matches!(&error, RegistryError::Silent { url, .. } if url.ends_with("/token")),
+            "{fault:?}: {error}"
+        );
+    }
 }
 
 /// Logins that cannot be read.

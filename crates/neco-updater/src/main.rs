@@ -47,7 +47,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
     let root = Root::new(&cli.daemon.root)?;
-    let version = installed_version(&cli.daemon.root)?;
+    let version: String = installed_version(&cli.daemon.root)?;
     let _lock =
         LocalLock::acquire(&under(&cli.daemon.root, "/run/neco/neco-updater.lock".as_ref()))?;
     // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.
@@ -96,7 +96,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
 
 /// What the installed recipe says that matters to a leader.
 fn outline(root: &Root) -> Result<Outline, neco_components::LoadError> {
-    let recipe = Recipe::load(root.join("/usr/share/neco"))?;
+    let recipe = Recipe::load(root.join(Recipe::FOLDER))?;
     let timeouts = recipe.steps().filter_map(|(number, step)| Some((number, step.timeout?)));
     Ok(Outline { groups: recipe.shape().groups, timeouts: timeouts.collect() })
 }

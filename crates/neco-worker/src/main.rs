@@ -173,7 +173,7 @@ async fn install_unit(cli: &Cli, cache: Option<&Path>) -> Result<ExitCode, Failu
 async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
-    let version: NecoVersion = installed_version(&cli.daemon.root)?.parse()?;
+    let version: NecoVersion = installed_version(&cli.daemon.root)?;
     let _lock = LocalLock::acquire(&under(&cli.daemon.root, "/run/neco/neco-worker.lock".as_ref()))
         .map_err(|error| match error {
             LockError::Held { .. } => Failure::from(error)
@@ -182,7 +182,7 @@ async fn work(cli: &Cli) -> Result<ExitCode, Failure> {
         })?;
     let clock = Arc::new(SystemClock::default());
     let (root, journal) = journal(cli, &clock)?;
-    let recipe = Recipe::load(root.join("/usr/share/neco"))?;
+    let recipe = Recipe::load(root.join(Recipe::FOLDER))?;
     let lrn = identity::lrn(&root)?;
     let boot_id = identity::boot_id(&root)?;
     // To systemd it runs from here on: a configuration may be a long time coming, and whoever starts the unit waits.

@@ -5,10 +5,7 @@ use std::path::Path;
 use neco_components::Recipe;
 use neco_process::under;
 
-/// The folder of the package's data.
-pub const FOLDER: &str = "/usr/share/neco";
-
 /// The recipe below `root`, if there is one that can be read.
 pub fn installed(root: &Path) -> Option<Recipe> {
-    Recipe::load(under(root, Path::new(FOLDER))).ok()
+    Recipe::load(under(root, Path::new(Recipe::FOLDER))).ok()
 }

@@ -92,7 +92,7 @@ async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let shutdown = Shutdown::listen()?;
     let stop = shutdown.token();
     let root = Root::new(&cli.daemon.root)?;
-    let version = installed_version(&cli.daemon.root)?;
+    let version: String = installed_version(&cli.daemon.root)?;
     let at_root = |path: &PathBuf| under(&cli.daemon.root, path);
     let _lock = LocalLock::acquire(&at_root(&format!("/run/neco/{NAME}.lock").into()))?;
     let sabakan = neco_sabakan::Options::new(cli.sabakan_url.clone(), NAME);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use neco_base::Backoff;
+use neco_schema::abridged;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 use super::answers::Said;
@@ -22,6 +23,9 @@ const CANCELED: &str = "canceled";
 /// Delays before a stop is asked for again because a start took its place, and how often it is.
 const DISPLACED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
 const DISPLACED_TRIES: u32 = 5;
+
+/// So many characters of what a service said of itself are told.
+const SAID: usize = 400;
 
 /// What systemd says of a unit that was started too often.
 const TOO_OFTEN: &str = "start-limit-hit";
@@ -180,11 +184,18 @@ impl Session {
     /// Why a unit failed, as far as it tells.
     async fn reason(&self, unit: &UnitName) -> Result<Option<String>, UnitError> {
         let seen = self.particulars(unit).await?;
-        let result = seen.find::<String>("Result").filter(|result| result != "success");
-        Ok(result.map(|result| match detail(&result, &seen) {
-            Some(detail) => format!("{result}: {detail}"),
-            None => result,
-        }))
+        let Some(mut reason) = seen.find::<String>("Result").filter(|result| result != "success")
+        else {
+            return Ok(None);
+        };
+        if let Some(detail) = detail(&reason, &seen) {
+            reason = format!("{reason}: {detail}");
+        }
+        // The last status it sent (`STATUS=` of sd_notify(3)); systemd keeps it until the unit is started again.
+        if let Some(said) = seen.find::<String>("StatusText").filter(|said| !said.is_empty()) {
+            reason = format!("{reason}; it said: {}", abridged(&said, SAID));
+        }
+        Ok(Some(reason))
     }
 }
 

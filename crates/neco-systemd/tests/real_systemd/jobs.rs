@@ -40,6 +40,15 @@ async fn a_failed_start_says_which_process_ended_how() {
             "failed, timeout: it was not ready in time",
         ),
         ("Type=notify\nExecStart=/bin/true", "failed, protocol: its process does not do"),
+        (
+            "Type=notify\nNotifyAccess=all\nExecStart=/bin/sh -c 'systemd-notify --status=\"no key\"; exit 3'",
+            "failed, exit-code: the main process exited with status 3; it said: no key",
+        ),
+        // What the last one said is not held against this one.
+        (
+            "Type=notify\nExecStart=/bin/sh -c 'exit 4'",
+            "failed, exit-code: the main process exited with status 4 (",
+        ),
     ] {
         machine.install(&service, &format!("[Service]\n{text}\n")).await;
         let error = failure(&machine, &service).await;

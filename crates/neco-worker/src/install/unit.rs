@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use neco_base::Backoff;
+use neco_components::Recipe;
 use neco_connect::one_line;
 use neco_host::journal::JournalStore;
 use neco_host::{
@@ -17,7 +18,7 @@ use neco_host::{
 use neco_plan::JournalState;
 use neco_process::under;
 use neco_schema::journal::{Effect, Entry, IntentEnd, IntentId};
-use neco_schema::{NecoVersion, PackageRef};
+use neco_schema::{NecoVersion, PackageRef, abridged};
 
 use super::UNIT;
 use super::daemons::{Daemons, ready};
@@ -35,9 +36,7 @@ const INSTALL_AGAIN: Backoff = Backoff::new(Duration::from_secs(1), Duration::fr
 const INSTALL_TRIES: u32 = 5;
 /// The same for a disk that refuses, which a person has to do something about: some minutes.
 const DISK_TRIES: u32 = 20;
-/// Where a package has its recipe.
-const RECIPE: &str = "/usr/share/neco";
-/// So many problems of a recipe are told, and so much of each: the cause stands in etcd.
+/// So many problems of a recipe are told, and so many characters of each: the cause stands in etcd.
 const PROBLEMS: usize = 3;
 const PROBLEM_LENGTH: usize = 400;
 
@@ -205,25 +204,15 @@ async fn forward(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), Stri
 /// back takes the files away. The recipe is read by `reader`, the version of this unit; whoever wrote a newer one for newer
 /// daemons will see that.
 fn unusable_recipe(root: &Path, reader: &NecoVersion) -> Option<String> {
-    let problems = RecipeSteps::unusable(&under(root, Path::new(RECIPE)));
+    let problems = RecipeSteps::unusable(&under(root, Path::new(Recipe::FOLDER)));
     let first: Vec<String> =
-        problems.iter().take(PROBLEMS).map(|problem| in_short(problem)).collect();
+        problems.iter().take(PROBLEMS).map(|problem| abridged(problem, PROBLEM_LENGTH)).collect();
     let more = match problems.len().saturating_sub(PROBLEMS) {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
     let first = first.join("; ");
     (!first.is_empty()).then(|| format!("{reader} cannot use its recipe: {first}{more}"))
-}
-
-/// A problem as it may stand in etcd, on one line.
-fn in_short(problem: &str) -> String {
-    let mut line = problem.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = line.by_ref().take(PROBLEM_LENGTH).collect();
-    if line.next().is_some() {
-        short.push('…');
-    }
-    short
 }
 
 async fn back(setup: &UnitSetup, job: &Job, stage: &Stage) -> Result<(), String> {

@@ -140,17 +140,24 @@ async fn a_file_gets_its_owner_and_its_group_and_gets_them_back() {
 #[tokio::test]
 #[ignore = "needs a machine of its own; `cargo xtask dctest drivers-keep-their-contracts` runs it"]
 async fn a_secret_of_others_gets_the_owner_who_reads_it() {
-    let site = Site::new(
-        "[[secret]]\npath = \"KEY\"\nmode = \"0640\"\nowner = \"10000\"\ngroup = \"10001\"",
-    );
-    let key = site.dir.path().join("etc/own.key");
-    std::fs::write(&key, "secret").expect("written");
-    site.host.write(&site.file()).await.expect("written");
-    assert!(site.differs().await, "everybody reads it");
-    site.host.restrict(&site.desired().secrets[0]).expect("kept from others");
-    assert_eq!(belongs(&key), (10_000, 10_001, 0o640));
-    assert_eq!(std::fs::read_to_string(&key).expect("readable"), "secret");
-    assert!(!site.differs().await);
+    for (more, expected) in [
+        ("owner = \"10000\"\ngroup = \"10001\"", (10_000, 10_001, 0o640)),
+        // What is not said stays with whoever it belongs to: others put it there.
+        ("group = \"10001\"", (7, 10_001, 0o640)),
+        ("owner = \"10000\"", (10_000, 8, 0o640)),
+        ("", (7, 8, 0o640)),
+    ] {
+        let site = Site::new(&format!("[[secret]]\npath = \"KEY\"\nmode = \"0640\"\n{more}"));
+        let key = site.dir.path().join("etc/own.key");
+        std::fs::write(&key, "secret").expect("written");
+        std::os::unix::fs::chown(&key, Some(7), Some(8)).expect("changed");
+        site.host.write(&site.file()).await.expect("written");
+        assert!(site.differs().await, "everybody reads it: {more}");
+        site.host.restrict(&site.desired().secrets[0]).expect("kept from others");
+        assert_eq!(belongs(&key), expected, "{more}");
+        assert_eq!(std::fs::read_to_string(&key).expect("readable"), "secret");
+        assert!(!site.differs().await, "{more}");
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,6 @@ use crate::failure;
 use crate::images;
 use crate::io::Io;
 use crate::preview::ask;
-use crate::recipe::FOLDER;
 use crate::session::Session;
 use crate::words::{one_line, printable, table};
 
@@ -236,7 +235,7 @@ fn members(view: &View) -> Vec<Lrn> {
 
 /// The version that is installed here.
 fn installed(root: &Path) -> anyhow::Result<NecoVersion> {
-    Ok(neco_process::daemon::installed_version(root)?.parse()?)
+    Ok(neco_process::daemon::installed_version(root)?)
 }
 
 /// The component of that name.
@@ -258,7 +257,7 @@ impl std::fmt::Display for AtStep {
 }
 
 fn load(root: &Path) -> Result<Recipe, Failure> {
-    Recipe::load(under(root, Path::new(FOLDER))).map_err(|error| {
+    Recipe::load(under(root, Path::new(Recipe::FOLDER))).map_err(|error| {
         let missing = matches!(&error, LoadError::Read { source, .. } if source.kind() == ErrorKind::NotFound);
         let failure = Failure::from(error);
         if missing { failure.with_hint("it comes with the package neco: install it, or name another --root") } else { failure }

@@ -295,15 +295,16 @@ async fn small(
     let mut retry = options.backoff.retry();
     loop {
         let once = async {
+            // Every answer on the way there has its own time: whoever is silent is named.
             let response = host.get(url, repository, headers, after).await?;
             let headers = response.headers().clone();
-            Ok((headers, body::read(url, response, what, LIMIT).await?))
+            let body = body::read(url, response, what, LIMIT);
+            match tokio::time::timeout(after, body).await {
+                Ok(body) => Ok((headers, body?)),
+                Err(_) => Err(RegistryError::Silent { url: shown(url), after }),
+            }
         };
-        let read = match tokio::time::timeout(after, once).await {
-            Ok(read) => read,
-            Err(_) => Err(RegistryError::Silent { url: shown(url), after }),
-        };
-        let error = match read {
+        let error = match once.await {
             Ok(read) => return Ok(read),
             Err(error) => error,
         };

@@ -125,8 +125,8 @@ async fn whoever_makes_tokens_and_falls_silent_is_given_up() {
     for fault in [Fault::Silent, Fault::Stall(5)] {
         site.registry.faults().clear();
         site.registry.faults().always(Scope::Tokens, fault.clone());
-        let asked = client.image(&site.name());
-        let answer = tokio::time::timeout(Duration::from_secs(20), asked).await;
+        let name = site.name();
+        let answer = tokio::time::timeout(Duration::from_secs(20), client.image(&name)).await;
         let error = answer.expect("it is given up").expect_err("silence");
         assert!(
             matches!(&error, RegistryError::Silent { url, .. } if url.ends_with("/token")),

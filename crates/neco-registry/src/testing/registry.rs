@@ -224,6 +224,12 @@ struct Found {
     headers: Vec<(HeaderName, String)>,
 }
 
+impl Found {
+    fn json(text: impl Into<Bytes>) -> Self {
+        Self { content: Content::of(text), kind: JSON.to_owned(), headers: vec![] }
+    }
+}
+
 impl Store {
     fn router(self) -> Router {
         Router::new().fallback(answer).with_state(self)
@@ -240,15 +246,16 @@ impl Store {
     fn respond(&self, uri: &Uri, headers: &HeaderMap, fault: &Fault) -> Response {
         let question = Question::of(uri.path());
         if let Question::Token = question {
-            return self.token(uri, headers);
+            return match self.token(uri, headers) {
+                Some(token) => send(Found::json(token), headers, fault),
+                None => unauthorized(),
+            };
         }
         if let Some(refusal) = self.refusal(&question, headers) {
             return refusal;
         }
         let found = match question {
-            Question::Ping => {
-                Ok(Found { content: Content::of("{}"), kind: JSON.to_owned(), headers: vec![] })
-            }
+            Question::Ping => Ok(Found::json("{}")),
             Question::Tags(name) => self.tags(name, uri),
             Question::Manifest(name, reference) => self.manifest(name, reference),
             Question::Blob(name, digest) => self.blob(name, digest),
@@ -286,13 +293,13 @@ impl Store {
                 format!("Bearer realm=\"{realm}\",service=\"fake\",scope=\"{scope}\"")
             }
         };
-        let mut response =
-            plain(StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#);
+        let mut response = unauthorized();
         set(&mut response, WWW_AUTHENTICATE, &challenge);
         Some(response)
     }
 
-    fn token(&self, uri: &Uri, headers: &HeaderMap) -> Response {
+    /// A new token, for whom the door is open.
+    fn token(&self, uri: &Uri, headers: &HeaderMap) -> Option<String> {
         let mut entry = self.entry();
         let known = match &entry.door {
             Door::Bearer(None) => true,
@@ -303,15 +310,11 @@ impl Store {
         };
         let scope = parameter(uri, "scope")
             .filter(|_| parameter(uri, "service").as_deref() == Some("fake"));
-        match scope.filter(|_| known) {
-            Some(scope) => {
-                entry.made_tokens += 1;
-                let token = format!("token-{}", entry.made_tokens);
-                entry.tokens.insert(token.clone(), scope);
-                plain(StatusCode::OK, &json!({ "token": token, "expires_in": 300 }).to_string())
-            }
-            None => plain(StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#),
-        }
+        let scope = scope.filter(|_| known)?;
+        entry.made_tokens += 1;
+        let token = format!("token-{}", entry.made_tokens);
+        entry.tokens.insert(token.clone(), scope);
+        Some(json!({ "token": token, "expires_in": 300 }).to_string())
     }
 
     fn tags(&self, name: &str, uri: &Uri) -> Result<Found, &'static str> {
@@ -436,6 +439,10 @@ fn plain(status: StatusCode, body: &str) -> Response {
     let mut response = (status, body.to_owned()).into_response();
     set(&mut response, CONTENT_TYPE, JSON);
     response
+}
+
+fn unauthorized() -> Response {
+    plain(StatusCode::UNAUTHORIZED, r#"{"errors":[{"code":"UNAUTHORIZED"}]}"#)
 }
 
 fn set(response: &mut Response, name: HeaderName, value: &str) {

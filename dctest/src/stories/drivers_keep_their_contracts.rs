@@ -26,13 +26,15 @@ async fn run(site: &mut Site) -> Result<()> {
         site.give(machine, &suite, &place, 0o755).await?;
         let output = site.acted(machine, &[&place, "--ignored", "--test-threads=1"]).await?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        if !output.status.success() {
-            bail!("{name}: {said}{}", String::from_utf8_lossy(&output.stderr));
-        }
         let passed = said.lines().rev().find_map(|line| {
             line.strip_prefix("test result: ok. ")?.split(' ').next()?.parse::<u32>().ok()
         });
-        ensure!(passed.is_some_and(|passed| passed > 0), "{name} has run nothing: {said}");
+        // systemd-run(1) tells of a success where systemd executed itself anew meanwhile, as a suite has it do
+        // (https://github.com/systemd/systemd/issues/27204): what the suite says counts, too.
+        if !output.status.success() || passed.is_none() {
+            bail!("{name} has failed: {said}{}", String::from_utf8_lossy(&output.stderr));
+        }
+        ensure!(passed != Some(0), "{name} has run nothing: {said}");
         site.ask(machine, &["rm", &place]).await?;
     }
     Ok(())

@@ -151,8 +151,10 @@ fn data_names(recipe: &str) -> Vec<String> {
     let (table, _) = DeTable::parse_recoverable(recipe);
     let steps = tables(table.get_ref(), "step");
     let parts = steps.iter().flat_map(|step| tables(step, "part"));
-    let named = steps.iter().copied().chain(parts).filter_map(|table| table.get("data"));
+    let fields = ["data", "site-data"];
+    let named = steps.iter().copied().chain(parts);
     named
+        .flat_map(|table| fields.into_iter().filter_map(|field| table.get(field)))
         .filter_map(|data| data.get_ref().as_array())
         .flatten()
         .filter_map(|name| name.get_ref().as_str())

@@ -144,17 +144,30 @@ impl Recipe {
         part.images.iter().filter_map(|name| self.artifacts.images.get(name))
     }
 
-    /// The content of a data file that some step names.
+    /// The content of a data file that some step names; of one that a site brings, if it has.
     pub fn data(&self, name: &str) -> Option<&str> {
         self.data.get(name).map(String::as_str)
+    }
+
+    /// The data files of a part of a step that are there, with their contents: those of the package, then those of the site.
+    pub fn data_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let names = part.data.iter().chain(&part.site_data);
+        names.filter_map(|name| Some((name.as_str(), self.data(name)?)))
+    }
+
+    /// Whether some step reads this file beside the recipe.
+    pub fn reads(&self, file: &str) -> bool {
+        let parts = self.steps.iter().flat_map(|step| &step.parts);
+        parts.flat_map(|part| part.data.iter().chain(&part.site_data)).any(|name| name == file)
     }
 
     /// The digest of everything a part of a step reads here: its data and its images. What was done once for the cluster
     /// is done again when this changes.
     pub fn inputs_of(&self, part: &Part) -> ContentDigest {
-        let parts = part.data.iter().fold(Parts::new("neco step inputs"), |parts, name| {
-            parts.part("data").part(name).part(self.data(name).unwrap_or_default())
-        });
+        let parts =
+            self.data_of(part).fold(Parts::new("neco step inputs"), |parts, (name, text)| {
+                parts.part("data").part(name).part(text)
+            });
         let images = self.images_of(part);
         images.fold(parts, |parts, image| parts.part("image").part(image.reference())).digest()
     }

@@ -34,6 +34,9 @@ pub struct Part {
     pub images: Vec<Name>,
     /// The files it reads, beside the recipe.
     pub data: Vec<String>,
+    /// More of them, which are the site's to bring: the package may have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub site_data: Vec<String>,
 }
 
 /// What a part of a step does.
@@ -167,7 +170,7 @@ impl Part {
             let _ = (fields.text("phase"), fields.text("reason"));
         }
         let mut scope = Some(StepScope::All);
-        let (mut images, mut data) = (Vec::new(), Vec::new());
+        let (mut images, mut data, mut site_data) = (Vec::new(), Vec::new(), Vec::new());
         let work = if fields.has("component") {
             let found = fields.parsed::<Name>("component");
             let phases = [("stop", Phase::Stop), ("apply", Phase::Apply)];
@@ -190,7 +193,8 @@ impl Part {
             let acting = fields.choice("scope", &Scope::WORDS).unwrap_or(Scope::All);
             scope = read_scope(fields, acting, None, step);
             images = read_list(fields, "images", "names of images");
-            data = read_data(fields);
+            data = read_data(fields, "data");
+            site_data = read_data(fields, "site-data");
             fields.parsed::<Name>("action").map(|action| Work::Action { action: action.value })
         } else if fields.has("effect") {
             fields.choice("effect", &[("none", ())]);
@@ -204,7 +208,7 @@ impl Part {
         } else {
             None
         };
-        Some(Self { work: work?, scope: scope?, images, data })
+        Some(Self { work: work?, scope: scope?, images, data, site_data })
     }
 }
 
@@ -254,14 +258,14 @@ fn read_list(fields: &Fields<'_>, field: &'static str, what: &str) -> Vec<Name> 
     names
 }
 
-fn read_data(fields: &Fields<'_>) -> Vec<String> {
+fn read_data(fields: &Fields<'_>, field: &'static str) -> Vec<String> {
     let mut names = Vec::new();
-    for found in fields.texts("data") {
+    for found in fields.texts(field) {
         if is_file_name(found.value) {
             names.push(found.value.to_owned());
         } else {
             let what = format!("{:?} is not the name of a file beside the recipe", found.value);
-            fields.problem_at(found.line, "data", &what, "write one such as \"dhcp.json\"");
+            fields.problem_at(found.line, field, &what, "write one such as \"dhcp.json\"");
         }
     }
     names

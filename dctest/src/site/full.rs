@@ -21,6 +21,10 @@ use crate::instance::{client, outside};
 /// What lies over the package: pins, Vault's own storage, units of programs that come with the package of a site.
 const OVERLAY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/full");
 
+/// What a site brings of its own, as the package shows it, and where that goes.
+const EXAMPLES: &str = "usr/share/doc/neco/examples/site";
+const DATA: &str = "usr/share/neco";
+
 /// Programs of the package that are stood in for.
 const PROGRAMS: [&str; 3] = ["usr/bin/ckecli", "usr/sbin/cke", "usr/sbin/cke-localproxy"];
 
@@ -62,6 +66,7 @@ const UNITS: [&str; 12] = [
 /// The disk is full, or there is no stand-in.
 pub(super) async fn overlay(top: &Top, tree: &Path) -> Result<()> {
     copy(Path::new(OVERLAY), tree).await?;
+    copy(&tree.join(EXAMPLES), &tree.join(DATA)).await?;
     let mut first = None;
     for program in PROGRAMS {
         let path = tree.join(program);

@@ -80,6 +80,9 @@ async fn keys_are_kept_from_others(site: &Site) -> Result<()> {
             ("/etc/etcd/peer.key", 10_000),
             ("/etc/neco/server.key", 10_000),
             ("/etc/sabakan/etcd.key", 10_000),
+            ("/etc/sabakan/server.key", 10_000),
+            ("/etc/vault/etcd.key", 10_000),
+            ("/etc/etcd/backup.key", 0),
             ("/etc/cke/etcd.key", 0),
             ("/etc/etcdpasswd/etcd.key", 0),
         ] {

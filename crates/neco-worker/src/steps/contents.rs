@@ -173,20 +173,22 @@ enum Standing {
     ToBeDone,
 }
 
-/// Whether the work is done. Only a failure of this very request is one; a server that comes back after a crash tries
-/// again, for it may have been its own.
+/// Whether the work is done: in this very request, by whomever, also one to whom other inputs were to be had; or before for the
+/// same version with the same inputs. Only a failure of this very request is one; a server that comes back after a crash
+/// tries again, for it may have been its own.
 fn standing(context: &StepContext, view: &View, name: &str, inputs: &str) -> Standing {
     let Some(status) = view.contents.get(name).map(|contents| &contents.value) else {
         return Standing::ToBeDone;
     };
     let same = status.version == context.request.version;
+    let request = context.request.id();
     if status.success {
+        let now = status.request.as_ref().is_some_and(|of| *of == request);
         // A Go worker records no inputs: its version says it all.
-        let done = same && status.inputs.as_deref().is_none_or(|recorded| recorded == inputs);
-        return if done { Standing::Done } else { Standing::ToBeDone };
+        let equal = status.inputs.as_deref().is_none_or(|recorded| recorded == inputs);
+        return if now || (same && equal) { Standing::Done } else { Standing::ToBeDone };
     }
-    let of_this_request =
-        status.request.as_ref().map_or(same, |request| *request == context.request.id());
+    let of_this_request = status.request.as_ref().map_or(same, |of| *of == request);
     if of_this_request && context.attempt == 1 { Standing::Failed } else { Standing::ToBeDone }
 }
 

@@ -82,15 +82,15 @@ pub struct StepHost {
 /// What templates may ask about a server, beside the request.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// The cluster's name.
-    pub cluster: String,
+    /// The cluster's name, or why this server does not know it.
+    pub cluster: Result<String, String>,
     /// This server.
     pub lrn: Lrn,
-    /// The operating system's name.
+    /// The operating system's name; empty where it does not tell.
     pub os_name: String,
-    /// Its version.
+    /// Its version, the same way.
     pub os_version: String,
-    /// The machine's serial number.
+    /// The machine's serial number; empty where it has none.
     pub serial: String,
 }
 
@@ -105,10 +105,19 @@ struct GroupFacts {
 }
 
 impl StepHost {
+    /// The cluster's name.
+    ///
+    /// # Errors
+    /// This server does not know it.
+    pub(crate) fn cluster(&self) -> Result<&str, StepError> {
+        let cluster = self.about.cluster.as_deref();
+        cluster.map_err(|why| StepError::Failed(format!("the name of the cluster: {why}")))
+    }
+
     /// What templates may ask while `request` runs.
     ///
     /// # Errors
-    /// A server of the request has no address in the plan.
+    /// This server does not know its cluster, or a server of the request has no address in the plan.
     pub fn facts(&self, request: &UpdateRequest) -> Result<Facts, StepError> {
         self.facts_for(&request.version, &request.servers)
     }
@@ -125,7 +134,7 @@ impl StepHost {
         };
         Ok(Facts {
             version: version.clone(),
-            cluster: self.about.cluster.clone(),
+            cluster: self.cluster()?.to_owned(),
             lrn: self.about.lrn,
             node0: server(self.about.lrn)?.node0,
             servers: servers.iter().map(|lrn| server(*lrn)).collect::<Result<_, _>>()?,

@@ -172,15 +172,15 @@ impl RecipeSteps {
         contents: &str,
     ) -> Result<(), StepError> {
         let (host, recipe) = (&*self.host, &self.recipe);
-        let data = |name: &str| recipe.data(name).unwrap_or_default();
         match action {
             dhcp_json::NAME => {
                 let inputs = recipe.inputs_of(part).as_str().to_owned();
-                let text = data(dhcp_json::DATA);
+                let text = recipe.data(dhcp_json::DATA).unwrap_or_default();
                 dhcp_json::run(context, host, contents, text, &inputs).await
             }
             cke_template::NAME => {
-                cke_template::run(context, host, contents, data(cke_template::DATA)).await
+                let shipped = recipe.data(cke_template::DATA);
+                cke_template::run(context, host, contents, shipped).await
             }
             cke_contents::NAME => cke_contents::run(context, host, contents).await,
             sabakan_contents::NAME => {
@@ -189,8 +189,7 @@ impl RecipeSteps {
                 sabakan_contents::run(context, host, contents, recipe, &images, &facts).await
             }
             user_resources::NAME => {
-                let files: Vec<(&str, &str)> =
-                    part.data.iter().map(|name| (name.as_str(), data(name))).collect();
+                let files: Vec<_> = recipe.data_of(part).collect();
                 let images = recipe.artifacts().images.values();
                 user_resources::run(context, host, contents, images, &files).await
             }

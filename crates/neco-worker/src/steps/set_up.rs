@@ -35,6 +35,11 @@ pub(crate) fn asks_cke(context: &StepContext, host: &StepHost) -> bool {
     is_here
 }
 
+/// Says that the package has nothing of a site's own to give.
+pub(crate) fn is_not_brought(context: &StepContext, what: &str) {
+    context.doing(format!("the package brings no {what}, which would be the site's own"));
+}
+
 fn is_there(
     context: &StepContext,
     host: &StepHost,

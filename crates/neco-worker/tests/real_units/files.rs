@@ -67,7 +67,7 @@ impl Site {
             patience: Patience::default(),
             shared,
             about: About {
-                cluster: "test".to_owned(),
+                cluster: Ok("test".to_owned()),
                 lrn: Lrn::new(0),
                 os_name: "Debian".to_owned(),
                 os_version: "12".to_owned(),

@@ -278,11 +278,16 @@ impl Cluster {
         for lrn in 0..count {
             cluster.write(Op::put_bytes(&Key::BootServer(Lrn::new(lrn)), "")).await;
             let folder = cluster.servers[lrn as usize].path("/usr/share/neco");
-            let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian/usr/share/neco");
-            copy(&package, &folder);
+            let debian = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../debian");
+            copy(&debian.join("usr/share/neco"), &folder);
+            // A site that has made the examples its own.
+            copy(&debian.join("usr/share/doc/neco/examples/site"), &folder);
             for key in ["etc/sabakan/etcd.key", "etc/sabakan/etcd.crt"] {
                 cluster.servers[lrn as usize].set_up(key);
             }
+            cluster.servers[lrn as usize].set_up("etc/neco/cluster");
+            let name = cluster.servers[lrn as usize].path("/etc/neco/cluster");
+            std::fs::write(name, "test\n").unwrap();
             edit(&folder);
             cluster.start(lrn);
         }
@@ -345,7 +350,7 @@ impl Cluster {
             patience: self.patience,
             shared: Arc::clone(&shared),
             about: About {
-                cluster: "test".to_owned(),
+                cluster: neco_host::identity::cluster(&root).map_err(|error| error.to_string()),
                 lrn: Lrn::new(lrn),
                 os_name: "Debian".to_owned(),
                 os_version: "12".to_owned(),

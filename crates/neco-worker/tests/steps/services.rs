@@ -16,7 +16,7 @@ use neco_registry::testing::{Door, Fault as RegistryFault, Scope};
 use neco_runtime::DockerConfig;
 use neco_sabakan::fake::{FakeSabakan, Fault, Rule, ServeOptions};
 use neco_sabakan::{
-    Content, IgnitionTemplate, Limits, Options, Role, Sabakan, SabakanClient, contract,
+    AssetName, Content, IgnitionTemplate, Limits, Options, Role, Sabakan, SabakanClient, contract,
 };
 use neco_schema::{ConfigKey, Key, Lrn, Op, UpdateRequest};
 use neco_store::MemoryStore;
@@ -398,6 +398,82 @@ async fn the_private_variant_is_brought_by_a_server_that_may_have_it() {
     let asset = format!("cybozu-setup-hw-{host}-cybozu-go-setup-hw-1.20.1.img");
     assert_eq!(template.meta["setup-hw.img"], asset);
     assert!(template.meta["setup-hw.ref"].as_str().unwrap().contains("/setup-hw-secret:"));
+    centre.cluster.verdict().await;
+}
+
+/// A server logs in where the private variants lie.
+fn log_in(centre: &Centre, lrn: u32) {
+    let logins = centre.cluster.server(lrn).path("/root/.docker/config.json");
+    std::fs::create_dir_all(logins.parent().unwrap()).unwrap();
+    let host = centre.registry.host();
+    std::fs::write(logins, format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"dTpw\"}}}}}}")).unwrap();
+}
+
+/// What machines are told to load, and what the archive that they fetch for it says of itself.
+async fn setup_hw(centre: &Centre) -> (bool, Option<String>) {
+    let (_, template) = centre.template("cs").await;
+    let asset = AssetName::new(template.meta["setup-hw.img"].as_str().unwrap()).unwrap();
+    let asset = centre.client.asset(&asset).await.unwrap().expect("an archive");
+    let told = template.meta["setup-hw.ref"].as_str().unwrap().contains("/setup-hw-secret:");
+    (told, asset.options.get("variant").cloned())
+}
+
+#[tokio::test]
+async fn an_archive_is_of_the_variant_that_machines_are_told_of_also_when_that_changes() {
+    let mut centre = Centre::of(1).await;
+    centre.cluster.update().await;
+    assert_eq!(setup_hw(&centre).await, (false, Some("public".to_owned())));
+    centre.changes();
+    log_in(&centre, 0);
+    centre.cluster.upgrade("2026.11.21-1", |_| {}).await;
+    centre.cluster.update().await;
+    assert_eq!(setup_hw(&centre).await, (true, Some("private".to_owned())));
+    let calls = centre.changes();
+    let brought = assets(&calls);
+    assert!(matches!(*brought, [one] if one.contains("setup-hw")), "no other: {brought:?}");
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn servers_with_other_logins_do_not_undo_what_one_of_them_did_for_all() {
+    let mut centre = Centre::of(2).await;
+    log_in(&centre, 1);
+    centre.cluster.update().await;
+    let calls = centre.changes();
+    let templates = calls.iter().filter(|call| call.starts_with("PUT /api/v1/ignitions/"));
+    assert_eq!(templates.count(), 2, "one for each role: {calls:#?}");
+    let (told, variant) = setup_hw(&centre).await;
+    assert_eq!(variant.as_deref(), Some(if told { "private" } else { "public" }));
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn a_package_without_what_is_a_sites_own_gives_none_of_it() {
+    let bare = |folder: &Path| {
+        std::fs::remove_file(folder.join("cke-template.yml")).unwrap();
+        std::fs::remove_file(folder.join("namespaces.yml")).unwrap();
+        std::fs::remove_dir_all(folder.join("ignitions")).unwrap();
+    };
+    let mut centre = Centre::with(2, bare).await;
+    centre.cluster.update().await;
+    let calls = centre.changes();
+    assert!(!assets(&calls).is_empty(), "images are the version's, not the site's");
+    assert!(!calls.iter().any(|call| call.contains("/ignitions/")), "{calls:#?}");
+    assert_eq!(*centre.cke.templates.lock().unwrap(), 0);
+    assert!(centre.cke.resources.lock().unwrap().is_empty());
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_its_cluster_makes_nothing_that_names_it() {
+    let nameless = |folder: &Path| {
+        std::fs::remove_file(folder.join("../../../etc/neco/cluster")).unwrap();
+    };
+    let mut centre = Centre::with(1, nameless).await;
+    centre.changes();
+    let what = ["the name of the cluster", "/etc/neco/cluster"];
+    centre.aborts_at("fetch-images", &what).await;
+    assert_eq!(centre.changes(), Vec::<String>::new());
     centre.cluster.verdict().await;
 }
 

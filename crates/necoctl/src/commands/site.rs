@@ -169,8 +169,16 @@ impl Build {
             }
         }
         let before = Recipe::load(tree.data());
+        let new: Vec<&str> =
+            overlay.data().filter(|name| !tree.data().join(name).exists()).collect();
         tree.lay(&overlay)?;
         let recipe = self.usable(&tree)?;
+        for name in new.into_iter().filter(|name| !recipe.reads(name)) {
+            io.remark(format_args!(
+                "warning: no step of the recipe reads {}; if one is to, name it in its data",
+                self.dir.join(name).display()
+            ));
+        }
         let known: Vec<_> = before.iter().flat_map(Recipe::actions).cloned().collect();
         for action in recipe.actions().filter(|action| !known.contains(action)) {
             io.remark(format_args!(

@@ -10,5 +10,5 @@ mod overlay;
 pub mod programs;
 mod tree;
 
-pub use overlay::{DATA, Laid, Overlay, is_ours};
+pub use overlay::{DATA, IGNITIONS, Laid, Overlay, is_ours};
 pub use tree::{Compression, Tree};

@@ -15,6 +15,8 @@ pub const DATA: &str = "usr/share/neco";
 const UNITS: &str = "lib/systemd/system";
 /// The folders of data.
 const DATA_FOLDERS: [&str; 3] = ["components", "templates", "release-keys"];
+/// The folder of the sources of ignition templates: what a site has takes the place of all that the package has.
+pub const IGNITIONS: &str = "ignitions";
 /// Where files of the site's own may go, with what lies there already left as it is.
 const PLACES: [&str; 6] =
     ["usr/bin", "usr/sbin", "usr/lib", "usr/libexec", "usr/share", "lib/systemd/system"];
@@ -73,8 +75,9 @@ impl Overlay {
                         overlay.lay(format!("{DATA}/{folder}/{name}"), &path, true)?;
                     }
                 }
+                (IGNITIONS, true) => overlay.tree(&path, &format!("{DATA}/{IGNITIONS}"))?,
                 (_, true) => bail!(
-                    "{} has no place in the package: folders are {}, units, and files for all others",
+                    "{} has no place in the package: folders are {}, {IGNITIONS}, units, and files for all others",
                     path.display(),
                     DATA_FOLDERS.join(", ")
                 ),
@@ -130,6 +133,30 @@ impl Overlay {
         Ok(())
     }
 
+    /// A folder with all that is in it, hidden files included.
+    fn tree(&mut self, dir: &Path, at: &str) -> anyhow::Result<()> {
+        for (name, path) in all_entries(dir)? {
+            let to = format!("{at}/{name}");
+            match path.symlink_metadata().is_ok_and(|data| data.is_dir()) {
+                true => self.tree(&path, &to)?,
+                false => self.lay(to, &path, true)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that lie beside the recipe, by name.
+    pub fn data(&self) -> impl Iterator<Item = &str> {
+        let names = self.files.keys().filter_map(|path| path.strip_prefix(DATA)?.strip_prefix('/'));
+        names.filter(|name| !name.contains('/'))
+    }
+
+    /// Whether it brings sources of ignition templates.
+    pub fn has_ignitions(&self) -> bool {
+        let folder = format!("{DATA}/{IGNITIONS}");
+        self.files.keys().any(|path| is_at_or_below(path, &folder))
+    }
+
     fn lay(&mut self, to: String, from: &Path, replaces: bool) -> anyhow::Result<()> {
         let data =
             from.symlink_metadata().with_context(|| format!("reading {}", from.display()))?;
@@ -168,6 +195,13 @@ fn is_at_or_below(path: &str, place: &str) -> bool {
 
 /// What lies in a folder, by name; hidden files do not count.
 fn entries(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
+    let mut found = all_entries(dir)?;
+    found.retain(|(name, _)| !name.starts_with('.'));
+    Ok(found)
+}
+
+/// What lies in a folder, by name.
+fn all_entries(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let reading = || format!("reading {}", dir.display());
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).with_context(reading)? {
@@ -177,9 +211,7 @@ fn entries(dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
         if name.chars().any(|c| c.is_control() || c == '\\') {
             bail!("{:?} has a name that no package can carry", entry.path());
         }
-        if !name.starts_with('.') {
-            found.push((name, entry.path()));
-        }
+        found.push((name, entry.path()));
     }
     found.sort();
     Ok(found)

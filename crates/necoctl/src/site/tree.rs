@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, FileTimes};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use neco_schema::NecoVersion;
 use tempfile::TempDir;
 
-use super::overlay::{DATA, Overlay};
+use super::overlay::{DATA, IGNITIONS, Overlay};
 
 /// Where the control files lie.
 const CONTROL: &str = "DEBIAN";
@@ -124,6 +125,16 @@ impl Tree {
     /// # Errors
     /// One of them would stand in the place of a file of the package that is not meant to be replaced.
     pub fn lay(&self, overlay: &Overlay) -> anyhow::Result<()> {
+        if overlay.has_ignitions() {
+            // Sources of two sites must not mix.
+            let folder = format!("{DATA}/{IGNITIONS}");
+            match fs::remove_dir_all(self.place(&folder)?) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("/{folder}"));
+                }
+                _ => {}
+            }
+        }
         for (to, laid) in &overlay.files {
             let path = self.place(to).with_context(|| format!("{}", laid.from.display()))?;
             let there = [to.clone(), other_name(to)]

@@ -192,6 +192,46 @@ async fn a_site_s_package_is_the_base_with_the_overlay_and_right_control_files()
 }
 
 #[tokio::test]
+async fn what_only_a_site_can_bring_comes_from_its_folder() {
+    let place = Place::new();
+    // The examples are a beginning, and nothing of them is in the package where a worker looks.
+    let package = sources().join("debian/usr/share/neco");
+    for name in ["cke-template.yml", "namespaces.yml", "ignitions"] {
+        assert!(!package.join(name).exists(), "{name} would be given to every data centre");
+    }
+    copy(&sources().join("debian/usr/share/doc/neco/examples/site"), &place.path("site"));
+    place.lay("ignitions/common/files/root/.bashrc", "true\n");
+    place.lay("cke-tempalte.yml", "nodes: []\n");
+    let run = place.build(&[]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let warnings: Vec<&str> = run.err.lines().filter(|line| line.contains("no step")).collect();
+    assert!(matches!(*warnings, [one] if one.contains("site/cke-tempalte.yml")), "{warnings:?}");
+    let data = place.unpacked().join("usr/share/neco");
+    for name in [
+        "cke-template.yml",
+        "namespaces.yml",
+        "ignitions/roles/cs/site.yml",
+        "ignitions/common/files/root/.bashrc",
+    ] {
+        let (ours, theirs) = (data.join(name), place.path("site").join(name));
+        assert_eq!(std::fs::read(ours).expect(name), std::fs::read(theirs).expect(name));
+    }
+    // Laid over that one, the sources of another site take the place of all of them.
+    let next = Place::new();
+    let next = Place { base: place.built(), ..next };
+    next.lay("ignitions/roles/edge/site.yml", "version: \"2.3\"\n");
+    let run = next.build(&[]).await;
+    assert_eq!(run.code, 0, "{run:?}");
+    let data = next.unpacked().join("usr/share/neco");
+    let left = |below: &str| {
+        let entries = std::fs::read_dir(data.join("ignitions").join(below)).expect("a folder");
+        entries.map(|entry| entry.expect("one").file_name()).collect::<Vec<_>>()
+    };
+    assert_eq!((left(""), left("roles")), (vec!["roles".into()], vec!["edge".into()]));
+    assert!(data.join("cke-template.yml").exists(), "nothing else of it goes");
+}
+
+#[tokio::test]
 async fn the_same_folder_makes_the_same_package() {
     let place = Place::new();
     place.lay("files/usr/share/site/note", "note\n");
@@ -275,7 +315,7 @@ async fn what_servers_could_not_use_is_not_built() {
             "x",
             &["has /lib/systemd/system/neco-worker.service already"],
         ),
-        ("notes/x", "x", &["notes has no place", "components, templates, release-keys"]),
+        ("notes/x", "x", &["notes has no place", "components, templates, release-keys, ignitions"]),
         ("units/x.service", "x", &["units/x.service", "no program"]),
         ("VERSION", "1", &["--version"]),
     ] {

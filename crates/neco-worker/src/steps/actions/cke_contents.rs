@@ -49,6 +49,7 @@ pub(crate) async fn images(
         asset: image.asset_name(),
         reference: image.reference(),
         name: image.name,
+        variant: None,
     });
     Ok(wanted.collect())
 }

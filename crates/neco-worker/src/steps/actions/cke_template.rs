@@ -1,4 +1,4 @@
-//! `cke-template`: gives CKE the template of its cluster: what the package ships, with the name of this cluster, its protected
+//! `cke-template`: gives CKE the template of its cluster: what the site brings in the package, with the name of this cluster, its protected
 //! name spaces and the weights that operators set.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,8 @@ pub(crate) const DATA: &str = "cke-template.yml";
 /// Where the template lies for `ckecli`.
 const FILE: &str = "/var/lib/neco/cke-template.yml";
 
-/// Sets the template, once for the cluster, and again when what it is made of changes.
+/// Sets the template, once for the cluster, and again when what it is made of changes; leaves CKE its own where the package
+/// brings none.
 ///
 /// # Errors
 /// Cancelled at a safe point, what is shipped or stored is malformed, or CKE refuses it.
@@ -29,13 +30,17 @@ pub(crate) async fn run(
     context: &StepContext,
     host: &StepHost,
     contents: &str,
-    shipped: &str,
+    shipped: Option<&str>,
 ) -> Result<(), StepError> {
     if !set_up::cke(context, host)? {
         return Ok(());
     }
+    let Some(shipped) = shipped else {
+        set_up::is_not_brought(context, DATA);
+        return Ok(());
+    };
     let weights = weights(context).await?;
-    let text = template(shipped, &host.about.cluster, &weights)
+    let text = template(shipped, host.cluster()?, &weights)
         .map_err(|why| StepError::Failed(format!("{DATA} of the package: {why}")))?;
     let inputs = ContentDigest::of(&text);
     let set = || async {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::context::{StepContext, StepError};
 use crate::steps::actions::cke_contents;
 use crate::steps::host::StepHost;
-use crate::steps::sabakan::assets::{self, WantedImage};
+use crate::steps::sabakan::assets::{self, Variant, WantedImage};
 use crate::steps::sabakan::ignitions::{self, Meant};
 use crate::steps::tries::{Trouble, patiently};
 use crate::steps::{contents, set_up, stored};
@@ -78,6 +78,10 @@ async fn wanted(
         name: image.name.to_string(),
         asset: image.asset_name(),
         reference: facts.reference(image),
+        variant: image.private.then(|| match facts.variants.contains(&image.name) {
+            true => Variant::Private,
+            false => Variant::Public,
+        }),
     };
     let mut servers = context.request.servers.clone();
     servers.sort_unstable();
@@ -95,7 +99,7 @@ async fn wanted(
             external_ip_address_block,
         },
         servers,
-        cluster: host.about.cluster.clone(),
+        cluster: host.cluster()?.to_owned(),
     })
 }
 
@@ -142,6 +146,7 @@ async fn bring(context: &StepContext, host: &StepHost, wanted: &Wanted) -> Resul
         assets::file(context, host, name, content).await?;
     }
     if wanted.ignitions == Tree::default() {
+        set_up::is_not_brought(context, "ignition templates");
         return Ok(());
     }
     let look = || async { Ok(boot_servers(&*host.sabakan, &wanted.servers).await?) };

@@ -46,6 +46,10 @@ pub(crate) async fn run(
     if !set_up::cke(context, host)? {
         return Ok(());
     }
+    if files.is_empty() {
+        set_up::is_not_brought(context, "resources of Kubernetes");
+        return Ok(());
+    }
     let images = images.map(|image| (image.name.to_string(), image.reference())).collect();
     let variables = variables(context, host, images).await?;
     let mut rendered = Vec::with_capacity(files.len());
@@ -89,7 +93,7 @@ async fn variables(
     let env = setting(Env);
     let cke_images = cke_contents::images(context, host).await?.into_iter();
     Ok(Variables {
-        cluster: host.about.cluster.clone(),
+        cluster: host.cluster()?.to_owned(),
         env: if env.is_empty() { "none".to_owned() } else { env },
         images,
         cke_images: cke_images.map(|image| (image.name, image.reference)).collect(),

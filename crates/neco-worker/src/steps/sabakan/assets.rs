@@ -3,7 +3,9 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 
-use neco_sabakan::{AssetName, AssetUpload, Content, Ensure, SabakanError, UploadProgress};
+use neco_sabakan::{
+    AssetMeta, AssetName, AssetUpload, Content, Ensure, SabakanError, UploadProgress,
+};
 
 use crate::context::{StepContext, StepError};
 use crate::steps::host::StepHost;
@@ -18,6 +20,36 @@ pub(crate) struct WantedImage {
     pub(crate) asset: String,
     /// Its full name, of the private variant where it is that.
     pub(crate) reference: String,
+    /// Which variant that is, of one that has two.
+    pub(crate) variant: Option<Variant>,
+}
+
+/// One of two images that are brought under one name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Variant {
+    Public,
+    Private,
+}
+
+impl Variant {
+    /// The option of an asset that says it.
+    const OPTION: &str = "variant";
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+        }
+    }
+}
+
+impl WantedImage {
+    /// Whether sabakan has it so: of what does not say which variant it is, only the name is known.
+    fn is(&self, there: &AssetMeta) -> bool {
+        let is = there.options.get(Variant::OPTION);
+        self.variant.is_none_or(|wanted| is.is_none_or(|is| is == wanted.word()))
+    }
 }
 
 /// One try each: how often it is tried is counted outside.
@@ -29,8 +61,8 @@ const ONCE: Ensure = Ensure {
     ),
 };
 
-/// Brings the archives of images that are not there yet, one after another. Their names say what they are, so that one that is
-/// there is left alone; between two is a safe point.
+/// Brings the archives of images that are not there yet, one after another. Their names say what they are, but for the variant,
+/// so that one that is there is left alone; between two is a safe point.
 ///
 /// # Errors
 /// Cancelled, or one cannot be brought.
@@ -46,11 +78,14 @@ pub(crate) async fn images(
         // What sabakan has stored otherwise than it was sent is there under its name, and no good.
         let damaged = &AtomicBool::new(false);
         patiently(context, host.patience, &what, || async {
-            if !damaged.load(Relaxed) && host.sabakan.asset(&asset).await?.is_some() {
+            let there = host.sabakan.asset(&asset).await?;
+            if !damaged.load(Relaxed) && there.is_some_and(|there| image.is(&there)) {
                 return Ok(());
             }
             let content = host.outside.image(&image.reference).await?;
-            let upload = AssetUpload::new(content).content_type("application/x-tar");
+            let mut upload = AssetUpload::new(content).content_type("application/x-tar");
+            let variant = image.variant.map(|variant| variant.word().to_owned());
+            upload.options.extend(variant.map(|word| (Variant::OPTION.to_owned(), word)));
             let sent = host.sabakan.upload_asset(&asset, &upload, &progress(context)).await;
             if let Err(SabakanError::WrongDigest { .. }) = &sent {
                 damaged.store(true, Relaxed);

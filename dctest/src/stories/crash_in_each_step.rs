@@ -25,13 +25,26 @@ const UPDATES: u32 = 6;
 /// Whose worker dies.
 const VICTIM: u32 = 1;
 
+/// The steps in which every server has something to change: a worker that only dies before that has left nothing half done.
+const CHANGE: [&str; 6] = ["stop-vault", "vault", "sabakan", "stop-cke", "cke", "final-sync"];
+
 async fn run(site: &mut Site) -> Result<()> {
-    let steps = Recipe::load(site.workshop.data())?.len();
+    let recipe = Recipe::load(site.workshop.data())?;
+    let steps = recipe.len();
+    let changes =
+        |step| recipe.step(step).is_some_and(|step| CHANGE.iter().any(|name| step.name == *name));
+    ensure!((1..=steps).filter(|step| changes(*step)).count() == CHANGE.len(), "{CHANGE:?}");
     let mut resumed = BTreeSet::new();
     let mut in_effects = BTreeSet::new();
     let (mut updates, mut deaths) = (0, 0);
-    while !(1..=steps).all(|step| resumed.contains(&step)) && updates < UPDATES {
-        let life = an_update(site, steps, &resumed).await?;
+    loop {
+        let told =
+            |step: &u32| resumed.contains(step) && (!changes(*step) || in_effects.contains(step));
+        let spared: BTreeSet<u32> = (1..=steps).filter(told).collect();
+        if spared.len() == steps as usize || updates == UPDATES {
+            break;
+        }
+        let life = an_update(site, steps, &spared).await?;
         (updates, deaths) = (updates + 1, deaths + life.deaths.values().sum::<u32>());
         resumed.extend(life.resumed);
         in_effects.extend(life.in_effects);
@@ -41,7 +54,9 @@ async fn run(site: &mut Site) -> Result<()> {
     site.note("steps in an effect of which the worker died", in_effects.len() as f64);
     let missing: Vec<u32> = (1..=steps).filter(|step| !resumed.contains(step)).collect();
     ensure!(missing.is_empty(), "in {updates} updates no step {missing:?} was resumed");
-    ensure!(!in_effects.is_empty(), "the worker never died in an effect");
+    let missing: Vec<u32> =
+        (1..=steps).filter(|step| changes(*step) && !in_effects.contains(step)).collect();
+    ensure!(missing.is_empty(), "in {updates} updates the worker died in no effect of {missing:?}");
     site.everything_runs().await
 }
 

@@ -7,15 +7,15 @@ use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
     "group-interrupted",
-    "an update that is paused or stopped while Vault is down for it on all servers, stopped while CKE is, or aborted because Vault does not come up on one, leaves Vault, CKE and its proxy up wherever they can run",
+    "an update that is paused or stopped while Vault or CKE is down for it on all servers, or aborted because that does not come up on one, leaves Vault, CKE and its proxy up wherever they can run",
     |site| Box::pin(run(site)),
 )
 .on_full_servers()
 .for_long();
 
-/// On which server Vault does not come up, as long as it has this file.
+/// On which server a service does not come up, as long as it has this file.
 const BROKEN: u32 = 1;
-const HINDRANCE: &str = "/etc/vault/hindrance";
+const HINDRANCE: &str = "/etc/neco/hindrance";
 
 async fn run(site: &mut Site) -> Result<()> {
     let operator = site.machine(2).clone();
@@ -23,21 +23,20 @@ async fn run(site: &mut Site) -> Result<()> {
         site.act(&operator, &[&["necoctl"], words].concat()).await.map(drop)
     };
 
-    let update = into_the_outage_of_vault(site).await?;
-    necoctl(site, &["pause", "--reason", "a story"]).await?;
-    all_are_up(site).await?;
-    let report = site.status().await?;
-    ensure!(report.under_way(&update.version).is_some(), "paused: {}", report.in_brief());
-    necoctl(site, &["resume"]).await?;
-    site.completes(&update, UPDATE).await?;
+    for outage in OUTAGES {
+        let update = into_the_outage(site, outage).await?;
+        necoctl(site, &["pause", "--reason", "a story"]).await?;
+        all_are_up(site).await?;
+        let report = site.status().await?;
+        ensure!(report.under_way(&update.version).is_some(), "paused: {}", report.in_brief());
+        necoctl(site, &["resume"]).await?;
+        site.completes(&update, UPDATE).await?;
+    }
 
     let closed = |server: &Server| !matches!(server.condition.as_deref(), Some("running") | None);
     let settled = |report: &Report| report.state == "stopped" && report.servers.iter().all(closed);
-    for of_cke in [false, true] {
-        let update = match of_cke {
-            false => into_the_outage_of_vault(site).await?,
-            true => into_the_outage_of_cke(site).await?,
-        };
+    for outage in OUTAGES {
+        let update = into_the_outage(site, outage).await?;
         necoctl(site, &["stop", "--reason", "a story"]).await?;
         site.until_status("all servers to settle", UPDATE, settled).await?;
         all_are_up(site).await?;
@@ -45,22 +44,69 @@ async fn run(site: &mut Site) -> Result<()> {
         site.completes_anew(&update, UPDATE).await?;
     }
 
-    let version = site.next_version();
-    let fails = format!("ExecStartPre=/usr/bin/test ! -e {HINDRANCE}\n");
-    let draft = Draft::sound(version.clone()).vault_begins_with(&fails).other_cke();
+    for outage in OUTAGES {
+        is_aborted(site, outage).await?;
+    }
+    site.everything_runs().await
+}
+
+/// A service that is down on all servers for an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outage {
+    Vault,
+    Cke,
+}
+
+const OUTAGES: [Outage; 2] = [Outage::Vault, Outage::Cke];
+
+impl Outage {
+    /// A release for which it comes; its service begins with this on each server.
+    fn begins_with(self, site: &mut Site, first: &str) -> Draft {
+        let draft = Draft::sound(site.next_version()).other_cke();
+        match self {
+            Self::Vault => draft.vault_begins_with(first),
+            Self::Cke => draft.cke_begins_with(first),
+        }
+    }
+
+    fn unit(self) -> &'static str {
+        match self {
+            Self::Vault => "vault.service",
+            Self::Cke => "cke.service",
+        }
+    }
+
+    /// What the status tells of an update that ends in it.
+    fn words(self) -> [&'static str; 2] {
+        match self {
+            Self::Vault => ["step 4", "vault"],
+            Self::Cke => ["step 12", "cke"],
+        }
+    }
+}
+
+/// The service does not come up on one server: the update is aborted, and it runs on the others, as everything else does
+/// everywhere. The next update heals.
+async fn is_aborted(site: &mut Site, outage: Outage) -> Result<()> {
+    let draft = outage.begins_with(site, &format!("ExecStartPre=/usr/bin/test ! -e {HINDRANCE}\n"));
+    let version = draft.version.clone();
     let broken = site.machine(BROKEN).clone();
     site.ask(&broken, &["touch", HINDRANCE]).await?;
     site.workshop.publish(&draft).await?;
     let aborted = |report: &Report| report.has_aborted(&version);
     let report = site.until_status("the update to be aborted", UPDATE, aborted).await?;
     let why = report.why_stopped();
-    for word in [format!("boot server {BROKEN} "), "step 4".to_owned(), "vault".to_owned()] {
-        ensure!(why.contains(&word), "the status does not tell {word:?}: {why}");
+    let server = format!("boot server {BROKEN} ");
+    for word in [&*server].into_iter().chain(outage.words()) {
+        ensure!(why.contains(word), "the status does not tell {word:?}: {why}");
     }
     for machine in &site.machines {
-        site.is_up(machine, "cke.service").await?;
-        if machine.lrn != BROKEN {
-            site.is_up(machine, "vault.service").await?;
+        for other in OUTAGES {
+            if machine.lrn != BROKEN || other != outage {
+                site.is_up(machine, other.unit()).await?;
+            }
+        }
+        if machine.lrn != BROKEN || outage != Outage::Vault {
             has_a_leader(site, machine.lrn).await?;
         }
     }
@@ -68,27 +114,14 @@ async fn run(site: &mut Site) -> Result<()> {
     site.ask(&broken, &["rm", HINDRANCE]).await?;
     let version = site.next_version();
     site.workshop.publish(&Draft::sound(version.clone())).await?;
-    site.has_completed(&version, UPDATE * 2).await?;
-    site.everything_runs().await
+    site.has_completed(&version, UPDATE * 2).await
 }
 
-/// Publishes a release for which Vault and CKE are restarted, and waits until Vault is about to start on a server: then it was
-/// stopped on all.
-async fn into_the_outage_of_vault(site: &mut Site) -> Result<Update> {
-    let draft = Draft::sound(site.next_version());
-    let draft = draft.vault_begins_with("ExecStartPre=/bin/sleep 4\n").other_cke();
-    into_the_outage(site, draft, "vault.service").await
-}
-
-/// Publishes a release for which CKE and its proxy are restarted, and waits until CKE is about to start on a server.
-async fn into_the_outage_of_cke(site: &mut Site) -> Result<Update> {
-    let draft = Draft::sound(site.next_version());
-    let draft = draft.cke_begins_with("ExecStartPre=/bin/sleep 4\n").other_cke();
-    into_the_outage(site, draft, "cke.service").await
-}
-
-/// Publishes a release, and waits until a unit is about to start on the first server.
-async fn into_the_outage(site: &mut Site, draft: Draft, unit: &str) -> Result<Update> {
+/// Publishes a release for which the service is restarted, and waits until it is about to start on a server: then it was stopped
+/// on all.
+async fn into_the_outage(site: &mut Site, outage: Outage) -> Result<Update> {
+    let draft = outage.begins_with(site, "ExecStartPre=/bin/sleep 4\n");
+    let unit = outage.unit();
     site.workshop.publish(&draft).await?;
     let update = site.begins(&draft.version).await?;
     until(&format!("{unit} to be about to start"), UPDATE, async || {

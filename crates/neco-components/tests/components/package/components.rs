@@ -210,10 +210,7 @@ fn programs_and_units_of_a_package_are_watched() {
             ("cke", vec!["/usr/sbin/cke"]),
             ("cke-localproxy", vec!["/usr/sbin/cke-localproxy", "/etc/cke/config.yml"]),
             ("node-exporter", vec!["/usr/sbin/node_exporter"]),
-            (
-                "sabakan-state-setter",
-                vec!["/usr/bin/sabakan-state-setter", "/usr/share/neco/sabakan-state-setter.yml"]
-            ),
+            ("sabakan-state-setter", vec!["/usr/bin/sabakan-state-setter"]),
             ("teleport-node", vec!["/usr/sbin/teleport"]),
         ]
     );

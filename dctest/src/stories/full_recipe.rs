@@ -81,7 +81,6 @@ async fn keys_are_kept_from_others(site: &Site) -> Result<()> {
             ("/etc/neco/server.key", 10_000),
             ("/etc/sabakan/etcd.key", 10_000),
             ("/etc/sabakan/server.key", 10_000),
-            ("/etc/vault/etcd.key", 10_000),
             ("/etc/etcd/backup.key", 0),
             ("/etc/cke/etcd.key", 0),
             ("/etc/etcdpasswd/etcd.key", 0),

@@ -13,8 +13,8 @@ use crate::component::{Place, starts_at_boot};
 use crate::digest::Parts;
 use crate::templates::Templates;
 use crate::{
-    Component, ContentDigest, Facts, Group, LoadError, Part, Phase, Probe, Sources, Step, UnitRole,
-    UnitSpec, Work,
+    Component, ContentDigest, Facts, Group, LoadError, Part, Phase, Probe, Sources, Step,
+    StepScope, UnitRole, UnitSpec, Work,
 };
 
 /// Everything that one version does to a boot server: the steps in order, with the components, templates, images and data
@@ -397,6 +397,22 @@ fn check_step(
     if let Some(other) = earlier.iter().find(|other| other.name == step.name) {
         let what = format!("step {} stands on line {} already", step.name, other.line);
         table.problem("name", &what, "give every step a name of its own");
+    }
+    let recorded = |part: &Part| match &part.scope {
+        StepScope::OncePerCluster { contents } => Some(contents.clone()),
+        _ => None,
+    };
+    for (index, part) in step.parts.iter().enumerate() {
+        let Some(contents) = recorded(part) else { continue };
+        let others = earlier.iter().flat_map(|step| &step.parts).chain(&step.parts[..index]);
+        if others.filter_map(recorded).any(|other| other == contents) {
+            let what = format!("{contents} is what another once-per-cluster part is recorded as");
+            table.problem(
+                "contents",
+                &what,
+                "give each a name of its own, or one would not be done",
+            );
+        }
     }
     for image in
         step.parts.iter().flat_map(|part| &part.images).filter(|image| !images.contains_key(*image))

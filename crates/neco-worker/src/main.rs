@@ -370,15 +370,11 @@ fn unit_arguments(cli: &Cli, cache: &Path) -> Vec<String> {
     arguments
 }
 
-/// What templates may ask about this server. Without a name of its cluster nothing is rendered; what the machine does not tell
-/// of its system and its serial number is empty.
+/// What templates may ask about this server; what the machine does not tell is empty.
 fn about(root: &Root, lrn: neco_schema::Lrn) -> About {
     let os = identity::os_release(root).ok();
     let field = |name: &str| os.as_ref().and_then(|os| os.get(name)).unwrap_or_default().to_owned();
     About {
-        cluster: identity::cluster(root).map_err(|error| one_line(&error)).inspect_err(|why| {
-            tracing::error!(%why, "this server does not know its cluster");
-        }),
         lrn,
         os_name: field("NAME"),
         os_version: field("VERSION_ID"),

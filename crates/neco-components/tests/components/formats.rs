@@ -425,6 +425,11 @@ fn parts_and_groups_fit_together() {
             "step[2].part[1].effect: a part does something;",
         ),
         ("[\"template.yml\"]", "[\"other.yml\"]", "step[2].data: there is no file other.yml;"),
+        (
+            "data = [\"template.yml\"]",
+            "data = [\"template.yml\"]\n\n[[step.part]]\naction = \"other\"\nscope = \"once-per-cluster\"\ncontents = \"cke-template\"",
+            "step[2].contents: cke-template is what another once-per-cluster part is recorded as;",
+        ),
     ];
     for (from, to, expected) in cases {
         let found = with_recipe(from, to);

@@ -220,7 +220,7 @@ fn groups_end_as_decided(line: &Line<'_>, verdicts: &mut Verdicts) {
     verdicts.safety(11, line.revision(), &[&key], wrong);
 }
 
-/// 12, as far as records tell: what has been done once for a version and the same inputs is not done again.
+/// 12, as far as records tell: what has been done once in a request, or for a version and the same inputs, is not done again.
 fn once_per_cluster(change: &Change<'_>, verdicts: &mut Verdicts) {
     for changed in &change.event.changes {
         let Some(Key::Contents(name)) = &changed.key else { continue };
@@ -230,7 +230,9 @@ fn once_per_cluster(change: &Change<'_>, verdicts: &mut Verdicts) {
             continue;
         };
         let again = changed.then::<ContentsStatus>().is_some_and(|before| {
-            before.success && before.version == after.version && before.inputs == after.inputs
+            let in_request = before.request.is_some() && before.request == after.request;
+            let equal = before.version == after.version && before.inputs == after.inputs;
+            before.success && (in_request || equal)
         });
         let wrong = again.then(|| format!("contents {name} was made twice for {}", after.version));
         verdicts.safety(12, change.revision(), &[&changed.name], wrong);

@@ -12,7 +12,7 @@ use neco_components::{
 };
 use neco_connect::one_line;
 use neco_host::fs::{FileSystem, Kind, Owner};
-use neco_host::{Root, address, replace};
+use neco_host::{Root, address, identity, replace};
 use neco_runtime::{ContainerRuntime, ImageRef, Logins};
 use neco_sabakan::Sabakan;
 use neco_schema::journal::Entry;
@@ -82,8 +82,6 @@ pub struct StepHost {
 /// What templates may ask about a server, beside the request.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// The cluster's name, or why this server does not know it.
-    pub cluster: Result<String, String>,
     /// This server.
     pub lrn: Lrn,
     /// The operating system's name; empty where it does not tell.
@@ -105,13 +103,13 @@ struct GroupFacts {
 }
 
 impl StepHost {
-    /// The cluster's name.
+    /// The cluster's name, as it stands on the disk now.
     ///
     /// # Errors
-    /// This server does not know it.
-    pub(crate) fn cluster(&self) -> Result<&str, StepError> {
-        let cluster = self.about.cluster.as_deref();
-        cluster.map_err(|why| StepError::Failed(format!("the name of the cluster: {why}")))
+    /// It does not stand there.
+    pub(crate) fn cluster(&self) -> Result<String, StepError> {
+        let cluster = identity::cluster(&self.root);
+        cluster.map_err(|error| StepError::failed("the name of the cluster", &error))
     }
 
     /// What templates may ask while `request` runs.
@@ -134,7 +132,7 @@ impl StepHost {
         };
         Ok(Facts {
             version: version.clone(),
-            cluster: self.cluster()?.to_owned(),
+            cluster: self.cluster()?,
             lrn: self.about.lrn,
             node0: server(self.about.lrn)?.node0,
             servers: servers.iter().map(|lrn| server(*lrn)).collect::<Result<_, _>>()?,

@@ -179,6 +179,13 @@ impl RecipeSteps {
                 dhcp_json::run(context, host, contents, text, &inputs).await
             }
             cke_template::NAME => {
+                let reads = |name: &String| name == cke_template::DATA;
+                if !part.data.iter().chain(&part.site_data).any(reads) {
+                    return Err(StepError::Failed(format!(
+                        "{action} reads {0}: the recipe has to name that in the step's site-data",
+                        cke_template::DATA
+                    )));
+                }
                 let shipped = recipe.data(cke_template::DATA);
                 cke_template::run(context, host, contents, shipped).await
             }

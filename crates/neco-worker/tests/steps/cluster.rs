@@ -350,7 +350,6 @@ impl Cluster {
             patience: self.patience,
             shared: Arc::clone(&shared),
             about: About {
-                cluster: neco_host::identity::cluster(&root).map_err(|error| error.to_string()),
                 lrn: Lrn::new(lrn),
                 os_name: "Debian".to_owned(),
                 os_version: "12".to_owned(),

@@ -474,6 +474,8 @@ async fn a_server_that_does_not_know_its_cluster_makes_nothing_that_names_it() {
     let what = ["the name of the cluster", "/etc/neco/cluster"];
     centre.aborts_at("fetch-images", &what).await;
     assert_eq!(centre.changes(), Vec::<String>::new());
+    std::fs::write(centre.cluster.server(0).path("/etc/neco/cluster"), "test\n").unwrap();
+    centre.recovers().await;
     centre.cluster.verdict().await;
 }
 

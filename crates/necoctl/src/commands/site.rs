@@ -29,7 +29,8 @@ enum Verb {
     /// Lay the folder of a site over a package of Neco, and pack it anew
     ///
     /// The folder holds what /usr/share/neco holds: recipe.toml, artifacts.toml, components/, templates/, release-keys/ and
-    /// data of steps. Files of these names take the place of the package's. Programs that its artifacts.toml lists are
+    /// data of steps. Files of these names take the place of the package's, and ignitions/ that of all its sources of
+    /// ignition templates. Programs that its artifacts.toml lists are
     /// fetched, with their units from units/. What is below files/ goes to the same place on servers. Nothing is written
     /// unless boot servers could use the result.
     Build(Build),

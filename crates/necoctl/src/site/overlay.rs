@@ -1,6 +1,7 @@
 //! What a site lays over the package, and where each file goes.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ const OURS: [&str; 10] = [
 pub struct Laid {
     /// Where it comes from.
     pub from: PathBuf,
-    /// Its permission bits: 0755 for what its owner may execute, else 0644.
+    /// Its permission bits: 0755 for what its owner may execute, else 0644; for machines, those that it has.
     pub mode: u32,
     /// Whether it may stand in the place of a file of the package.
     pub replaces: bool,
@@ -133,13 +134,16 @@ impl Overlay {
         Ok(())
     }
 
-    /// A folder with all that is in it, hidden files included.
+    /// A folder with all that is in it, hidden files and their modes included: machines get them so.
     fn tree(&mut self, dir: &Path, at: &str) -> anyhow::Result<()> {
         for (name, path) in all_entries(dir)? {
             let to = format!("{at}/{name}");
             match path.symlink_metadata().is_ok_and(|data| data.is_dir()) {
                 true => self.tree(&path, &to)?,
-                false => self.lay(to, &path, true)?,
+                false => {
+                    let mode = plain(&path)?.permissions().mode() & 0o777;
+                    self.add(to, Laid { from: path, mode, replaces: true })?;
+                }
             }
         }
         Ok(())
@@ -158,12 +162,7 @@ impl Overlay {
     }
 
     fn lay(&mut self, to: String, from: &Path, replaces: bool) -> anyhow::Result<()> {
-        let data =
-            from.symlink_metadata().with_context(|| format!("reading {}", from.display()))?;
-        if !data.is_file() {
-            bail!("{} is no plain file; put the file itself there", from.display());
-        }
-        let mode = if data.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+        let mode = if plain(from)?.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
         self.add(to, Laid { from: from.to_owned(), mode, replaces })
     }
 
@@ -182,6 +181,15 @@ impl Overlay {
             )),
         }
     }
+}
+
+/// What is known of a file, which must be one.
+fn plain(path: &Path) -> anyhow::Result<Metadata> {
+    let data = path.symlink_metadata().with_context(|| format!("reading {}", path.display()))?;
+    if !data.is_file() {
+        bail!("{} is no plain file; put the file itself there", path.display());
+    }
+    Ok(data)
 }
 
 /// Whether a path belongs to Neco alone.

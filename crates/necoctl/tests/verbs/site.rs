@@ -200,7 +200,8 @@ async fn what_only_a_site_can_bring_comes_from_its_folder() {
         assert!(!package.join(name).exists(), "{name} would be given to every data centre");
     }
     copy(&sources().join("debian/usr/share/doc/neco/examples/site"), &place.path("site"));
-    place.lay("ignitions/common/files/root/.bashrc", "true\n");
+    let hidden = place.lay("ignitions/common/files/root/.bashrc", "true\n");
+    mode(&hidden, 0o600);
     place.lay("cke-tempalte.yml", "nodes: []\n");
     let run = place.build(&[]).await;
     assert_eq!(run.code, 0, "{run:?}");
@@ -216,6 +217,9 @@ async fn what_only_a_site_can_bring_comes_from_its_folder() {
         let (ours, theirs) = (data.join(name), place.path("site").join(name));
         assert_eq!(std::fs::read(ours).expect(name), std::fs::read(theirs).expect(name));
     }
+    let bits = |name: &str| data.join(name).metadata().expect(name).permissions().mode() & 0o7777;
+    assert_eq!(bits("ignitions/common/files/root/.bashrc"), 0o600, "machines get it so");
+    assert_eq!(bits("cke-template.yml"), 0o644);
     // Laid over that one, the sources of another site take the place of all of them.
     let next = Place::new();
     let next = Place { base: place.built(), ..next };

@@ -1,5 +1,5 @@
 use neco_schema::journal::Entry;
-use neco_schema::{Condition, ContentsStatus, Group, Key, Op, Outcome, Revision, Way};
+use neco_schema::{Condition, ContentsStatus, Group, Key, Op, Outcome, RequestId, Revision, Way};
 
 use super::log::*;
 use crate::invariants::InvariantId::Safety;
@@ -170,22 +170,24 @@ fn a_group_goes_one_way_and_forward_only_together() {
 #[test]
 fn contents_made_twice_break_12() {
     let one = request("1.0.0", 1);
-    let contents = |inputs: &str| ContentsStatus {
+    let contents = |request: &RequestId, inputs: &str| ContentsStatus {
         version: version("1.0.0"),
         success: true,
-        request: Some(one.id()),
+        request: Some(request.clone()),
         inputs: Some(inputs.to_owned()),
         unknown: serde_json::Map::new(),
     };
     let key = Key::Contents("sabakan".into());
-    let mut log = Log::at_step(rules(), &one, 1);
-    log.put(&key, &contents("x"));
-    log.put(&key, &contents("y"));
-    log.keeps(Safety(12));
-    let mut log = Log::at_step(rules(), &one, 1);
-    log.put(&key, &contents("x"));
-    log.put(&key, &contents("x"));
-    log.breaks(Safety(12));
+    let (now, later) = (one.id(), RequestId::claimed("a-later-one"));
+    for (request, inputs, again) in [(&later, "y", false), (&now, "y", true), (&later, "x", true)] {
+        let mut log = Log::at_step(rules(), &one, 1);
+        log.put(&key, &contents(&now, "x"));
+        log.put(&key, &contents(request, inputs));
+        match again {
+            true => drop(log.breaks(Safety(12))),
+            false => log.keeps(Safety(12)),
+        }
+    }
 }
 
 #[test]

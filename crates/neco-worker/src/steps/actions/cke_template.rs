@@ -40,7 +40,7 @@ pub(crate) async fn run(
         return Ok(());
     };
     let weights = weights(context).await?;
-    let text = template(shipped, host.cluster()?, &weights)
+    let text = template(shipped, &host.cluster()?, &weights)
         .map_err(|why| StepError::Failed(format!("{DATA} of the package: {why}")))?;
     let inputs = ContentDigest::of(&text);
     let set = || async {

@@ -99,7 +99,7 @@ async fn wanted(
             external_ip_address_block,
         },
         servers,
-        cluster: host.cluster()?.to_owned(),
+        cluster: host.cluster()?,
     })
 }
 

@@ -93,7 +93,7 @@ async fn variables(
     let env = setting(Env);
     let cke_images = cke_contents::images(context, host).await?.into_iter();
     Ok(Variables {
-        cluster: host.cluster()?.to_owned(),
+        cluster: host.cluster()?,
         env: if env.is_empty() { "none".to_owned() } else { env },
         images,
         cke_images: cke_images.map(|image| (image.name, image.reference)).collect(),

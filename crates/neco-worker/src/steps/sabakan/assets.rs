@@ -45,10 +45,10 @@ impl Variant {
 }
 
 impl WantedImage {
-    /// Whether sabakan has it so: of what does not say which variant it is, only the name is known.
+    /// Whether sabakan has it so. Of what does not say which variant it is, nobody knows.
     fn is(&self, there: &AssetMeta) -> bool {
-        let is = there.options.get(Variant::OPTION);
-        self.variant.is_none_or(|wanted| is.is_none_or(|is| is == wanted.word()))
+        let is = there.options.get(Variant::OPTION).map(String::as_str);
+        self.variant.is_none_or(|wanted| is == Some(wanted.word()))
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) async fn upload(
     check_references(tree).map_err(|problems| wrong(&problems))?;
     let metadata = metadata(meant, boot_servers)?;
     for role in roles(tree) {
-        let entry = entry_point(tree, &role, host.cluster()?);
+        let entry = entry_point(tree, &role, &host.cluster()?);
         let template =
             build(tree, &entry, metadata.clone()).map_err(|problems| wrong(&problems))?;
         context.fence().await?;

@@ -151,14 +151,13 @@ impl Recipe {
 
     /// The data files of a part of a step that are there, with their contents: those of the package, then those of the site.
     pub fn data_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let names = part.data.iter().chain(&part.site_data);
-        names.filter_map(|name| Some((name.as_str(), self.data(name)?)))
+        part.files().filter_map(|name| Some((name, self.data(name)?)))
     }
 
     /// Whether some step reads this file beside the recipe.
     pub fn reads(&self, file: &str) -> bool {
         let parts = self.steps.iter().flat_map(|step| &step.parts);
-        parts.flat_map(|part| part.data.iter().chain(&part.site_data)).any(|name| name == file)
+        parts.flat_map(Part::files).any(|name| name == file)
     }
 
     /// The digest of everything a part of a step reads here: its data and its images. What was done once for the cluster

@@ -39,6 +39,13 @@ pub struct Part {
     pub site_data: Vec<String>,
 }
 
+impl Part {
+    /// All files that it reads beside the recipe, also those that only a site can bring.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.data.iter().chain(&self.site_data).map(String::as_str)
+    }
+}
+
 /// What a part of a step does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

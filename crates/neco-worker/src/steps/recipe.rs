@@ -179,8 +179,7 @@ impl RecipeSteps {
                 dhcp_json::run(context, host, contents, text, &inputs).await
             }
             cke_template::NAME => {
-                let reads = |name: &String| name == cke_template::DATA;
-                if !part.data.iter().chain(&part.site_data).any(reads) {
+                if !part.files().any(|name| name == cke_template::DATA) {
                     return Err(StepError::Failed(format!(
                         "{action} reads {0}: the recipe has to name that in the step's site-data",
                         cke_template::DATA

@@ -465,6 +465,17 @@ async fn a_package_without_what_is_a_sites_own_gives_none_of_it() {
 }
 
 #[tokio::test]
+async fn a_recipe_that_names_no_template_for_cke_is_a_mistake_and_no_lack_of_one() {
+    let unnamed = |folder: &Path| {
+        edit(folder, "recipe.toml", "site-data = [\"cke-template.yml\"]\n", "");
+    };
+    let mut centre = Centre::with(1, unnamed).await;
+    centre.aborts_at("cke", &["cke-template reads cke-template.yml", "site-data"]).await;
+    assert_eq!(*centre.cke.templates.lock().unwrap(), 0);
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
 async fn a_server_that_does_not_know_its_cluster_makes_nothing_that_names_it() {
     let nameless = |folder: &Path| {
         std::fs::remove_file(folder.join("../../../etc/neco/cluster")).unwrap();

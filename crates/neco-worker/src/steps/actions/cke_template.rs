@@ -1,5 +1,5 @@
-//! `cke-template`: gives CKE the template of its cluster: what the site brings in the package, with the name of this cluster, its protected
-//! name spaces and the weights that operators set.
+//! `cke-template`: gives CKE the template of its cluster: what the site brings in the package, with the name of this
+//! cluster, its protected name spaces and the weights that operators set.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -154,6 +154,11 @@ impl Recipe {
         part.files().filter_map(|name| Some((name, self.data(name)?)))
     }
 
+    /// Whether a part of a step gives only what is a site's own, and the package has nothing of that.
+    pub fn has_nothing_for(&self, part: &Part) -> bool {
+        !part.site_data.is_empty() && part.images.is_empty() && self.data_of(part).next().is_none()
+    }
+
     /// Whether some step reads this file beside the recipe.
     pub fn reads(&self, file: &str) -> bool {
         let parts = self.steps.iter().flat_map(|step| &step.parts);

@@ -130,6 +130,9 @@ impl Looking<'_> {
         if action == etcd::NAME || action == etcd::endpoints::NAME {
             return self.etcd(action).await;
         }
+        if self.recipe.has_nothing_for(part) {
+            return Ok(Vec::new());
+        }
         if let StepScope::OncePerCluster { contents } = &part.scope
             && self.is_done(contents).await?
         {

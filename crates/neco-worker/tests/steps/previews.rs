@@ -206,6 +206,27 @@ async fn ask_beside(cluster: &Cluster) -> Preview {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_a_site_can_give_is_told_where_the_package_has_it() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.update().await;
+    for (version, brings) in [("2026.11.21-1", false), ("2026.11.21-2", true)] {
+        let change = |folder: &Path| match brings {
+            true => std::fs::write(folder.join("cke-template.yml"), "nodes: []\n").unwrap(),
+            false => ["cke-template.yml", "namespaces.yml"]
+                .iter()
+                .for_each(|name| std::fs::remove_file(folder.join(name)).unwrap()),
+        };
+        cluster.upgrade(version, change).await;
+        let told = ask(&cluster, version).await.remove(0);
+        let actions = of_kind(&told, ChangeKind::Action);
+        let given = |action: &str| actions.iter().any(|change| change.subject == action);
+        assert_eq!((given("cke-template"), given("user-resources")), (brings, false), "{told:?}");
+        assert!(given("sabakan-contents"), "images are the version's: {told:?}");
+    }
+    cluster.verdict().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_template_that_this_server_cannot_render_is_told_with_its_place() {
     let with_unknown = |folder: &Path| {
         edit(

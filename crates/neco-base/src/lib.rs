@@ -6,15 +6,18 @@
 //! - [`one_line`] tells an error with its causes.
 //! - [`hex`] writes bytes, most often of a digest, as text.
 //! - [`KeyId`] names a minisign key.
+//! - [`Tree`] is a folder of files in memory.
 
 mod backoff;
 mod causes;
 mod hex;
 mod key_id;
 mod secret;
+mod tree;
 
 pub use backoff::{Backoff, Retry, jittered};
 pub use causes::one_line;
 pub use hex::hex;
 pub use key_id::{KeyId, KeyIdError};
 pub use secret::{Secret, Zeroize};
+pub use tree::{Tree, TreeError, TreeFile};

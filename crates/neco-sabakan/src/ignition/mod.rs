@@ -9,15 +9,15 @@
 
 mod build;
 mod metadata;
+mod path;
 mod references;
 mod roles;
 mod source;
 pub(crate) mod text;
-mod tree;
 
 pub use build::build;
 pub use metadata::Metadata;
+pub use neco_base::Tree;
 pub use neco_toml::{Problem, Problems};
 pub use references::check_references;
 pub use roles::{entry_point, roles};
-pub use tree::{Tree, TreeError, TreeFile};

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use neco_toml::{Problem, Problems, Report};
 
+use super::Tree;
 use super::build::sources;
+use super::path::{join, parent};
 use super::source::Source;
-use super::tree::{Tree, join, parent};
 
 /// Looks at the site files of all roles, those of single clusters among them, and at everything that they include.
 ///

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
-use super::tree::{Tree, join, parent, resolve};
+use super::Tree;
+use super::path::{join, parent, resolve};
 use crate::IgnitionVersion;
 
 /// A source file, with every path resolved. What it says wrong is not in it any more.

@@ -1,11 +1,12 @@
 //! A tree of files in memory.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// The files of a folder such as `/usr/share/neco/ignitions`, by their path in it (neco-daemons §7.1).
+/// The files of a folder such as `/usr/share/neco/ignitions`, by their path in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     files: BTreeMap<String, TreeFile>,
@@ -24,19 +25,24 @@ pub struct TreeFile {
 #[derive(Debug, thiserror::Error)]
 #[error("reading {}", path.display())]
 pub struct TreeError {
-    path: PathBuf,
+    /// What.
+    pub path: PathBuf,
+    /// What the file system said.
     #[source]
-    source: io::Error,
+    pub source: io::Error,
 }
 
 /// More folders within folders than anybody means: a symlink leads back up.
 const DEEPEST: usize = 32;
 
+/// No file that is meant to be kept in memory is larger.
+const LARGEST: u64 = 16 << 20;
+
 impl Tree {
     /// Reads a folder with everything below it. Symlinks are followed; hidden files count.
     ///
     /// # Errors
-    /// Something cannot be read, is neither file nor folder, or has a name that is not UTF-8.
+    /// Something cannot be read, is neither file nor folder, is larger than 16 MiB, or has a name that is not UTF-8.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self, TreeError> {
         let mut tree = Self::default();
         tree.read_into(folder.as_ref(), "", 0)?;
@@ -62,13 +68,18 @@ impl Tree {
         self.files.get(path)
     }
 
+    /// Whether there is no file.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
     /// The paths of all files, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)
     }
 
     /// The paths of the files below a folder, relative to it, in order.
-    pub(crate) fn below(&self, folder: &str) -> impl Iterator<Item = &str> {
+    pub fn below(&self, folder: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("{folder}/");
         self.paths().filter_map(move |path| path.strip_prefix(prefix.as_str()))
     }
@@ -88,7 +99,7 @@ impl Tree {
             if metadata.is_dir() {
                 self.read_into(&path, &format!("{inner}/"), depth + 1)?;
             } else if metadata.is_file() {
-                let content = std::fs::read(&path).map_err(|error| failed(&path, error))?;
+                let content = content(&path).map_err(|error| failed(&path, error))?;
                 let mode = metadata.permissions().mode() & 0o777;
                 self.files.insert(inner, TreeFile { mode, content });
             } else {
@@ -99,48 +110,19 @@ impl Tree {
     }
 }
 
-/// The folder that a file lies in; empty for the tree itself.
-pub(crate) fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
-}
-
-/// Where `relative`, as it stands in a file in `folder`, leads within the tree. `None` where it leaves the tree or is none.
-pub(crate) fn resolve(folder: &str, relative: &str) -> Option<String> {
-    if relative.is_empty() || relative.starts_with('/') {
-        return None;
+fn content(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let length = File::open(path)?.take(LARGEST + 1).read_to_end(&mut content)?;
+    if length as u64 > LARGEST {
+        let text = format!("it is larger than {} MiB", LARGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
     }
-    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
-    for part in relative.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop()?;
-            }
-            part => parts.push(part),
-        }
-    }
-    (!parts.is_empty()).then(|| parts.join("/"))
-}
-
-/// The path of `name` in `folder`.
-pub(crate) fn join(folder: &str, name: &str) -> String {
-    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+    Ok(content)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_lead_within_the_tree_or_nowhere() {
-        let common = Some("common/common.yml".to_owned());
-        assert_eq!(resolve("roles/cs", "../../common/common.yml"), common);
-        assert_eq!(resolve("roles/cs", "./x//y"), Some("roles/cs/x/y".to_owned()));
-        assert_eq!(resolve("", "a"), Some("a".to_owned()));
-        for bad in ["", "/etc/passwd", "../../..", "../..", "../../../x"] {
-            assert_eq!(resolve("roles/cs", bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_folder_is_read_with_modes_and_through_symlinks() {
@@ -158,8 +140,13 @@ mod tests {
         assert_eq!(tree.below("roles/cs").collect::<Vec<_>>(), ["files/again", "files/run"]);
 
         std::os::unix::fs::symlink("..", path("roles/up")).expect("a symlink");
-        let error = crate::client::chain(&Tree::read(dir.path()).expect_err("endless"));
+        let error = crate::one_line(&Tree::read(dir.path()).expect_err("endless"));
         assert!(error.contains("too deep") || error.contains("symbolic links"), "{error}");
         assert!(Tree::read(path("nowhere")).is_err());
+        std::fs::remove_file(path("roles/up")).expect("removed");
+        let huge = File::create(path("roles/huge")).expect("a file");
+        huge.set_len((16 << 20) + 1).expect("a file with a hole");
+        let error = crate::one_line(&Tree::read(dir.path()).expect_err("too large"));
+        assert!(error.ends_with("roles/huge: it is larger than 16 MiB"), "{error}");
     }
 }

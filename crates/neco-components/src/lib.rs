@@ -41,7 +41,7 @@ pub use digest::ContentDigest;
 pub use facts::{Facts, ServerFacts};
 pub use load::{LoadError, Sources, read_text};
 pub use neco_artifacts::{Artifacts, Deb, Image, ListedImage, OsImage};
-pub use neco_toml::{Name, NameError, Problem, Problems};
+pub use neco_toml::{Name, NameError, Problem, Problems, Report};
 pub use observed::{Observed, ObservedFile, ObservedUnit};
 pub use preview::preview;
 pub use recipe::Recipe;

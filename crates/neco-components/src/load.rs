@@ -6,10 +6,12 @@ use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use neco_artifacts::Artifacts;
+use neco_base::{Tree, TreeError};
 use neco_toml::Problems;
 use toml::de::DeTable;
 
 use crate::Recipe;
+use crate::recipe::is_of_dpkg;
 
 /// No file that people write is larger.
 const LARGEST: u64 = 16 << 20;
@@ -27,7 +29,9 @@ pub struct Sources {
     pub templates: BTreeMap<String, String>,
     /// The files beside the recipe that its steps name.
     pub data: BTreeMap<String, String>,
-    /// Files in `components/` and `templates/` with other names.
+    /// `ignitions/`, the sources of ignition templates; a folder without it has none.
+    pub ignitions: Tree,
+    /// Files in `components/` and `templates/` with other names, and what dpkg has not put in its place yet.
     pub strays: Vec<String>,
 }
 
@@ -71,8 +75,11 @@ impl Sources {
                 data.insert(name, text);
             }
         }
+        let ignitions = tree(&folder.join(Recipe::IGNITIONS))?;
+        let halves = ignitions.paths().filter(|path| is_of_dpkg(path));
+        strays.extend(halves.map(|path| format!("{}/{path}", Recipe::IGNITIONS)));
         let artifacts = artifacts.unwrap_or_else(|| "format = 1\n".to_owned());
-        Ok(Self { recipe, artifacts, components, templates, data, strays })
+        Ok(Self { recipe, artifacts, components, templates, data, ignitions, strays })
     }
 }
 
@@ -109,6 +116,15 @@ fn optional(path: &Path) -> Result<Option<String>, LoadError> {
         Err(LoadError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A folder with everything below it, which may be absent.
+fn tree(folder: &Path) -> Result<Tree, LoadError> {
+    let failed = |path: &Path, source| LoadError::Read { path: path.to_owned(), source };
+    if !folder.try_exists().map_err(|error| failed(folder, error))? {
+        return Ok(Tree::default());
+    }
+    Tree::read(folder).map_err(|TreeError { path, source }| failed(&path, source))
 }
 
 /// The files of a folder within `folder` by name, which may be absent; hidden files do not count.

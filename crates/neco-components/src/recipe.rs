@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neco_artifacts::{Artifacts, Image};
+use neco_base::Tree;
 use neco_schema::{GroupShape, RecipeDigest, RecipeShape};
 use neco_toml::{Document, Fields, Name, Problem, Problems, Report};
 use serde::Serialize;
@@ -26,14 +27,17 @@ pub struct Recipe {
     components: BTreeMap<Name, Component>,
     artifacts: Artifacts,
     data: BTreeMap<String, String>,
+    ignitions: Tree,
     digest: RecipeDigest,
 }
 
 impl Recipe {
     /// Where the package has it, below the root of the file system.
     pub const FOLDER: &str = "/usr/share/neco";
+    /// The folder of the sources of ignition templates, within that one.
+    pub const IGNITIONS: &str = "ignitions";
     /// The file that lists the steps.
-    pub(crate) const FILE: &str = "recipe.toml";
+    pub const FILE: &str = "recipe.toml";
 
     /// Reads and checks a folder such as [`FOLDER`](Self::FOLDER).
     pub fn load(folder: impl AsRef<Path>) -> Result<Self, LoadError> {
@@ -87,6 +91,7 @@ impl Recipe {
             components,
             artifacts,
             data: sources.data.clone(),
+            ignitions: sources.ignitions.clone(),
             digest: RecipeDigest(String::new()),
         };
         recipe.digest = recipe.compute_digest(&templates);
@@ -152,6 +157,11 @@ impl Recipe {
     /// The data files of a part of a step that are there, with their contents: those of the package, then those of the site.
     pub fn data_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (&'a str, &'a str)> {
         part.files().filter_map(|name| Some((name, self.data(name)?)))
+    }
+
+    /// The sources of ignition templates; a package without them has none.
+    pub fn ignitions(&self) -> &Tree {
+        &self.ignitions
     }
 
     /// Whether a part of a step gives only what is a site's own, and the package has nothing of that.
@@ -246,7 +256,13 @@ impl Recipe {
             artifacts: &'a Artifacts,
             templates: &'a BTreeMap<String, String>,
             data: &'a BTreeMap<String, String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            ignitions: Vec<(&'a str, u32, ContentDigest)>,
         }
+        let ignitions = self.ignitions.paths().filter_map(|path| {
+            let file = self.ignitions.get(path)?;
+            Some((path, file.mode, ContentDigest::of(&file.content)))
+        });
         let canonical = serde_json::to_vec(&Canonical {
             steps: &self.steps,
             groups: &self.groups,
@@ -254,6 +270,7 @@ impl Recipe {
             artifacts: &self.artifacts,
             templates: templates.texts(),
             data: &self.data,
+            ignitions: ignitions.collect(),
         })
         .expect("texts and numbers under text keys are JSON");
         RecipeDigest(Parts::new("neco recipe 1").part(canonical).digest().to_string())
@@ -261,7 +278,7 @@ impl Recipe {
 }
 
 /// Whether a file has a name that dpkg gives to what is not in its place yet, or not any more.
-fn is_of_dpkg(name: &str) -> bool {
+pub(crate) fn is_of_dpkg(name: &str) -> bool {
     name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp")
 }
 
@@ -378,7 +395,7 @@ fn read_steps(
         }
         whole &= group.is_some();
         if let Some(group) = group {
-            check_group(&table, &group, &groups);
+            check_group(&table, &group, &steps, &groups);
             groups.push(group);
         }
         table.finish();
@@ -471,7 +488,17 @@ fn read_group(table: &Fields<'_>, steps: &[Step]) -> Option<Group> {
     Some(Group { name, components, stop, apply })
 }
 
-fn check_group(table: &Fields<'_>, group: &Group, earlier: &[Group]) {
+fn check_group(table: &Fields<'_>, group: &Group, steps: &[Step], earlier: &[Group]) {
+    let applied = steps.iter().zip(1..).filter(|(_, number)| *number == group.apply);
+    for part in applied.flat_map(|(step, _)| &step.parts) {
+        if let Work::Component { component, .. } = &part.work
+            && part.scope != StepScope::All
+        {
+            let what = format!("component {component} is not for all servers at once");
+            let remedy = "a group is stopped and started on all: give it scope = \"all\"";
+            table.problem("apply", &what, remedy);
+        }
+    }
     for other in earlier {
         if other.name == group.name {
             let what = format!("group {} stands here twice", group.name);

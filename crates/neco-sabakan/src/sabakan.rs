@@ -100,8 +100,8 @@ pub trait Sabakan: Send + Sync {
     /// What is known of an asset, if there is one (external-apis §1.5).
     async fn asset(&self, name: &AssetName) -> Result<Option<AssetMeta>, SabakanError>;
 
-    /// Uploads an asset, also in place of one of that name, and proves that what was sent is what is there (external-apis
-    /// §1.5).
+    /// Uploads an asset, also in place of one of that name, and proves that what was sent is what is there; what is something
+    /// else is deleted (external-apis §1.5).
     async fn upload_asset(
         &self,
         name: &AssetName,

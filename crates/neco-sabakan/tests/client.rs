@@ -123,6 +123,8 @@ async fn what_changed_on_the_way_is_noticed_with_and_without_a_known_digest() {
     let error = put(&stage, &unknown_digest(b"content")).await.expect_err("noticed by us");
     assert!(matches!(&error, SabakanError::WrongDigest { .. }), "{error}");
     assert!(error.to_string().contains(ContentDigest::of(b"content").as_str()), "{error}");
+    let there = stage.client.asset(&name("a")).await.expect("an answer");
+    assert_eq!(there, None, "nobody takes it for what was sent");
     // And mended by another try.
     stage.fake.faults().set(vec![Rule::once("PUT", ASSETS, Fault::CorruptRequest)]);
     let (a, known) = (name("a"), upload(b"content"));

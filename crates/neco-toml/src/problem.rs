@@ -39,6 +39,14 @@ impl Problems {
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
         self.0.iter()
     }
+
+    /// The same, of files that lie in `folder`.
+    #[must_use]
+    pub fn below(self, folder: &str) -> Self {
+        let moved =
+            |problem: Problem| Problem { file: format!("{folder}/{}", problem.file), ..problem };
+        Self(self.0.into_iter().map(moved).collect())
+    }
 }
 
 impl std::fmt::Display for Problems {
@@ -61,6 +69,11 @@ impl Report {
     /// Adds one.
     pub fn add(&self, problem: Problem) {
         self.0.borrow_mut().push(problem);
+    }
+
+    /// Adds all of another report.
+    pub fn add_all(&self, problems: Problems) {
+        self.0.borrow_mut().extend(problems.0);
     }
 
     /// Whether there is none so far.

@@ -39,6 +39,7 @@ async fn run(site: &mut Site) -> Result<()> {
 
 /// Sees that sabakan and CKE have what one server brought them for all.
 async fn contents_are_there(site: &Site) -> Result<()> {
+    let version = site.version().await?;
     for machine in &site.machines {
         let assets = site.ask_sabakan(machine, "assets").await?;
         let assets: Vec<&str> =
@@ -52,6 +53,24 @@ async fn contents_are_there(site: &Site) -> Result<()> {
         let images = site.ask_sabakan(machine, "images/coreos").await?;
         let newest = images.as_array().and_then(|images| images.last()).map(|image| &image["id"]);
         ensure!(newest == Some(&json!("4152.2.1")), "{}: machines boot {newest:?}", machine.name);
+        for role in ["cs", "ss"] {
+            let ids = site.ask_sabakan(machine, &format!("ignitions/{role}")).await?;
+            let ids: Vec<&str> =
+                ids.as_array().into_iter().flatten().flat_map(Value::as_str).collect();
+            let newest = ids.last().copied().unwrap_or_default();
+            ensure!(
+                newest.starts_with(version.as_str()),
+                "{}: {role} boots as {ids:?}",
+                machine.name
+            );
+            let template = site.ask_sabakan(machine, &format!("ignitions/{role}/{newest}")).await?;
+            let told = template["meta"]["version"].as_str();
+            ensure!(
+                told == Some(version.as_str()),
+                "{}: {role} boots as of {told:?}",
+                machine.name
+            );
+        }
         let dhcp = site.ask_sabakan(machine, "config/dhcp").await?;
         ensure!(dhcp["lease-minutes"] == 60, "{}: leases: {dhcp}", machine.name);
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use neco_base::Tree;
 use neco_components::{LoadError, Problems, Recipe, Scope, Sources, StepScope};
 
 const RECIPE: &str = r#"format = 1
@@ -245,6 +246,41 @@ fn groups_do_not_overlap_and_stay_with_one_component() {
 }
 
 #[test]
+fn what_a_group_starts_again_is_started_on_all_servers() {
+    for scope in ["one-at-a-time", "once-per-cluster"] {
+        let found =
+            with_vault("image = \"vault\"\n", &format!("image = \"vault\"\nscope = \"{scope}\"\n"));
+        let [problem] = &*found else { panic!("{found:?}") };
+        assert!(
+            problem.contains("group[1].apply: component vault is not for all servers"),
+            "{problem}"
+        );
+    }
+}
+
+#[test]
+fn sources_of_ignition_templates_are_read_unless_dpkg_is_at_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        std::fs::write(path, text).expect("written");
+    };
+    write(
+        "recipe.toml",
+        "format = 1\n[[step]]\nname = \"end\"\neffect = \"none\"\nreason = \"x\"\n",
+    );
+    let load = || Recipe::load(folder.path());
+    assert!(load().unwrap_or_else(|error| panic!("{error}")).ignitions().is_empty());
+    write("ignitions/roles/cs/site.yml", "version: \"2.3\"\n");
+    let recipe = load().unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(recipe.ignitions().paths().collect::<Vec<_>>(), ["roles/cs/site.yml"]);
+    write("ignitions/roles/ss/site.yml.dpkg-new", "version: \"2.3\"\n");
+    let told = load().expect_err("half a package").to_string();
+    assert!(told.contains("\nignitions/roles/ss/site.yml.dpkg-new: dpkg is unpacking"), "{told}");
+}
+
+#[test]
 fn turns_and_records_are_named_where_they_are_needed() {
     let none = "effect = \"none\"\nreason = \"nothing left\"";
     let found = with_recipe(none, "action = \"a\"\nscope = \"one-at-a-time\"");
@@ -261,13 +297,12 @@ fn turns_and_records_are_named_where_they_are_needed() {
     assert!(matches!(scope, StepScope::OncePerCluster { contents } if contents == "end"));
     let vault = VAULT.replace("image =", "scope = \"one-at-a-time\"\nimage =");
     sources.components.insert("vault".to_owned(), vault);
+    // Without a group: what that stops and starts acts on all.
+    let steps = RECIPE.find("[[step]]\nname = \"vault\"").expect("a step");
+    let group = RECIPE.find("[[group]]").expect("a group");
+    sources.recipe = format!("format = 1\n\n{}", &RECIPE[steps..group]);
     let recipe = Recipe::parse(&sources).expect("good");
-    assert_eq!(
-        recipe.step(1).expect("a step").parts[0].scope,
-        StepScope::All,
-        "a stop acts on all"
-    );
-    let scope = &recipe.step(2).expect("a step").parts[0].scope;
+    let scope = &recipe.step(1).expect("a step").parts[0].scope;
     assert!(matches!(scope, StepScope::OneAtATime { turn } if *turn == "vault"));
 }
 
@@ -569,13 +604,17 @@ fn the_digest_changes_with_what_decides_and_not_with_layout() {
         format!("# a comment\n\n{}", RECIPE.replace("phase = \"stop\"", "phase='stop'"));
     layout.components.insert("vault".to_owned(), format!("# a comment\n\n{VAULT}"));
     assert_eq!(before, digest(&layout));
-    let changes: [fn(&mut Sources); 6] = [
-        |s| s.recipe = s.recipe.replace("nothing left", "something else"),
-        |s| s.recipe = s.recipe.replace("name = \"end\"", "name = \"end\"\none-way = true"),
-        |s| s.artifacts = s.artifacts.replace("tag = \"1\"", "tag = \"2\""),
-        |s| s.templates.extend([("config.j2".to_owned(), "lrn = {{ lrn }} \n".to_owned())]),
-        |s| s.templates.extend([("new.j2".to_owned(), String::new())]),
-        |s| s.components.extend([("vault".to_owned(), format!("{VAULT}name = \"v.service\"\n"))]),
+    let with = |mode, text: &str| Tree::default().with("roles/cs/site.yml", mode, text);
+    let changes: [&dyn Fn(&mut Sources); 9] = [
+        &|s| s.recipe = s.recipe.replace("nothing left", "something else"),
+        &|s| s.recipe = s.recipe.replace("name = \"end\"", "name = \"end\"\none-way = true"),
+        &|s| s.artifacts = s.artifacts.replace("tag = \"1\"", "tag = \"2\""),
+        &|s| s.templates.extend([("config.j2".to_owned(), "lrn = {{ lrn }} \n".to_owned())]),
+        &|s| s.templates.extend([("new.j2".to_owned(), String::new())]),
+        &|s| s.components.extend([("vault".to_owned(), format!("{VAULT}name = \"v.service\"\n"))]),
+        &|s| s.ignitions = with(0o644, ""),
+        &|s| s.ignitions = with(0o644, "version: \"2.3\"\n"),
+        &|s| s.ignitions = with(0o600, ""),
     ];
     let mut digests = std::collections::BTreeSet::from([before]);
     for change in changes {

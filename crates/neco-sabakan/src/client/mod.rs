@@ -385,7 +385,8 @@ impl Sabakan for SabakanClient {
 }
 
 impl SabakanClient {
-    /// Compares what was sent with what is there. A later upload of somebody else's is no concern of this one.
+    /// Compares what was sent with what is there, and deletes it where that is something else: under its name it would pass
+    /// for what was sent. A later upload of somebody else's is no concern of this one.
     async fn prove(
         &self,
         name: &AssetName,
@@ -394,11 +395,20 @@ impl SabakanClient {
         call: &str,
     ) -> Result<(), SabakanError> {
         match self.asset(name).await? {
-            Some(meta) if meta.id == id && meta.sha256 != *sent => Err(SabakanError::WrongDigest {
-                call: call.to_owned(),
-                expected: sent.to_string(),
-                found: meta.sha256.to_string(),
-            }),
+            Some(meta) if meta.id == id && meta.sha256 != *sent => {
+                let path = ["api", "v1", "assets", name.as_str()];
+                let deleted =
+                    self.http.ask(Method::DELETE, &path, Repeat::Safe, |request| request).await;
+                if let Err(error) = deleted {
+                    let error = chain(&error);
+                    tracing::warn!(asset = %name, error, "a damaged asset could not be deleted");
+                }
+                Err(SabakanError::WrongDigest {
+                    call: call.to_owned(),
+                    expected: sent.to_string(),
+                    found: meta.sha256.to_string(),
+                })
+            }
             _ => Ok(()),
         }
     }

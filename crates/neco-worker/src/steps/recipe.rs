@@ -21,6 +21,12 @@ use crate::steps::actions::{
 use crate::steps::host::StepHost;
 use crate::steps::{PlanError, Steps, apply, checks, contents, group, installed};
 
+/// Whether this version can follow a recipe.
+fn check(recipe: &Recipe) -> Result<(), Problems> {
+    recipe.check_actions(&actions::NAMES, &checks::NAMES)?;
+    actions::check(recipe)
+}
+
 /// A recipe on this server.
 pub struct RecipeSteps {
     recipe: Recipe,
@@ -32,17 +38,16 @@ impl RecipeSteps {
     /// Follows `recipe` with the drivers of `host`.
     ///
     /// # Errors
-    /// The recipe names actions that this version does not have.
+    /// The recipe names actions that this version does not have, or they could not use what the package holds for them.
     pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
-        recipe.check_actions(&actions::NAMES, &checks::NAMES)?;
+        check(&recipe)?;
         Ok(Self { shape: recipe.shape(), recipe, host })
     }
 
     /// What keeps this version from following the recipe in `folder`, each with file and line; empty where nothing does.
     pub(crate) fn unusable(folder: &Path) -> Vec<String> {
         let lines = |problems: Problems| problems.iter().map(ToString::to_string).collect();
-        let checked = |recipe: Recipe| recipe.check_actions(&actions::NAMES, &checks::NAMES);
-        match Recipe::load(folder).map(checked) {
+        match Recipe::load(folder).map(|recipe| check(&recipe)) {
             Ok(Ok(())) => Vec::new(),
             Ok(Err(problems)) | Err(LoadError::Invalid { problems, .. }) => lines(problems),
             Err(error @ LoadError::Read { .. }) => vec![one_line(&error)],
@@ -118,7 +123,11 @@ impl RecipeSteps {
             }
             StepScope::OncePerCluster { contents } => {
                 let inputs = self.recipe.digest().to_string();
-                let work = || apply::component(context, &self.host, component, &desired, None);
+                let work = || async {
+                    apply::component(context, &self.host, component, &desired, None).await?;
+                    installed::record(context, component).await;
+                    Ok(())
+                };
                 return contents::once(context, contents, &inputs, work).await;
             }
         };
@@ -179,12 +188,6 @@ impl RecipeSteps {
                 dhcp_json::run(context, host, contents, text, &inputs).await
             }
             cke_template::NAME => {
-                if !part.files().any(|name| name == cke_template::DATA) {
-                    return Err(StepError::Failed(format!(
-                        "{action} reads {0}: the recipe has to name that in the step's site-data",
-                        cke_template::DATA
-                    )));
-                }
                 let shipped = recipe.data(cke_template::DATA);
                 cke_template::run(context, host, contents, shipped).await
             }

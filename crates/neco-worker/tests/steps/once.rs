@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use neco_schema::{Condition, Op, UpdateRequest};
-use neco_store::StoreError;
+use neco_schema::{Condition, Key, Lrn, Op, Range, UpdateRequest};
+use neco_store::{Store as _, StoreError};
 
-use crate::cluster::{Cluster, edit};
+use crate::cluster::{Cluster, Server, edit};
 use crate::drivers::LEASES;
 
 const PUBLISH: &str = "publish dhcp.json";
@@ -44,6 +44,26 @@ async fn they_are_published_again_only_for_another_version_or_other_settings() {
     cluster.upgrade("2026.11.21-1", |_| {}).await;
     cluster.update().await;
     assert_eq!(published(&cluster), 3, "the version changed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_component_of_one_server_is_brought_and_recorded_there_alone() {
+    let alone = |folder: &Path| {
+        let name = "name = \"promtail\"\n";
+        let one = format!("{name}scope = \"once-per-cluster\"\n");
+        edit(folder, "components/promtail.toml", name, &one);
+    };
+    let mut cluster = Cluster::with(3, alone).await;
+    cluster.update().await;
+    let has = |server: &&Server| server.path("/etc/promtail/promtail.yaml").exists();
+    let brought: Vec<u32> = cluster.servers.iter().filter(has).map(|server| server.lrn).collect();
+    let [elected] = *brought else { panic!("it is on boot servers {brought:?}") };
+    let record = |lrn| Key::InstalledContainer(Lrn::new(lrn), "promtail".to_owned());
+    let ranges: Vec<Range> = (0..3).map(|lrn| Range::from(&record(lrn))).collect();
+    let records = cluster.store.read(&ranges, None).await.unwrap().kvs;
+    let written: Vec<&String> = records.keys().collect();
+    assert_eq!(written, [&record(elected).to_string()]);
+    cluster.verdict().await;
 }
 
 /// Brings all to where the settings cannot be published anywhere, and lets the request end.
@@ -199,7 +219,7 @@ async fn ckes_template_is_set_once_and_again_when_a_weight_changes() {
     assert!(text.contains("name: test") && !text.contains("weight"), "{text}");
     cluster.update().await;
     assert_eq!(set(&cluster), 1, "nothing changed");
-    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, r#"{"cs": 18}"#)).await;
+    cluster.write(Op::put_bytes(&Key::CkeWeight, r#"{"cs": 18}"#)).await;
     cluster.update().await;
     assert_eq!(set(&cluster), 2);
     assert!(templates(&cluster).iter().any(|text| text.contains("18.000000")));
@@ -210,12 +230,12 @@ async fn ckes_template_is_set_once_and_again_when_a_weight_changes() {
 async fn weights_that_are_none_abort_with_their_key() {
     let mut cluster = Cluster::with(1, with_template).await;
     set_up_cke(&cluster);
-    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, "many")).await;
+    cluster.write(Op::put_bytes(&Key::CkeWeight, "many")).await;
     let request = cluster.request().await;
     cluster.ended(&request, Condition::Abort).await;
     let message = cluster.status(0).expect("a status").message;
     assert!(message.contains("cke/weight is malformed"), "{message}");
-    cluster.write(Op::put_bytes(&neco_schema::Key::CkeWeight, "{}")).await;
+    cluster.write(Op::put_bytes(&Key::CkeWeight, "{}")).await;
     cluster.update().await;
     cluster.verdict().await;
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use neco_components::{Artifacts, ListedImage};
+use neco_components::{Artifacts, ListedImage, Recipe};
 use neco_host::Root;
 use neco_registry::testing::{Content as Bytes, FakeRegistry, Kind, TestImage, TestLayer};
 use neco_registry::testing::{Door, Fault as RegistryFault, Scope};
@@ -20,7 +20,7 @@ use neco_sabakan::{
 };
 use neco_schema::{ConfigKey, Key, Lrn, Op, UpdateRequest};
 use neco_store::MemoryStore;
-use neco_worker::{Cke, Internet, Outside, OutsideError, Services};
+use neco_worker::{Cke, Internet, Outside, OutsideError, RecipeSteps, Services};
 
 use crate::cluster::{Cluster, edit};
 use crate::groups::{CKE, bring_cke};
@@ -247,6 +247,36 @@ async fn an_archive_that_sabakan_has_stored_damaged_is_not_left_there() {
 }
 
 #[tokio::test]
+async fn an_archive_that_sabakan_damages_whenever_it_comes_is_brought_by_the_next_update() {
+    let mut centre = Centre::of(1).await;
+    let damage = Rule::always("PUT", "/api/v1/assets/cybozu-", Fault::CorruptRequest);
+    centre.sabakan.faults().add(damage);
+    centre.aborts_at("cke-contents", &["uploading image", "SHA-256"]).await;
+    let calls = centre.changes();
+    let first = assets(&calls)[0].to_owned();
+    centre.sabakan.faults().clear();
+    centre.recovers().await;
+    let calls = centre.changes();
+    assert!(assets(&calls).contains(&&*first), "{first} is there damaged: {calls:#?}");
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn an_archive_that_nobody_could_prove_is_sent_again() {
+    let mut centre = Centre::of(1).await;
+    let archive = "/api/v1/assets/cybozu-";
+    centre.sabakan.faults().add(Rule::once("PUT", archive, Fault::CorruptRequest));
+    // It is looked for, sent, and looked at.
+    let blind = Rule { skip: 1, ..Rule::once("GET", archive, Fault::internal()) };
+    centre.sabakan.faults().add(blind);
+    centre.cluster.update().await;
+    let calls = centre.changes();
+    let brought = assets(&calls);
+    assert_eq!(brought[0], brought[1], "what lies there may be anything: {calls:#?}");
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
 async fn everything_that_machines_boot_is_brought_once_and_what_names_it_comes_last() {
     let mut centre = Centre::of(2).await;
     for server in &centre.cluster.servers {
@@ -465,14 +495,38 @@ async fn a_package_without_what_is_a_sites_own_gives_none_of_it() {
 }
 
 #[tokio::test]
-async fn a_recipe_that_names_no_template_for_cke_is_a_mistake_and_no_lack_of_one() {
-    let unnamed = |folder: &Path| {
-        edit(folder, "recipe.toml", "site-data = [\"cke-template.yml\"]\n", "");
+async fn a_package_that_its_steps_cannot_use_is_refused_before_any_effect() {
+    let centre = Centre::of(1).await;
+    let server = centre.cluster.server(0);
+    let folder = server.path("/usr/share/neco");
+    let told = || {
+        let recipe = Recipe::load(&folder).unwrap();
+        RecipeSteps::new(recipe, server.host())
+            .map_or_else(|told| told.to_string(), |_| String::new())
     };
-    let mut centre = Centre::with(1, unnamed).await;
-    centre.aborts_at("cke", &["cke-template reads cke-template.yml", "site-data"]).await;
-    assert_eq!(*centre.cke.templates.lock().unwrap(), 0);
-    centre.cluster.verdict().await;
+    assert_eq!(told(), "");
+    edit(&folder, "recipe.toml", "site-data = [\"cke-template.yml\"]\n", "");
+    let (named, remedy) = (told(), "site-data: cke-template reads cke-template.yml; name it there");
+    assert!(
+        named.starts_with("recipe.toml:") && named.ends_with(remedy),
+        "no lack, but a mistake: {named}"
+    );
+    edit(
+        &folder,
+        "recipe.toml",
+        "contents = \"cke-template\"\n",
+        "contents = \"cke-template\"\nsite-data = [\"cke-template.yml\"]\n",
+    );
+    assert_eq!(told(), "");
+    let template = std::fs::read_to_string(folder.join("cke-template.yml")).unwrap();
+    std::fs::write(folder.join("cke-template.yml"), "- nodes\n").unwrap();
+    assert!(told().starts_with("cke-template.yml: it is no map; "), "{}", told());
+    std::fs::write(folder.join("cke-template.yml"), template).unwrap();
+    // As an editor leaves it.
+    std::fs::write(folder.join("ignitions/common/files/etc/.hostname.swp"), "x").unwrap();
+    let named = told();
+    let (place, what) = ("ignitions/common/files/etc/.hostname.swp: ", "names it");
+    assert!(named.starts_with(place) && named.contains(what), "{named}");
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
-use neco_components::{LoadError, Recipe};
+use neco_components::{LoadError, Problems, Recipe};
 use neco_host::{Root, TrustedKeys};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::mirror::sign::sign;
 use neco_releases::mirror::{ARCHITECTURE, PACKAGE};
+use neco_sabakan::ignition::check_references;
 use neco_schema::NecoVersion;
 
 use super::key;
@@ -30,9 +31,9 @@ enum Verb {
     ///
     /// The folder holds what /usr/share/neco holds: recipe.toml, artifacts.toml, components/, templates/, release-keys/ and
     /// data of steps. Files of these names take the place of the package's, and ignitions/ that of all its sources of
-    /// ignition templates. Programs that its artifacts.toml lists are
-    /// fetched, with their units from units/. What is below files/ goes to the same place on servers. Nothing is written
-    /// unless boot servers could use the result.
+    /// ignition templates. Programs that its artifacts.toml lists are fetched, with their units from units/. What is below
+    /// files/ goes to the same place on servers. The recipe with all that it names, the keys and the sources of ignition
+    /// templates are checked before anything is written.
     Build(Build),
     /// Fetch the programs that an artifacts.toml lists, and lay them out as on a server
     ///
@@ -239,15 +240,18 @@ impl Build {
     /// What a worker would read, if it could use it.
     fn usable(&self, tree: &Tree) -> anyhow::Result<Recipe> {
         let with = || format!("{} laid over {}", self.dir.display(), self.base.display());
+        let cannot = |problems: Problems| {
+            anyhow!("{} makes a package that cannot be used:\n{problems}", with())
+        };
         let recipe = Recipe::load(tree.data()).map_err(|error| match error {
-            LoadError::Invalid { problems, .. } => {
-                anyhow!("{} makes a package that cannot be used:\n{problems}", with())
-            }
+            LoadError::Invalid { problems, .. } => cannot(problems),
             LoadError::Read { path, source } => {
                 let path = path.strip_prefix(tree.path()).unwrap_or(&path);
                 anyhow!("{}: reading /{}: {source}", with(), path.display())
             }
         })?;
+        check_references(recipe.ignitions())
+            .map_err(|problems| cannot(problems.below(Recipe::IGNITIONS)))?;
         let keys = Root::new(tree.path()).map_err(anyhow::Error::from);
         keys.and_then(|root| Ok(TrustedKeys::load(&root)?)).map_err(|error| {
             // A person knows nothing of where the package was unpacked.

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
-use neco_components::Artifacts;
+use neco_components::{Artifacts, Recipe};
 
 use super::programs;
 
@@ -17,7 +17,7 @@ const UNITS: &str = "lib/systemd/system";
 /// The folders of data.
 const DATA_FOLDERS: [&str; 3] = ["components", "templates", "release-keys"];
 /// The folder of the sources of ignition templates: what a site has takes the place of all that the package has.
-pub const IGNITIONS: &str = "ignitions";
+pub const IGNITIONS: &str = Recipe::IGNITIONS;
 /// Where files of the site's own may go, with what lies there already left as it is.
 const PLACES: [&str; 6] =
     ["usr/bin", "usr/sbin", "usr/lib", "usr/libexec", "usr/share", "lib/systemd/system"];

@@ -202,6 +202,12 @@ async fn what_only_a_site_can_bring_comes_from_its_folder() {
     copy(&sources().join("debian/usr/share/doc/neco/examples/site"), &place.path("site"));
     let hidden = place.lay("ignitions/common/files/root/.bashrc", "true\n");
     mode(&hidden, 0o600);
+    let run = place.build(&[]).await;
+    let what = "ignitions/common/files/root/.bashrc: no source in common that a role uses names it";
+    assert!(run.code == 1 && run.err.contains(what), "{run:?}");
+    let common = place.path("site/ignitions/common/common.yml");
+    let text = std::fs::read_to_string(&common).expect("a source");
+    write(&common, &text.replace("files:\n", "files:\n- /root/.bashrc\n"));
     place.lay("cke-tempalte.yml", "nodes: []\n");
     let run = place.build(&[]).await;
     assert_eq!(run.code, 0, "{run:?}");

@@ -52,6 +52,14 @@ pub(crate) async fn run(
     contents::once(context, contents, inputs.as_str(), set).await
 }
 
+/// Whether what is shipped can be made into a template, whatever cluster it is for.
+///
+/// # Errors
+/// What in it is not as it should be.
+pub(crate) fn check(shipped: &str) -> Result<(), String> {
+    template(shipped, "", &BTreeMap::new()).map(drop)
+}
+
 /// The weights that operators set, by role.
 async fn weights(context: &StepContext) -> Result<BTreeMap<String, f64>, StepError> {
     let key = Key::CkeWeight;

@@ -8,6 +8,9 @@ pub(crate) mod fetch_images;
 pub(crate) mod sabakan_contents;
 pub(crate) mod user_resources;
 
+use neco_components::{Problem, Problems, Recipe, Report, Work};
+use neco_sabakan::ignition::check_references;
+
 /// The actions that recipes may name.
 pub(crate) const NAMES: [&str; 8] = [
     fetch_images::NAME,
@@ -19,3 +22,45 @@ pub(crate) const NAMES: [&str; 8] = [
     etcd::endpoints::NAME,
     etcd::NAME,
 ];
+
+/// Looks at what the actions of a recipe read from the package, as far as that can be known before they run: sources of
+/// ignition templates that name what is there and are named, a template of CKE that is one.
+///
+/// # Errors
+/// All problems, with file and line where that is known.
+pub(crate) fn check(recipe: &Recipe) -> Result<(), Problems> {
+    let report = Report::default();
+    if let Err(problems) = check_references(recipe.ignitions()) {
+        report.add_all(problems.below(Recipe::IGNITIONS));
+    }
+    for (number, step) in recipe.steps() {
+        for part in &step.parts {
+            let Work::Action { action } = &part.work else { continue };
+            if *action != *cke_template::NAME {
+                continue;
+            }
+            if !part.files().any(|name| name == cke_template::DATA) {
+                report.add(Problem {
+                    file: Recipe::FILE.to_owned(),
+                    line: Some(step.line),
+                    field: format!("step[{number}].site-data"),
+                    what: format!("{action} reads {}", cke_template::DATA),
+                    remedy: "name it there".to_owned(),
+                });
+            }
+            let shipped = recipe.data(cke_template::DATA);
+            if let Some(Err(what)) = shipped.map(cke_template::check) {
+                report.add(Problem {
+                    file: cke_template::DATA.to_owned(),
+                    line: None,
+                    field: String::new(),
+                    what,
+                    remedy:
+                        "write the template of a cluster, as `ckecli sabakan set-template` takes it"
+                            .to_owned(),
+                });
+            }
+        }
+    }
+    report.conclude(())
+}

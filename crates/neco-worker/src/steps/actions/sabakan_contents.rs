@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 
+use neco_base::Tree;
 use neco_components::{ContentDigest, Facts, Image, OsImage, Recipe};
-use neco_sabakan::ignition::Tree;
 use neco_sabakan::{Content, ImageId, Sabakan, boot_servers};
 use neco_schema::{ConfigKey, Key, Lrn};
 use serde::Serialize;
@@ -24,15 +24,13 @@ pub(crate) const NAME: &str = "sabakan-contents";
 
 /// The programs that worker servers fetch.
 const PROGRAMS: &str = "/usr/libexec/neco";
-/// The sources of the ignition templates.
-const IGNITIONS: &str = "/usr/share/neco/ignitions";
 
 /// What is brought. Everything that it depends on stands in its [digest](Self::inputs).
-struct Wanted {
+struct Wanted<'a> {
     os_image: Option<OsImage>,
     images: Vec<WantedImage>,
     programs: BTreeMap<String, Content>,
-    ignitions: Tree,
+    ignitions: &'a Tree,
     meant: Meant,
     servers: Vec<Lrn>,
     cluster: String,
@@ -59,13 +57,13 @@ pub(crate) async fn run(
     contents::once(context, contents, inputs.as_str(), || bring(context, host, &wanted)).await
 }
 
-async fn wanted(
+async fn wanted<'a>(
     context: &StepContext,
     host: &StepHost,
-    recipe: &Recipe,
+    recipe: &'a Recipe,
     images: &[&Image],
     facts: &Facts,
-) -> Result<Wanted, StepError> {
+) -> Result<Wanted<'a>, StepError> {
     let keys = [
         Key::Config(ConfigKey::NodeProxy),
         Key::Config(ConfigKey::ExternalIpAddressBlock),
@@ -89,7 +87,7 @@ async fn wanted(
         os_image: recipe.artifacts().os_image.clone(),
         images: images.iter().map(|image| wanted_image(image)).collect(),
         programs: programs(host).await?,
-        ignitions: tree(host)?,
+        ignitions: recipe.ignitions(),
         meant: Meant {
             version: context.request.version.clone(),
             images: recipe.artifacts().images.values().map(wanted_image).collect(),
@@ -103,7 +101,7 @@ async fn wanted(
     })
 }
 
-impl Wanted {
+impl Wanted<'_> {
     fn inputs(&self) -> Result<ContentDigest, StepError> {
         #[derive(Serialize)]
         struct Canonical<'a> {
@@ -137,7 +135,11 @@ impl Wanted {
 }
 
 /// What templates name comes before them.
-async fn bring(context: &StepContext, host: &StepHost, wanted: &Wanted) -> Result<(), StepError> {
+async fn bring(
+    context: &StepContext,
+    host: &StepHost,
+    wanted: &Wanted<'_>,
+) -> Result<(), StepError> {
     if let Some(os_image) = &wanted.os_image {
         self::os_image(context, host, os_image).await?;
     }
@@ -145,14 +147,14 @@ async fn bring(context: &StepContext, host: &StepHost, wanted: &Wanted) -> Resul
     for (name, content) in &wanted.programs {
         assets::file(context, host, name, content).await?;
     }
-    if wanted.ignitions == Tree::default() {
+    if wanted.ignitions.is_empty() {
         set_up::is_not_brought(context, "ignition templates");
         return Ok(());
     }
     let look = || async { Ok(boot_servers(&*host.sabakan, &wanted.servers).await?) };
     let what = "asking sabakan for the boot servers";
     let addresses = patiently(context, host.patience, what, look).await?;
-    ignitions::upload(context, host, &wanted.ignitions, &wanted.meant, &addresses).await
+    ignitions::upload(context, host, wanted.ignitions, &wanted.meant, &addresses).await
 }
 
 /// Brings the OS image, unless it is the newest already: that is the one that machines boot.
@@ -210,13 +212,4 @@ async fn programs(host: &StepHost) -> Result<BTreeMap<String, Content>, StepErro
         programs.insert(name.to_owned(), content);
     }
     Ok(programs)
-}
-
-/// The sources of the templates; a package without them makes none.
-fn tree(host: &StepHost) -> Result<Tree, StepError> {
-    let folder = host.root.join(IGNITIONS);
-    if !host.exists(Path::new(IGNITIONS))? {
-        return Ok(Tree::default());
-    }
-    Tree::read(&folder).map_err(|error| StepError::failed("sources of ignition templates", &error))
 }

@@ -75,11 +75,11 @@ pub(crate) async fn images(
         let what = format!("uploading image {} to sabakan", image.reference);
         let asset = name(&image.asset)?;
         context.fence().await?;
-        // What sabakan has stored otherwise than it was sent is there under its name, and no good.
-        let damaged = &AtomicBool::new(false);
+        // What was sent and not proven may be there under its name, and no good.
+        let unproven = &AtomicBool::new(false);
         patiently(context, host.patience, &what, || async {
             let there = host.sabakan.asset(&asset).await?;
-            if !damaged.load(Relaxed) && there.is_some_and(|there| image.is(&there)) {
+            if !unproven.load(Relaxed) && there.is_some_and(|there| image.is(&there)) {
                 return Ok(());
             }
             let content = host.outside.image(&image.reference).await?;
@@ -87,8 +87,9 @@ pub(crate) async fn images(
             let variant = image.variant.map(|variant| variant.word().to_owned());
             upload.options.extend(variant.map(|word| (Variant::OPTION.to_owned(), word)));
             let sent = host.sabakan.upload_asset(&asset, &upload, &progress(context)).await;
-            if let Err(SabakanError::WrongDigest { .. }) = &sent {
-                damaged.store(true, Relaxed);
+            // What was refused because somebody else uploads the same was not sent.
+            if sent.as_ref().is_err_and(|error| !error.is_conflict()) {
+                unproven.store(true, Relaxed);
             }
             sent.map(drop).map_err(unless_raced)
         })

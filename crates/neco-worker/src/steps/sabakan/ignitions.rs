@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use neco_sabakan::ignition::{Metadata, Tree, build, check_references, entry_point, roles};
+use neco_sabakan::ignition::{Metadata, Tree, build, entry_point, roles};
 use neco_sabakan::{AssetName, IgnitionId, IgnitionTemplate, Role};
 use neco_schema::NecoVersion;
 
@@ -43,7 +43,6 @@ pub(crate) async fn upload(
     let wrong = |error: &dyn std::fmt::Display| {
         StepError::Failed(format!("ignitions of the package: {}", one_line(error)))
     };
-    check_references(tree).map_err(|problems| wrong(&problems))?;
     let metadata = metadata(meant, boot_servers)?;
     for role in roles(tree) {
         let entry = entry_point(tree, &role, &host.cluster()?);

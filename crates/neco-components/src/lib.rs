@@ -12,7 +12,7 @@
 //!                    what the worker finds: Observed ──────diff──▶ Vec<Difference> ──effects──▶ Vec<Effect>
 //! ```
 //!
-//! All of it is pure but [`Sources::read`] (and [`Recipe::load`], which calls it). The whole folder is checked when it is
+//! All of it is pure but [`Sources::read`] (and [`Recipe::load`], which calls it), [`read_ignitions`] and [`read_text`]. The whole folder is checked when it is
 //! read, templates included, and all problems stand in one report: what loads can be rendered. What is read is
 //! fixed by [`Recipe::digest`].
 
@@ -39,7 +39,7 @@ pub use desired::{Desired, DesiredFile, DesiredUnit, FileKind, RenderError};
 pub use diff::{Difference, Effect, FileChange, UnitChange, absent_unit, diff, effects};
 pub use digest::ContentDigest;
 pub use facts::{Facts, ServerFacts};
-pub use load::{LoadError, Sources, read_text};
+pub use load::{LoadError, Sources, read_ignitions, read_text};
 pub use neco_artifacts::{Artifacts, Deb, Image, ListedImage, OsImage};
 pub use neco_toml::{Name, NameError, Problem, Problems, Report};
 pub use observed::{Observed, ObservedFile, ObservedUnit};

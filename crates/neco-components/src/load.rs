@@ -11,7 +11,6 @@ use neco_toml::Problems;
 use toml::de::DeTable;
 
 use crate::Recipe;
-use crate::recipe::is_of_dpkg;
 
 /// No file that people write is larger.
 const LARGEST: u64 = 16 << 20;
@@ -29,9 +28,7 @@ pub struct Sources {
     pub templates: BTreeMap<String, String>,
     /// The files beside the recipe that its steps name.
     pub data: BTreeMap<String, String>,
-    /// `ignitions/`, the sources of ignition templates; a folder without it has none.
-    pub ignitions: Tree,
-    /// Files in `components/` and `templates/` with other names, and what dpkg has not put in its place yet.
+    /// Files in `components/` and `templates/` with other names.
     pub strays: Vec<String>,
 }
 
@@ -75,11 +72,24 @@ impl Sources {
                 data.insert(name, text);
             }
         }
-        let ignitions = tree(&folder.join(Recipe::IGNITIONS))?;
-        let halves = ignitions.paths().filter(|path| is_of_dpkg(path));
-        strays.extend(halves.map(|path| format!("{}/{path}", Recipe::IGNITIONS)));
         let artifacts = artifacts.unwrap_or_else(|| "format = 1\n".to_owned());
-        Ok(Self { recipe, artifacts, components, templates, data, ignitions, strays })
+        Ok(Self { recipe, artifacts, components, templates, data, strays })
+    }
+}
+
+/// Reads the sources of ignition templates, `ignitions/` in a folder such as `/usr/share/neco`, which may have none. Machines
+/// get files with the modes that they have there, so that not everybody may be able to read all of them.
+///
+/// # Errors
+/// Something cannot be read; see [`Tree::read`].
+pub fn read_ignitions(folder: impl AsRef<Path>) -> Result<Tree, LoadError> {
+    let path = folder.as_ref().join(Recipe::IGNITIONS);
+    match path.try_exists() {
+        Ok(true) => {
+            Tree::read(path).map_err(|TreeError { path, source }| LoadError::Read { path, source })
+        }
+        Ok(false) => Ok(Tree::default()),
+        Err(source) => Err(LoadError::Read { path, source }),
     }
 }
 
@@ -116,15 +126,6 @@ fn optional(path: &Path) -> Result<Option<String>, LoadError> {
         Err(LoadError::Read { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// A folder with everything below it, which may be absent.
-fn tree(folder: &Path) -> Result<Tree, LoadError> {
-    let failed = |path: &Path, source| LoadError::Read { path: path.to_owned(), source };
-    if !folder.try_exists().map_err(|error| failed(folder, error))? {
-        return Ok(Tree::default());
-    }
-    Tree::read(folder).map_err(|TreeError { path, source }| failed(&path, source))
 }
 
 /// The files of a folder within `folder` by name, which may be absent; hidden files do not count.

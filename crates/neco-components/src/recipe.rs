@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use neco_artifacts::{Artifacts, Image};
-use neco_base::Tree;
 use neco_schema::{GroupShape, RecipeDigest, RecipeShape};
 use neco_toml::{Document, Fields, Name, Problem, Problems, Report};
 use serde::Serialize;
@@ -27,7 +26,6 @@ pub struct Recipe {
     components: BTreeMap<Name, Component>,
     artifacts: Artifacts,
     data: BTreeMap<String, String>,
-    ignitions: Tree,
     digest: RecipeDigest,
 }
 
@@ -91,7 +89,6 @@ impl Recipe {
             components,
             artifacts,
             data: sources.data.clone(),
-            ignitions: sources.ignitions.clone(),
             digest: RecipeDigest(String::new()),
         };
         recipe.digest = recipe.compute_digest(&templates);
@@ -157,11 +154,6 @@ impl Recipe {
     /// The data files of a part of a step that are there, with their contents: those of the package, then those of the site.
     pub fn data_of<'a>(&'a self, part: &'a Part) -> impl Iterator<Item = (&'a str, &'a str)> {
         part.files().filter_map(|name| Some((name, self.data(name)?)))
-    }
-
-    /// The sources of ignition templates; a package without them has none.
-    pub fn ignitions(&self) -> &Tree {
-        &self.ignitions
     }
 
     /// Whether a part of a step gives only what is a site's own, and the package has nothing of that.
@@ -256,13 +248,7 @@ impl Recipe {
             artifacts: &'a Artifacts,
             templates: &'a BTreeMap<String, String>,
             data: &'a BTreeMap<String, String>,
-            #[serde(skip_serializing_if = "Vec::is_empty")]
-            ignitions: Vec<(&'a str, u32, ContentDigest)>,
         }
-        let ignitions = self.ignitions.paths().filter_map(|path| {
-            let file = self.ignitions.get(path)?;
-            Some((path, file.mode, ContentDigest::of(&file.content)))
-        });
         let canonical = serde_json::to_vec(&Canonical {
             steps: &self.steps,
             groups: &self.groups,
@@ -270,7 +256,6 @@ impl Recipe {
             artifacts: &self.artifacts,
             templates: templates.texts(),
             data: &self.data,
-            ignitions: ignitions.collect(),
         })
         .expect("texts and numbers under text keys are JSON");
         RecipeDigest(Parts::new("neco recipe 1").part(canonical).digest().to_string())
@@ -278,7 +263,7 @@ impl Recipe {
 }
 
 /// Whether a file has a name that dpkg gives to what is not in its place yet, or not any more.
-pub(crate) fn is_of_dpkg(name: &str) -> bool {
+fn is_of_dpkg(name: &str) -> bool {
     name.ends_with(".dpkg-new") || name.ends_with(".dpkg-tmp")
 }
 

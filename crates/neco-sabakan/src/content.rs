@@ -107,6 +107,23 @@ impl Content {
         self
     }
 
+    /// The same with its digest: all of it is read for that, if nobody knows it yet, so that it must be
+    /// [repeatable](Self::is_repeatable) to be sent afterwards.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn hashed(self) -> io::Result<Self> {
+        if self.sha256.is_some() {
+            return Ok(self);
+        }
+        let (mut pieces, mut hasher) = (self.stream(), Sha256::new());
+        while let Some(piece) = pieces.try_next().await? {
+            hasher.update(piece);
+        }
+        drop(pieces);
+        Ok(self.with_digest(ContentDigest::from_hasher(hasher)))
+    }
+
     /// How many bytes there are.
     pub fn length(&self) -> u64 {
         self.length

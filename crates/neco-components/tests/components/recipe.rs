@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use neco_base::Tree;
-use neco_components::{LoadError, Problems, Recipe, Scope, Sources, StepScope};
+use neco_components::{LoadError, Problems, Recipe, Scope, Sources, StepScope, read_ignitions};
 
 const RECIPE: &str = r#"format = 1
 
@@ -259,25 +258,15 @@ fn what_a_group_starts_again_is_started_on_all_servers() {
 }
 
 #[test]
-fn sources_of_ignition_templates_are_read_unless_dpkg_is_at_it() {
+fn sources_of_ignition_templates_are_read_where_there_are_any() {
     let folder = tempfile::tempdir().expect("a folder");
-    let write = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
-        std::fs::write(path, text).expect("written");
-    };
-    write(
-        "recipe.toml",
-        "format = 1\n[[step]]\nname = \"end\"\neffect = \"none\"\nreason = \"x\"\n",
-    );
-    let load = || Recipe::load(folder.path());
-    assert!(load().unwrap_or_else(|error| panic!("{error}")).ignitions().is_empty());
-    write("ignitions/roles/cs/site.yml", "version: \"2.3\"\n");
-    let recipe = load().unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(recipe.ignitions().paths().collect::<Vec<_>>(), ["roles/cs/site.yml"]);
-    write("ignitions/roles/ss/site.yml.dpkg-new", "version: \"2.3\"\n");
-    let told = load().expect_err("half a package").to_string();
-    assert!(told.contains("\nignitions/roles/ss/site.yml.dpkg-new: dpkg is unpacking"), "{told}");
+    let read = || read_ignitions(folder.path());
+    assert!(read().expect("none").is_empty());
+    std::fs::create_dir_all(folder.path().join("ignitions/roles/cs")).expect("folders");
+    std::fs::write(folder.path().join("ignitions/roles/cs/site.yml"), "").expect("written");
+    assert_eq!(read().expect("one").paths().collect::<Vec<_>>(), ["roles/cs/site.yml"]);
+    std::os::unix::fs::symlink("nowhere", folder.path().join("ignitions/x")).expect("a symlink");
+    assert!(matches!(read(), Err(LoadError::Read { path, .. }) if path.ends_with("ignitions/x")));
 }
 
 #[test]
@@ -604,17 +593,13 @@ fn the_digest_changes_with_what_decides_and_not_with_layout() {
         format!("# a comment\n\n{}", RECIPE.replace("phase = \"stop\"", "phase='stop'"));
     layout.components.insert("vault".to_owned(), format!("# a comment\n\n{VAULT}"));
     assert_eq!(before, digest(&layout));
-    let with = |mode, text: &str| Tree::default().with("roles/cs/site.yml", mode, text);
-    let changes: [&dyn Fn(&mut Sources); 9] = [
-        &|s| s.recipe = s.recipe.replace("nothing left", "something else"),
-        &|s| s.recipe = s.recipe.replace("name = \"end\"", "name = \"end\"\none-way = true"),
-        &|s| s.artifacts = s.artifacts.replace("tag = \"1\"", "tag = \"2\""),
-        &|s| s.templates.extend([("config.j2".to_owned(), "lrn = {{ lrn }} \n".to_owned())]),
-        &|s| s.templates.extend([("new.j2".to_owned(), String::new())]),
-        &|s| s.components.extend([("vault".to_owned(), format!("{VAULT}name = \"v.service\"\n"))]),
-        &|s| s.ignitions = with(0o644, ""),
-        &|s| s.ignitions = with(0o644, "version: \"2.3\"\n"),
-        &|s| s.ignitions = with(0o600, ""),
+    let changes: [fn(&mut Sources); 6] = [
+        |s| s.recipe = s.recipe.replace("nothing left", "something else"),
+        |s| s.recipe = s.recipe.replace("name = \"end\"", "name = \"end\"\none-way = true"),
+        |s| s.artifacts = s.artifacts.replace("tag = \"1\"", "tag = \"2\""),
+        |s| s.templates.extend([("config.j2".to_owned(), "lrn = {{ lrn }} \n".to_owned())]),
+        |s| s.templates.extend([("new.j2".to_owned(), String::new())]),
+        |s| s.components.extend([("vault".to_owned(), format!("{VAULT}name = \"v.service\"\n"))]),
     ];
     let mut digests = std::collections::BTreeSet::from([before]);
     for change in changes {

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use neco_base::Tree;
 use neco_components::{
-    Component, Difference, Facts, Image, LoadError, Part, Phase, Problems, Recipe, Step, StepScope,
-    Work, diff,
+    Component, Difference, Facts, Image, LoadError, Part, Phase, Recipe, Step, StepScope, Work,
+    diff, read_ignitions,
 };
 use neco_connect::one_line;
 use neco_plan::{GroupShape, RecipeShape};
@@ -21,35 +22,45 @@ use crate::steps::actions::{
 use crate::steps::host::StepHost;
 use crate::steps::{PlanError, Steps, apply, checks, contents, group, installed};
 
-/// Whether this version can follow a recipe.
-fn check(recipe: &Recipe) -> Result<(), Problems> {
-    recipe.check_actions(&actions::NAMES, &checks::NAMES)?;
-    actions::check(recipe)
+/// Whether this version can follow a recipe, with what lies beside it in `folder`: the sources of ignition templates, where
+/// a step uploads them.
+///
+/// # Errors
+/// It cannot, or something cannot be read.
+pub(crate) fn check(recipe: &Recipe, folder: &Path) -> Result<Tree, LoadError> {
+    let invalid = |problems| LoadError::Invalid { folder: folder.to_owned(), problems };
+    recipe.check_actions(&actions::NAMES, &checks::NAMES).map_err(invalid)?;
+    let uploads = recipe.actions().any(|action| *action == *sabakan_contents::NAME);
+    let ignitions = if uploads { read_ignitions(folder)? } else { Tree::default() };
+    actions::check(recipe, &ignitions).map_err(invalid)?;
+    Ok(ignitions)
 }
 
 /// A recipe on this server.
 pub struct RecipeSteps {
     recipe: Recipe,
+    ignitions: Tree,
     shape: RecipeShape,
     host: Arc<StepHost>,
 }
 
 impl RecipeSteps {
-    /// Follows `recipe` with the drivers of `host`.
+    /// Follows `recipe`, which lies below the root of `host`, with its drivers.
     ///
     /// # Errors
     /// The recipe names actions that this version does not have, or they could not use what the package holds for them.
-    pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, Problems> {
-        check(&recipe)?;
-        Ok(Self { shape: recipe.shape(), recipe, host })
+    pub fn new(recipe: Recipe, host: Arc<StepHost>) -> Result<Self, LoadError> {
+        let ignitions = check(&recipe, &host.root.join(Recipe::FOLDER))?;
+        Ok(Self { shape: recipe.shape(), recipe, ignitions, host })
     }
 
     /// What keeps this version from following the recipe in `folder`, each with file and line; empty where nothing does.
     pub(crate) fn unusable(folder: &Path) -> Vec<String> {
-        let lines = |problems: Problems| problems.iter().map(ToString::to_string).collect();
-        match Recipe::load(folder).map(|recipe| check(&recipe)) {
-            Ok(Ok(())) => Vec::new(),
-            Ok(Err(problems)) | Err(LoadError::Invalid { problems, .. }) => lines(problems),
+        match Recipe::load(folder).and_then(|recipe| check(&recipe, folder)) {
+            Ok(_) => Vec::new(),
+            Err(LoadError::Invalid { problems, .. }) => {
+                problems.iter().map(ToString::to_string).collect()
+            }
             Err(error @ LoadError::Read { .. }) => vec![one_line(&error)],
         }
     }
@@ -195,7 +206,12 @@ impl RecipeSteps {
             sabakan_contents::NAME => {
                 let facts = self.facts(&context.request).await?;
                 let images: Vec<&Image> = recipe.images_of(part).collect();
-                sabakan_contents::run(context, host, contents, recipe, &images, &facts).await
+                let package = sabakan_contents::Package {
+                    recipe,
+                    images: &images,
+                    ignitions: &self.ignitions,
+                };
+                sabakan_contents::run(context, host, contents, &package, &facts).await
             }
             user_resources::NAME => {
                 let files: Vec<_> = recipe.data_of(part).collect();

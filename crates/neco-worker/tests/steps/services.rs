@@ -251,7 +251,7 @@ async fn an_archive_that_sabakan_damages_whenever_it_comes_is_brought_by_the_nex
     let mut centre = Centre::of(1).await;
     let damage = Rule::always("PUT", "/api/v1/assets/cybozu-", Fault::CorruptRequest);
     centre.sabakan.faults().add(damage);
-    centre.aborts_at("cke-contents", &["uploading image", "SHA-256"]).await;
+    centre.aborts_at("cke-contents", &["uploading image", "checksum mismatch"]).await;
     let calls = centre.changes();
     let first = assets(&calls)[0].to_owned();
     centre.sabakan.faults().clear();
@@ -273,6 +273,19 @@ async fn an_archive_that_nobody_could_prove_is_sent_again() {
     let calls = centre.changes();
     let brought = assets(&calls);
     assert_eq!(brought[0], brought[1], "what lies there may be anything: {calls:#?}");
+    centre.cluster.verdict().await;
+}
+
+#[tokio::test]
+async fn an_archive_that_is_there_as_it_was_sent_is_not_sent_again_for_want_of_an_answer() {
+    let mut centre = Centre::of(1).await;
+    let lost = Rule::once("PUT", "/api/v1/assets/cybozu-", Fault::LoseAnswer);
+    centre.sabakan.faults().add(lost);
+    centre.cluster.update().await;
+    let calls = centre.changes();
+    let brought = assets(&calls);
+    let once: BTreeSet<&str> = brought.iter().copied().collect();
+    assert_eq!(brought.len(), once.len(), "{calls:#?}");
     centre.cluster.verdict().await;
 }
 
@@ -508,7 +521,7 @@ async fn a_package_that_its_steps_cannot_use_is_refused_before_any_effect() {
     edit(&folder, "recipe.toml", "site-data = [\"cke-template.yml\"]\n", "");
     let (named, remedy) = (told(), "site-data: cke-template reads cke-template.yml; name it there");
     assert!(
-        named.starts_with("recipe.toml:") && named.ends_with(remedy),
+        named.contains("\nrecipe.toml:") && named.ends_with(remedy),
         "no lack, but a mistake: {named}"
     );
     edit(
@@ -520,13 +533,13 @@ async fn a_package_that_its_steps_cannot_use_is_refused_before_any_effect() {
     assert_eq!(told(), "");
     let template = std::fs::read_to_string(folder.join("cke-template.yml")).unwrap();
     std::fs::write(folder.join("cke-template.yml"), "- nodes\n").unwrap();
-    assert!(told().starts_with("cke-template.yml: it is no map; "), "{}", told());
+    assert!(told().contains("\ncke-template.yml: it is no map; "), "{}", told());
     std::fs::write(folder.join("cke-template.yml"), template).unwrap();
     // As an editor leaves it.
     std::fs::write(folder.join("ignitions/common/files/etc/.hostname.swp"), "x").unwrap();
     let named = told();
-    let (place, what) = ("ignitions/common/files/etc/.hostname.swp: ", "names it");
-    assert!(named.starts_with(place) && named.contains(what), "{named}");
+    let (place, what) = ("\nignitions/common/files/etc/.hostname.swp: ", "names it");
+    assert!(named.contains(place) && named.contains(what), "{named}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
-use neco_components::{LoadError, Problems, Recipe};
+use neco_components::{LoadError, Problems, Recipe, read_ignitions};
 use neco_host::{Root, TrustedKeys};
 use neco_process::exit::{ExitCode, Failure};
 use neco_releases::mirror::sign::sign;
@@ -32,8 +32,8 @@ enum Verb {
     /// The folder holds what /usr/share/neco holds: recipe.toml, artifacts.toml, components/, templates/, release-keys/ and
     /// data of steps. Files of these names take the place of the package's, and ignitions/ that of all its sources of
     /// ignition templates. Programs that its artifacts.toml lists are fetched, with their units from units/. What is below
-    /// files/ goes to the same place on servers. The recipe with all that it names, the keys and the sources of ignition
-    /// templates are checked before anything is written.
+    /// files/ goes to the same place on servers. Recipe, components, templates, what the version pins, keys, and what the
+    /// sources of ignition templates name are checked before anything is written.
     Build(Build),
     /// Fetch the programs that an artifacts.toml lists, and lay them out as on a server
     ///
@@ -243,14 +243,15 @@ impl Build {
         let cannot = |problems: Problems| {
             anyhow!("{} makes a package that cannot be used:\n{problems}", with())
         };
-        let recipe = Recipe::load(tree.data()).map_err(|error| match error {
+        let unread = |error| match error {
             LoadError::Invalid { problems, .. } => cannot(problems),
             LoadError::Read { path, source } => {
                 let path = path.strip_prefix(tree.path()).unwrap_or(&path);
                 anyhow!("{}: reading /{}: {source}", with(), path.display())
             }
-        })?;
-        check_references(recipe.ignitions())
+        };
+        let recipe = Recipe::load(tree.data()).map_err(unread)?;
+        check_references(&read_ignitions(tree.data()).map_err(unread)?)
             .map_err(|problems| cannot(problems.below(Recipe::IGNITIONS)))?;
         let keys = Root::new(tree.path()).map_err(anyhow::Error::from);
         keys.and_then(|root| Ok(TrustedKeys::load(&root)?)).map_err(|error| {

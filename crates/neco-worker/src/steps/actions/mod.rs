@@ -8,6 +8,7 @@ pub(crate) mod fetch_images;
 pub(crate) mod sabakan_contents;
 pub(crate) mod user_resources;
 
+use neco_base::Tree;
 use neco_components::{Problem, Problems, Recipe, Report, Work};
 use neco_sabakan::ignition::check_references;
 
@@ -28,9 +29,9 @@ pub(crate) const NAMES: [&str; 8] = [
 ///
 /// # Errors
 /// All problems, with file and line where that is known.
-pub(crate) fn check(recipe: &Recipe) -> Result<(), Problems> {
+pub(crate) fn check(recipe: &Recipe, ignitions: &Tree) -> Result<(), Problems> {
     let report = Report::default();
-    if let Err(problems) = check_references(recipe.ignitions()) {
+    if let Err(problems) = check_references(ignitions) {
         report.add_all(problems.below(Recipe::IGNITIONS));
     }
     for (number, step) in recipe.steps() {

@@ -25,6 +25,16 @@ pub(crate) const NAME: &str = "sabakan-contents";
 /// The programs that worker servers fetch.
 const PROGRAMS: &str = "/usr/libexec/neco";
 
+/// What the package says.
+pub(crate) struct Package<'a> {
+    /// What the version pins.
+    pub(crate) recipe: &'a Recipe,
+    /// The images that are brought.
+    pub(crate) images: &'a [&'a Image],
+    /// The sources of ignition templates.
+    pub(crate) ignitions: &'a Tree,
+}
+
 /// What is brought. Everything that it depends on stands in its [digest](Self::inputs).
 struct Wanted<'a> {
     os_image: Option<OsImage>,
@@ -45,14 +55,13 @@ pub(crate) async fn run(
     context: &StepContext,
     host: &StepHost,
     contents: &str,
-    recipe: &Recipe,
-    images: &[&Image],
+    package: &Package<'_>,
     facts: &Facts,
 ) -> Result<(), StepError> {
     if !set_up::sabakan(context, host)? {
         return Ok(());
     }
-    let wanted = wanted(context, host, recipe, images, facts).await?;
+    let wanted = wanted(context, host, package, facts).await?;
     let inputs = wanted.inputs()?;
     contents::once(context, contents, inputs.as_str(), || bring(context, host, &wanted)).await
 }
@@ -60,10 +69,10 @@ pub(crate) async fn run(
 async fn wanted<'a>(
     context: &StepContext,
     host: &StepHost,
-    recipe: &'a Recipe,
-    images: &[&Image],
+    package: &Package<'a>,
     facts: &Facts,
 ) -> Result<Wanted<'a>, StepError> {
+    let artifacts = package.recipe.artifacts();
     let keys = [
         Key::Config(ConfigKey::NodeProxy),
         Key::Config(ConfigKey::ExternalIpAddressBlock),
@@ -84,13 +93,13 @@ async fn wanted<'a>(
     let mut servers = context.request.servers.clone();
     servers.sort_unstable();
     Ok(Wanted {
-        os_image: recipe.artifacts().os_image.clone(),
-        images: images.iter().map(|image| wanted_image(image)).collect(),
+        os_image: artifacts.os_image.clone(),
+        images: package.images.iter().map(|image| wanted_image(image)).collect(),
         programs: programs(host).await?,
-        ignitions: recipe.ignitions(),
+        ignitions: package.ignitions,
         meant: Meant {
             version: context.request.version.clone(),
-            images: recipe.artifacts().images.values().map(wanted_image).collect(),
+            images: artifacts.images.values().map(wanted_image).collect(),
             cke_images: cke_contents::images(context, host).await?,
             authorized_key,
             proxy_url,

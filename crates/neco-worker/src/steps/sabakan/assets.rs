@@ -75,14 +75,22 @@ pub(crate) async fn images(
         let what = format!("uploading image {} to sabakan", image.reference);
         let asset = name(&image.asset)?;
         context.fence().await?;
-        // What was sent and not proven may be there under its name, and no good.
+        // What was sent and not proven may be there under its name, and no good. From then on the archive is read for its
+        // digest first: what has that is good, and sabakan takes nothing else.
         let unproven = &AtomicBool::new(false);
         patiently(context, host.patience, &what, || async {
-            let there = host.sabakan.asset(&asset).await?;
-            if !unproven.load(Relaxed) && there.is_some_and(|there| image.is(&there)) {
+            let there = host.sabakan.asset(&asset).await?.filter(|there| image.is(there));
+            let is_proven = !unproven.load(Relaxed);
+            if is_proven && there.is_some() {
                 return Ok(());
             }
-            let content = host.outside.image(&image.reference).await?;
+            let mut content = host.outside.image(&image.reference).await?;
+            if !is_proven {
+                content = content.hashed().await.map_err(Trouble::passing)?;
+                if there.is_some_and(|there| content.sha256() == Some(&there.sha256)) {
+                    return Ok(());
+                }
+            }
             let mut upload = AssetUpload::new(content).content_type("application/x-tar");
             let variant = image.variant.map(|variant| variant.word().to_owned());
             upload.options.extend(variant.map(|word| (Variant::OPTION.to_owned(), word)));

@@ -12,9 +12,9 @@
 //!                    what the worker finds: Observed ──────diff──▶ Vec<Difference> ──effects──▶ Vec<Effect>
 //! ```
 //!
-//! All of it is pure but [`Sources::read`] (and [`Recipe::load`], which calls it), [`read_ignitions`] and [`read_text`]. The whole folder is checked when it is
-//! read, templates included, and all problems stand in one report: what loads can be rendered. What is read is
-//! fixed by [`Recipe::digest`].
+//! All of it is pure but [`Sources::read`] (and [`Recipe::load`], which calls it), [`read_ignitions`] and [`read_text`]. The
+//! whole folder is checked when it is read, templates included, and all problems stand in one report: what loads can be
+//! rendered. What is read is fixed by [`Recipe::digest`].
 
 #![deny(clippy::disallowed_types, clippy::disallowed_methods)]
 

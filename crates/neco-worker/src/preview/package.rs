@@ -4,13 +4,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use neco_components::{LoadError, Recipe};
+use neco_components::Recipe;
 use neco_connect::one_line;
 use neco_host::{PackageCache, run_command};
 use neco_schema::NecoVersion;
 
 use crate::install::Fetcher;
-use crate::steps::check;
 
 /// Where packages that are only looked at lie, below the configured cache: what an update needs lies elsewhere, and neither
 /// waits for the other.
@@ -68,14 +67,10 @@ impl PreviewPackages {
         if !output.status.success() {
             return Err(format!("{file} cannot be unpacked: {output}"));
         }
-        let data = folder.0.join(Recipe::FOLDER.trim_start_matches('/'));
-        let usable = || {
-            let recipe = Recipe::load(&data)?;
-            check(&recipe, &data)?;
-            Ok(recipe)
-        };
-        let recipe = usable()
-            .map_err(|error: LoadError| format!("the data of {version}: {}", one_line(&error)))?;
+        // Whether its worker can follow it, that of this version does not know: it may have actions that are new.
+        let recipe = Recipe::load(folder.0.join("usr/share/neco"));
+        let recipe =
+            recipe.map_err(|error| format!("the data of {version}: {}", one_line(&error)))?;
         Ok(Unpacked { recipe, folder })
     }
 

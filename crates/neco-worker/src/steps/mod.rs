@@ -21,7 +21,6 @@ mod tries;
 pub(crate) use dry_run::of as dry_run;
 pub use host::{About, StepHost};
 pub use recipe::RecipeSteps;
-pub(crate) use recipe::check;
 pub use tries::Patience;
 
 use async_trait::async_trait;

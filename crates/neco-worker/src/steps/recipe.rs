@@ -27,7 +27,7 @@ use crate::steps::{PlanError, Steps, apply, checks, contents, group, installed};
 ///
 /// # Errors
 /// It cannot, or something cannot be read.
-pub(crate) fn check(recipe: &Recipe, folder: &Path) -> Result<Tree, LoadError> {
+fn check(recipe: &Recipe, folder: &Path) -> Result<Tree, LoadError> {
     let invalid = |problems| LoadError::Invalid { folder: folder.to_owned(), problems };
     recipe.check_actions(&actions::NAMES, &checks::NAMES).map_err(invalid)?;
     let uploads = recipe.actions().any(|action| *action == *sabakan_contents::NAME);

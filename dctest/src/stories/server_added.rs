@@ -6,7 +6,7 @@ use neco_schema::journal::{Entry, Phase};
 use serde_json::Value;
 
 use crate::instance::orders::Power;
-use crate::site::{ETCD_UNIT, Machine, Report, Site, UPDATE};
+use crate::site::{ETCD_UNIT, Machine, Report, Site, UPDATE, until};
 use crate::suite::Story;
 
 pub(super) const STORY: Story = Story::new(
@@ -60,8 +60,13 @@ async fn run(site: &mut Site) -> Result<()> {
 /// Sees that the new member votes, that it did not from the beginning, that its program was started once it was a member and
 /// not before, and that everybody is told of it.
 async fn has_joined(site: &Site) -> Result<()> {
-    let members = site.etcd_members(site.machine(0)).await?;
-    ensure!(members == ["boot-0", "boot-1", "boot-2", "boot-3"], "members are {members:?}");
+    // Each member tells what it has heard of so far.
+    until("boot-0 to know four members with a vote", UPDATE, async || {
+        let members = site.etcd_members(site.machine(0)).await?;
+        ensure!(members == ["boot-0", "boot-1", "boot-2", "boot-3"], "members are {members:?}");
+        Ok(Some(()))
+    })
+    .await?;
     let written = site.dated_journal(site.machine(NEW)).await?;
     let mut dates = Vec::new();
     for what in [ADDED, PROMOTED] {

@@ -209,6 +209,14 @@ impl Endpoints {
         self.options().endpoints.clone()
     }
 
+    /// The next call begins with the endpoint of this address, if there is one.
+    pub(super) fn begin_with(&self, url: &str) {
+        let all = self.shared.all();
+        if let Some(index) = all.iter().position(|endpoint| same(endpoint.url(), url)) {
+            self.shared.preferred.store(index, Ordering::Relaxed);
+        }
+    }
+
     /// Makes a call: first on the endpoint that answered last, then on the others, then, after
     /// ever longer waits, on all of them again, until the call's deadline.
     ///
@@ -456,6 +464,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// Whether two addresses are one: the configuration may end its own with a slash.
+fn same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// Asks endpoints that failed, until they answer a linearizable read.

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use etcd_client::{Error, MemberAddOptions};
 
-use super::EtcdStore;
 use super::endpoints::Asked;
 use super::repeat::Repeat;
+use super::{EtcdStore, health};
 use crate::StoreError;
 use crate::members::{Added, Member, Members, Promoted, sorted};
 
@@ -48,6 +48,14 @@ impl Members for EtcdStore {
     }
 
     async fn promote(&self, id: u64) -> Result<Promoted, StoreError> {
+        // A follower of etcd 3.4, and of later ones in which it is not mended, forwards this without saying who asks: where
+        // authentication is on, the leader refuses, and the follower asks again as fast as it can (etcd issue 20757).
+        if let Ok(health) = health::ask(&self.endpoints).await {
+            let leader = health.members.into_iter().find(|member| member.is_leader);
+            for url in leader.iter().flat_map(|leader| &leader.client_urls) {
+                self.endpoints.begin_with(url);
+            }
+        }
         let answer = self.endpoints.call(Repeat::Always, Asked::default(), |client| async move {
             match client.cluster_client().member_promote(id).await {
                 Ok(_) => Ok(Promoted::Done),

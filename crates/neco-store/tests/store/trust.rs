@@ -3,14 +3,16 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::common::Etcd;
+use crate::common::{Etcd, Members};
 use etcd_client::{
     Certificate, Client, ConnectOptions, Identity, Permission, PermissionType, TlsOptions,
 };
 use neco_base::Secret;
 use neco_etcd::{MemberConfig, ServerTls};
 use neco_schema::Revision;
-use neco_store::{Committed, EtcdStore, Options, Severity, Store, StoreError, WatchEvent};
+use neco_store::{
+    Committed, EtcdStore, Members as _, Options, Promoted, Severity, Store, StoreError, WatchEvent,
+};
 use neco_testkit::store::{all, next_event, put};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -343,5 +345,42 @@ async fn users_and_passwords_open_the_door() {
             panic!("a change");
         };
         assert_eq!(changes[0].revision, second);
+    }
+}
+
+/// A follower asks the leader without saying who asked it, again and again as fast as it can (etcd issue 20757).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_itself_is_asked_for_the_vote_of_a_learner() {
+    let members = Members::start(3).await;
+    let urls = members.cluster.endpoints();
+    enable_auth(&urls[0], None).await;
+    let options = Options {
+        user: Some("root".to_owned()),
+        password: Some(Secret::from("root-password")),
+        ..Options::new(urls.clone())
+    };
+    // Its address is nobody's: it never starts.
+    let store = EtcdStore::connect(options.clone()).await.expect("usable");
+    let adding = async {
+        loop {
+            match store.add("http://127.0.0.1:4").await {
+                Ok(added) => return added,
+                // The members have just found one another.
+                Err(error) => assert!(matches!(error, StoreError::NotNow { .. }), "{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let added = tokio::time::timeout(Duration::from_secs(60), adding).await.expect("in time");
+    // Each begins with any of the three.
+    for _ in 0..8 {
+        let store = EtcdStore::connect(options.clone()).await.expect("usable");
+        let early = store.promote(added.id).await;
+        assert!(matches!(early, Ok(Promoted::NotYet)), "{early:?}");
+    }
+    for index in 0..members.cluster.len() {
+        let log = members.cluster.member(index).log_tail();
+        let asked = log.iter().find(|line| line.contains("user name is empty"));
+        assert_eq!(asked, None, "etcd-{index} was asked by a follower");
     }
 }

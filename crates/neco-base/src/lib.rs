@@ -6,12 +6,13 @@
 //! - [`one_line`] tells an error with its causes.
 //! - [`hex`] writes bytes, most often of a digest, as text.
 //! - [`KeyId`] names a minisign key.
-//! - [`Tree`] is a folder of files in memory.
+//! - [`read_small`] reads a file that people write, [`Tree`] a folder of them.
 
 mod backoff;
 mod causes;
 mod hex;
 mod key_id;
+mod read;
 mod secret;
 mod tree;
 
@@ -19,5 +20,6 @@ pub use backoff::{Backoff, Retry, jittered};
 pub use causes::one_line;
 pub use hex::hex;
 pub use key_id::{KeyId, KeyIdError};
+pub use read::read_small;
 pub use secret::{Secret, Zeroize};
 pub use tree::{Tree, TreeError, TreeFile};

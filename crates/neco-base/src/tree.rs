@@ -1,10 +1,11 @@
 //! A tree of files in memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use crate::read_small;
 
 /// The files of a folder such as `/usr/share/neco/ignitions`, by their path in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,9 +35,6 @@ pub struct TreeError {
 
 /// More folders within folders than anybody means: a symlink leads back up.
 const DEEPEST: usize = 32;
-
-/// No file that is meant to be kept in memory is larger.
-const LARGEST: u64 = 16 << 20;
 
 impl Tree {
     /// Reads a folder with everything below it. Symlinks are followed; hidden files count.
@@ -99,7 +97,7 @@ impl Tree {
             if metadata.is_dir() {
                 self.read_into(&path, &format!("{inner}/"), depth + 1)?;
             } else if metadata.is_file() {
-                let content = content(&path).map_err(|error| failed(&path, error))?;
+                let content = read_small(&path).map_err(|error| failed(&path, error))?;
                 let mode = metadata.permissions().mode() & 0o777;
                 self.files.insert(inner, TreeFile { mode, content });
             } else {
@@ -108,16 +106,6 @@ impl Tree {
         }
         Ok(())
     }
-}
-
-fn content(path: &Path) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let length = File::open(path)?.take(LARGEST + 1).read_to_end(&mut content)?;
-    if length as u64 > LARGEST {
-        let text = format!("it is larger than {} MiB", LARGEST >> 20);
-        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-    }
-    Ok(content)
 }
 
 #[cfg(test)]
@@ -144,7 +132,7 @@ mod tests {
         assert!(error.contains("too deep") || error.contains("symbolic links"), "{error}");
         assert!(Tree::read(path("nowhere")).is_err());
         std::fs::remove_file(path("roles/up")).expect("removed");
-        let huge = File::create(path("roles/huge")).expect("a file");
+        let huge = std::fs::File::create(path("roles/huge")).expect("a file");
         huge.set_len((16 << 20) + 1).expect("a file with a hole");
         let error = crate::one_line(&Tree::read(dir.path()).expect_err("too large"));
         assert!(error.ends_with("roles/huge: it is larger than 16 MiB"), "{error}");

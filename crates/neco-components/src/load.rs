@@ -1,19 +1,15 @@
 //! Reads the folder.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use neco_artifacts::Artifacts;
-use neco_base::{Tree, TreeError};
+use neco_base::{Tree, TreeError, read_small};
 use neco_toml::Problems;
 use toml::de::DeTable;
 
 use crate::Recipe;
-
-/// No file that people write is larger.
-const LARGEST: u64 = 16 << 20;
 
 /// The texts of a folder such as `/usr/share/neco`, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,20 +99,11 @@ fn text(path: &Path) -> Result<String, LoadError> {
 /// # Errors
 /// It cannot be read, is a pipe or a device, is larger than 16 MiB, or not UTF-8.
 pub fn read_text(path: &Path) -> io::Result<String> {
-    let wrong = |what: String| io::Error::new(ErrorKind::InvalidData, what);
-    // Before it is opened: a pipe that nobody writes to would be waited for.
-    if !path.metadata()?.is_file() {
-        return Err(wrong("it is no plain file".to_owned()));
-    }
-    let mut bytes = Vec::new();
-    let length = File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if length as u64 > LARGEST {
-        return Err(wrong(format!("it is larger than {} MiB", LARGEST >> 20)));
-    }
+    let bytes = read_small(path)?;
     String::from_utf8(bytes).map_err(|error| {
         let sound = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = sound.iter().filter(|byte| **byte == b'\n').count() + 1;
-        wrong(format!("line {line} is not text in UTF-8"))
+        io::Error::new(ErrorKind::InvalidData, format!("line {line} is not text in UTF-8"))
     })
 }
 

@@ -27,7 +27,7 @@ pub fn check_references(tree: &Tree) -> Result<(), Problems> {
             all.entry(source.path.clone()).or_insert(source);
         }
         if let Err(problems) = again.conclude(()) {
-            problems.iter().for_each(|problem| report.add(problem.clone()));
+            report.add_all(problems);
         }
     }
     let folders: BTreeSet<&str> = all.keys().map(|path| parent(path)).collect();

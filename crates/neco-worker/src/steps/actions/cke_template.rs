@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use neco_components::ContentDigest;
+use neco_components::{ContentDigest, Part, Problem, Recipe, Report, Work};
 use neco_schema::{Key, Range};
 use serde_json::{Map, Value, json};
 
@@ -52,12 +52,34 @@ pub(crate) async fn run(
     contents::once(context, contents, inputs.as_str(), set).await
 }
 
-/// Whether what is shipped can be made into a template, whatever cluster it is for.
-///
-/// # Errors
-/// What in it is not as it should be.
-pub(crate) fn check(shipped: &str) -> Result<(), String> {
-    template(shipped, "", &BTreeMap::new()).map(drop)
+/// Reports a step that does not name the file it is to read, and a file that can be made into no template, whatever cluster it
+/// is for.
+pub(crate) fn check(recipe: &Recipe, report: &Report) {
+    for (number, step) in recipe.steps() {
+        let is_this =
+            |part: &&Part| matches!(&part.work, Work::Action { action } if *action == *NAME);
+        for part in step.parts.iter().filter(is_this) {
+            if !part.files().any(|name| name == DATA) {
+                report.add(Problem {
+                    file: Recipe::FILE.to_owned(),
+                    line: Some(step.line),
+                    field: format!("step[{number}].site-data"),
+                    what: format!("{NAME} reads {DATA}"),
+                    remedy: "name it there".to_owned(),
+                });
+            }
+            let made = recipe.data(DATA).map(|shipped| template(shipped, "", &BTreeMap::new()));
+            if let Some(Err(what)) = made {
+                report.add(Problem {
+                    file: DATA.to_owned(),
+                    line: None,
+                    field: String::new(),
+                    what,
+                    remedy: "write what `ckecli sabakan set-template` takes".to_owned(),
+                });
+            }
+        }
+    }
 }
 
 /// The weights that operators set, by role.

@@ -9,7 +9,7 @@ pub(crate) mod sabakan_contents;
 pub(crate) mod user_resources;
 
 use neco_base::Tree;
-use neco_components::{Problem, Problems, Recipe, Report, Work};
+use neco_components::{Problems, Recipe, Report};
 use neco_sabakan::ignition::check_references;
 
 /// The actions that recipes may name.
@@ -34,34 +34,6 @@ pub(crate) fn check(recipe: &Recipe, ignitions: &Tree) -> Result<(), Problems> {
     if let Err(problems) = check_references(ignitions) {
         report.add_all(problems.below(Recipe::IGNITIONS));
     }
-    for (number, step) in recipe.steps() {
-        for part in &step.parts {
-            let Work::Action { action } = &part.work else { continue };
-            if *action != *cke_template::NAME {
-                continue;
-            }
-            if !part.files().any(|name| name == cke_template::DATA) {
-                report.add(Problem {
-                    file: Recipe::FILE.to_owned(),
-                    line: Some(step.line),
-                    field: format!("step[{number}].site-data"),
-                    what: format!("{action} reads {}", cke_template::DATA),
-                    remedy: "name it there".to_owned(),
-                });
-            }
-            let shipped = recipe.data(cke_template::DATA);
-            if let Some(Err(what)) = shipped.map(cke_template::check) {
-                report.add(Problem {
-                    file: cke_template::DATA.to_owned(),
-                    line: None,
-                    field: String::new(),
-                    what,
-                    remedy:
-                        "write the template of a cluster, as `ckecli sabakan set-template` takes it"
-                            .to_owned(),
-                });
-            }
-        }
-    }
+    cke_template::check(recipe, &report);
     report.conclude(())
 }
